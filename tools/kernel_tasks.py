@@ -41,6 +41,8 @@ def search(folder: Path) -> None:
             docs.search({"m": np.ones((1, 4))}, filter=condition)
             docs.search(text="cat", filter=condition)
         docs.search({"d": first}, exact=True)
+        for _ in range(3):  # the third is a direct search
+            docs.search({"d": first})
         docs.search_batch({"d": np.eye(8)[:3]})
         docs.get([1, "a"])
         list(docs.iterate(page=2))

@@ -8,7 +8,7 @@ from .base import WHOLE, System
 
 
 class NGT(System):
-    """ONNG: an ANNG whose edges are reconstructed by ``Optimizer``, with the numbers of NGT's guide (10 outgoing, 120 incoming edges).
+    """ONNG: an ANNG whose edges ``Optimizer`` reconstructs, with its default of 10 outgoing and 120 incoming edges, all searched.
 
     Its quantized graph (QG) can't be made from Python: it needs the command ``qbg``, which the wheel doesn't have. The wheel is also
     compiled for old processors, as its page says.
@@ -31,7 +31,7 @@ class NGT(System):
 
         self.threads, self.places = threads, [str(Path(folder, name)) for name in ("anng", "onng")]
         kind = "L2" if dataset.metric == "l2" else "Cosine" if dataset.metric == "cosine" else "Inner Product"
-        ngtpy.create(self.places[0], dataset.dim, edge_size_for_creation=self.EDGES, edge_size_for_search=-2, distance_type=kind)
+        ngtpy.create(self.places[0], dataset.dim, edge_size_for_creation=self.EDGES, edge_size_for_search=0, distance_type=kind)
         return {"graph": "ONNG", "edges": self.EDGES, "outgoing": self.OUTGOING, "incoming": self.INCOMING, "distance": kind}
 
     def insert(self, dataset, rows):
@@ -46,6 +46,9 @@ class NGT(System):
         import ngtpy
 
         optimizer = ngtpy.Optimizer(num_of_outgoings=self.OUTGOING, num_of_incomings=self.INCOMING, log_disabled=True)
+        # Its searches for the best coefficients and prefetching didn't end within minutes on 2,000 points.
+        off = ("search_parameter_optimization", "prefetch_parameter_optimization", "accuracy_table_generation")
+        optimizer.set_processing_modes(shortcut_reduction=True, **dict.fromkeys(off, False))
         optimizer.execute(*self.places)
         self._open()
 

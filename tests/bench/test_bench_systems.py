@@ -90,9 +90,9 @@ def made(arm: str, weighted: bool = True, seed: int = 0) -> Dataset:
     return Dataset(f"smoke {arm}", "cosine", attributes=attributes, **dense_part, **sparse_part)
 
 
-def with_texts(dataset: Dataset) -> Dataset:
+def with_texts(dataset: Dataset, seed: int = 0) -> Dataset:
     """Texts of random words instead of the vectors, and BM25 weights as Lucene's defaults have them."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     words = [f"w{i}x" for i in range(TERMS)]
     written = [" ".join(rng.choice(words, size).tolist()) for size in (*rng.integers(5, 40, N), *[6] * QUERIES)]
     dataset.texts, dataset.query_texts = written[:N], written[N:]
@@ -238,7 +238,11 @@ def takes_changes(bench: Bench) -> None:
     """Rows replaced and rows deleted."""
     other, changed = made(bench.dataset.arm, seed=1), Dataset(**vars(bench.dataset))
     rows, gone = np.arange(0, N, 9), np.arange(4, N, 9)
-    if changed.arm == "dense":
+    if load(bench.name).texts:
+        others = with_texts(other, seed=1).texts
+        changed.texts = [others[row] if row % 9 == 0 else text for row, text in enumerate(changed.texts)]
+        changed.sparse, changed.sparse_queries = texts.bm25(changed.texts, changed.query_texts, k1=1.2, b=0.75)
+    elif changed.arm == "dense":
         changed.vectors = changed.vectors.copy()
         changed.vectors[rows] = other.vectors[rows]
     else:

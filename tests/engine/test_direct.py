@@ -20,6 +20,7 @@ from vectordb import ClosedError, CorruptionError, Datetime, DeadlineError, Dens
 from vectordb.common import deadline
 from vectordb.common.deadline import Deadline
 from vectordb.index.dense import kind
+from vectordb.index.model import Corrections
 from vectordb.query import direct, execute, segments
 
 ROWS, DIM = 1_500, 24
@@ -33,6 +34,14 @@ IDS = {
 }
 SELECTIONS = {"all": {}, "none": {"with_attributes": False}, "names": {"with_attributes": ["at", "n"]}}
 FILTERS = [None, "n < 700", F("k") == "k3", {"op": "ge", "field": "n", "value": 1_490}, "n = 7", "n = -1", "NOT (n < 0)"]
+
+
+@pytest.fixture(autouse=True)
+def learn_cost(monkeypatch):
+    """Searches learn nothing about costs from their times, which would let the plan change between two searches that are compared."""
+    learn = Corrections.learn_cost
+    monkeypatch.setattr(Corrections, "learn_cost", lambda *given: None)
+    return learn
 
 
 @pytest.fixture
@@ -450,7 +459,8 @@ def test_searches_that_are_due_for_an_audit_go_the_long_way(tmp_path, monkeypatc
         assert len(begun) == 8
 
 
-def test_costs_are_learned(database):
+def test_costs_are_learned(database, monkeypatch, learn_cost):
+    monkeypatch.setattr(Corrections, "learn_cost", learn_cost)
     docs = fill(database)
     (query,) = held_out(1, DIM)
     check(docs, query)

@@ -8,9 +8,11 @@ import sys
 import msgspec
 import numpy as np
 import pytest
+from numba import types
 
 from tests.support.paths import ROOT
-from vectordb.kernels import columns, direct, entry
+from vectordb.kernels import columns, direct, entry, signatures
+from vectordb.kernels.segment import search_segment
 
 pack = msgspec.msgpack.Encoder().encode
 
@@ -20,6 +22,13 @@ def test_numba_has_entry_points():
     for kernel, found in ((direct.search_direct, entry.search()), (direct.narrow, entry.narrow())):
         (compiled,) = kernel.overloads.values()
         assert found is compiled.entry_point
+
+
+def test_the_search_of_a_segment_is_called_as_it_is_compiled():
+    assert entry.segment_search()
+    compiled = search_segment.overloads[direct.SEGMENT_ARGUMENTS]
+    assert compiled.signature.return_type == types.int64
+    assert f"segment.search_segment({'; '.join(map(str, direct.SEGMENT_ARGUMENTS))})" in signatures.recorded()
 
 
 def test_without_entry_points_dispatchers_are_called():

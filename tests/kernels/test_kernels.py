@@ -35,6 +35,7 @@ from vectordb.index.scratch import aligned
 from vectordb.kernels import (
     COUNT,
     TABLE_WIDTH,
+    beam,
     binary_scan,
     bitset,
     bounded,
@@ -73,6 +74,7 @@ MODULES = (
     dots,
     hadamard,
     scoring,
+    beam,
     binary_scan,
     clusters,
     graph,
@@ -162,6 +164,8 @@ def interpreted():
         dots.dot_one: dot_of_codes,
         dots.dot_four: four_dots_of_codes,
         dots.room_for_four: lambda: FOUR.ctypes.data,
+        codes.positive_of_64: lambda numbers: mask_of(at_address(numbers, 64, np.float32) > 0),
+        codes.above_of_64: lambda numbers, limit: mask_of(at_address(numbers, 64, np.uint8) > limit),
         hadamard.transform_16s: functools.partial(blocks_transformed, 16),
         hadamard.transform_256s: functools.partial(blocks_transformed, 256),
         jit.count_ones: lambda word: np.uint64(int(word).bit_count()),
@@ -730,6 +734,12 @@ def test_inner_products_of_codes_of_four_rows(lines):
             out = np.full((4, 5), 77, np.int32)
             call_dots(rows.ctypes.data + stride * np.array(chosen), query.ctypes.data, lines, out)
             np.testing.assert_array_equal(out, [[*expected[chosen], 77]] * 4)
+        for n in (0, 1, 3, 4, 5, 8, 13):
+            wanted = rng.integers(0, 10, n)
+            for _, (*_, found) in both(
+                "dots.dot_rows", rows.ctypes.data, stride, query.ctypes.data, wanted, n, np.full(n + 1, 77, np.int32)
+            ):
+                np.testing.assert_array_equal(found, [*expected[wanted], 77])
 
 
 @numba.njit
@@ -955,8 +965,7 @@ def test_a_heap_of_candidates_gives_the_best_first(seed):
             for key in keys:
                 n = topk.push_best(heap, n, key)
             made = keys.copy()
-            for i in range(len(made) // 2 - 1, -1, -1):
-                topk.sift_best(made, len(made), i)
+            assert topk.heap_of_best(made, len(made)) == len(made)
             for each in (heap, made):
                 taken, n = [], len(keys)
                 while n:
@@ -997,19 +1006,40 @@ class Links:
     def key(self, row):
         return topk.make_key(self.scores[row], row)
 
-    def search(self, name, starts, ef, cap, *middle):
-        """Both ways; returns [(results best first, rows scored, visited rows)]."""
-        visited = np.zeros(self.n, np.uint32)
+    @property
+    def links(self):
+        return beam.Links(self.n, self.graph.ctypes.data, self.degree)
+
+    def reach(self):
+        """The score at distance 0: a little more than any row's."""
+        return float(self.scores.max()) + 3.0
+
+    def visits(self, starts):
+        """Marks of a search that begins at ``starts``, one more than rows."""
+        visited = np.zeros(self.n + 1, np.uint8)
         visited[starts] = 4
-        heaps = np.empty(self.n + 200, np.int64), np.empty(ef, np.int64)
-        n = size = 0
+        return visited
+
+    def heaps(self, starts, count, passing):
+        """(candidates, their number, results, their number) of a search that begins at ``starts``."""
+        candidates, results, n, size = np.empty(self.n + 200, np.int64), np.empty(count, np.int64), 0, 0
         for row in starts:
-            n = topk.push_best(heaps[0], n, self.key(row))
-            if name == "graph.acorn" or not middle[0] or self.passing[row]:
-                size = topk.offer(heaps[1], size, ef, self.key(row))
-        given = (self.scoring(), self.n, self.graph.ctypes.data, self.degree, *middle)
-        ran = both(name, *given, ef, cap, visited, np.uint32(4), heaps[0], n, heaps[1], size)
-        return [(np.sort(given[-2][:size])[::-1], scored, given[-6] == 4) for (size, scored), given in ran]
+            n = topk.push_best(candidates, n, self.key(row))
+            if passing[row]:
+                size = topk.offer(results, size, count, self.key(row))
+        return candidates, n, results, size
+
+    def best(self, rows, count):
+        """The highest keys of some rows."""
+        return sorted((self.key(row) for row in rows), reverse=True)[:count]
+
+
+def scratch_of_links():
+    return np.zeros(beam.MOST_LINKS + 4, np.int64), np.zeros(beam.MOST_LINKS + 4, np.int32)
+
+
+# K, γ, the most rows scored. With a γ of 1e9 all that links lead to is near enough.
+ENDINGS = ((1, 0.0, 1_000), (10, 0.0, 1_000), (10, 0.3, 1_000), (10, 1e9, 1_000), (400, 0.0, 1_000), (10, 0.3, 5))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -1029,27 +1059,77 @@ def test_scores_of_several_rows(seed, biased):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("biased", "filtered"), list(itertools.product([False, True], repeat=2)))
-def test_beam(seed, biased, filtered):
+@pytest.mark.parametrize("biased", [False, True])
+def test_sorted_beam(seed, biased):
     links = Links(seed, biased)
     for row in range(min(links.n, 9)):
         for score, _ in both("scoring.code_score", links.scoring(), row):
             assert score == links.scores[row]
-    for ef, cap in ((1, 1_000), (10, 1_000), (400, 1_000), (10, 5)):
-        one, other = links.search("graph.beam", np.array([0]), ef, cap, filtered, links.bits)
-        for mine, its in zip(one, other, strict=True):
-            np.testing.assert_array_equal(mine, its)
-        results, scored, visited = one
-        rows = [topk.row_of(key) for key in results]
-        assert len(set(rows)) == len(rows) and visited[rows].all() and scored == visited.sum() - 1
-        assert all(links.key(row) == key for row, key in zip(rows, results, strict=True))
-        reached = np.flatnonzero(visited & (links.passing | (not filtered)))
-        if ef >= links.n:  # everything that links lead to was looked at
-            assert sorted(rows) == reached.tolist()
-        else:
-            best = sorted((links.key(row) for row in reached), reverse=True)[:ef]
-            np.testing.assert_array_equal(results, best)
-        assert scored <= cap + links.degree
+    product = int(links.codes[0].astype(np.int64) @ links.query.astype(np.int64))
+    (first, _), (same, _) = both("beam.buffer_key", links.scoring(), np.int32(product), 0)
+    assert first == same and first & 1 and beam.row_in(first) == 0
+    assert all(key == links.key(0) for key, _ in both("beam.result_key", links.scoring(), first))
+    for (count, gamma, cap), most in itertools.product(ENDINGS, (500, 40)):
+        buffer = np.zeros(500, np.int64)
+        buffer[0] = first
+        ending = beam.Ending(count, gamma, links.reach(), cap)
+        given = (links.scoring(), links.links, ending, 20, max(most, count), links.visits([0]), np.uint8(4), buffer, 1, *scratch_of_links())
+        ((size, scored), one), ((others_size, others_scored), other) = both("beam.sorted_beam", *given)
+        assert (size, scored) == (others_size, others_scored)
+        np.testing.assert_array_equal(one[7][:size], other[7][:size])
+        np.testing.assert_array_equal(one[5], other[5])
+        visited = np.flatnonzero(one[5][: links.n] == 4)
+        assert scored == len(visited) - 1 <= cap + links.degree
+        keys = one[7][:size]
+        rows = [beam.row_in(key) for key in keys]
+        assert (keys[:-1] > keys[1:]).all() and len(set(rows)) == len(rows) and set(rows) <= set(visited.tolist())
+        found = [beam.result_key(links.scoring(), key) for key in keys]
+        assert found == [links.key(row) for row in rows]
+        # Rows of equal score come in another order in the buffer.
+        assert [topk.score_of(key) for key in found[:count]] == [topk.score_of(key) for key in links.best(visited, count)][: len(found)]
+        assert len(found) >= min(count, len(visited))
+        if gamma > 1 and most >= links.n:
+            assert set(rows) == set(visited.tolist()) and not (keys & 1).any()
+        if cap == 1_000 and most >= links.n:  # it ended where no row near enough is left to be expanded
+            limit = beam.farthest(float(topk.score_of(found[count - 1])), ending) if len(found) >= count else -np.inf
+            assert all(topk.score_of(each) <= limit + 1e-3 for key, each in zip(keys, found, strict=True) if key & 1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("biased", [False, True])
+def test_filtered_beam(seed, biased):
+    links = Links(seed, biased)
+    for count, gamma, cap in ENDINGS:
+        ending = beam.Ending(count, gamma, links.reach(), cap)
+        candidates, n, results, size = links.heaps([0], count, links.passing)
+        given = (links.scoring(), links.links, ending, links.bits, links.visits([0]), np.uint8(4), candidates, n, results, size)
+        ((size, scored), one), (other, copies) = both("beam.filtered_beam", *given, *scratch_of_links())
+        assert (size, scored) == other
+        np.testing.assert_array_equal(one[8][:size], copies[8][:size])
+        np.testing.assert_array_equal(one[4], copies[4])
+        visited = np.flatnonzero(one[4][: links.n] == 4)
+        assert scored == len(visited) - 1 <= cap + links.degree
+        best = links.best(visited[links.passing[visited]], count)
+        assert sorted(one[8][:size].tolist(), reverse=True) == best
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_beam_goes_farther_with_a_larger_gamma(biased):
+    """Over all seeds, so that it holds whatever the graph of one is."""
+    visited = []
+    for gamma in (0.0, 0.2, 0.6, 1e9):
+        total = 0
+        for seed in SEEDS:
+            links = Links(seed, biased)
+            buffer = np.zeros(500, np.int64)
+            buffer[0] = beam.buffer_key(links.scoring(), np.int32(links.codes[0].astype(np.int64) @ links.query.astype(np.int64)), 0)
+            ending = beam.Ending(3, gamma, links.reach(), 1_000)
+            marks = links.visits([0])
+            total += beam.sorted_beam(
+                links.scoring(), links.links, ending, 5, 500, marks, np.uint8(4), buffer, 1, *scratch_of_links()
+            )[1]  # fmt: skip
+        visited.append(total)
+    assert visited == sorted(visited) and visited[0] < visited[1] < visited[2] < visited[3]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -1058,15 +1138,25 @@ def test_two_hop(seed, biased):
     links = Links(seed, biased)
     starts = np.flatnonzero(links.passing)[:3]
     for ef, cap in ((1, 1_000), (10, 1_000), (400, 1_000), (10, 5)):
-        one, other = links.search("graph.acorn", starts, ef, cap, links.bits)
-        for mine, its in zip(one, other, strict=True):
-            np.testing.assert_array_equal(mine, its)
-        results, scored, visited = one
+        given = (
+            links.scoring(),
+            links.links,
+            links.bits,
+            ef,
+            cap,
+            links.visits(starts),
+            np.uint8(4),
+            *links.heaps(starts, ef, links.passing),
+        )
+        ((size, scored), one), (other, copies) = both("graph.acorn", *given)
+        assert (size, scored) == other
+        np.testing.assert_array_equal(one[9][:size], copies[9][:size])
+        np.testing.assert_array_equal(one[5], copies[5])
+        results, visited = np.sort(one[9][:size])[::-1], one[5][: links.n] == 4
         rows = [topk.row_of(key) for key in results]
         assert links.passing[rows].all() and len(set(rows)) == len(rows)
         assert scored == (visited & links.passing).sum() - len(starts) <= cap + 64 + links.degree
-        best = sorted((links.key(row) for row in np.flatnonzero(visited & links.passing)), reverse=True)[:ef]
-        np.testing.assert_array_equal(results, best)
+        np.testing.assert_array_equal(results, links.best(np.flatnonzero(visited & links.passing), ef))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -1109,7 +1199,10 @@ def test_search_segment(metric, dtype, plan):
     indexed = made_segment(metric, dtype)
     searched = indexed.segment
     model = searched.models[0]
-    settings = np.flatnonzero(model.settings[:, planner.PLAN] == plan)
+    table = model.settings
+    settings = np.flatnonzero(table[:, planner.PLAN] == plan)
+    if plan >= 0 and not len(settings):  # a plan of files of earlier versions
+        table, settings = np.vstack([table, (plan, 4, 0)]), [len(table)]
     forced = -1 if plan < 0 else int(settings[min(1, len(settings) - 1)])
     queries = held_out(3, 20)
     rng = np.random.default_rng(plan + 1)
@@ -1120,7 +1213,7 @@ def test_search_segment(metric, dtype, plan):
         allowed = SegmentMask(searched, wanted)
         heaps, sizes, report = np.zeros((3, k), np.int64), np.zeros(3, np.int64), np.zeros((3, layout.REPORT_WIDTH))
         (touched, one), (also_touched, other) = both(
-            "segment.search_segment", searched.description, scratch.work, model.settings, model.levels, model.correlations, model.recalls,
+            "segment.search_segment", searched.description, scratch.work, table, model.levels, model.correlations, model.table,
             model.costs, searched.corrections.table, 0.95, forced, model.depth, allowed.filtered, allowed.bits, allowed.counts,
             allowed.matches, queries, k, indexed.table, np.zeros(len(indexed.table), np.uint8), dtype == "float16", heaps, sizes, report,
         )  # fmt: skip
@@ -1265,11 +1358,18 @@ def test_pack():
 def test_no_kernel_is_without_a_test():
     """A new kernel belongs into a test above, or is called by one that is there."""
     nested = {
+        "beam.buffer_bound",
+        "beam.farthest",
+        "beam.insert",
+        "beam.row_in",
+        "beam.score_bound",
+        "beam.score_links",
         "binary_scan.binary_scan",
         "binary_scan.keep_near",
         "binary_scan.near_blocks",
         "binary_scan.tighten",
         "clusters.nearest_cluster",
+        "clusters.nearest_few",
         "clusters.search_clusters",
         "clusters.selectivity_near",
         "columns.holds_phrase",
@@ -1287,8 +1387,10 @@ def test_no_kernel_is_without_a_test():
         "fusion.comes_before",
         "fusion.sink",
         "graph.enter",
+        "graph.next_mark",
         "graph.search_graph",
         "graph.seed",
+        "graph.top_row",
         "hadamard.add_and_subtract",
         "impact.by_impacts",
         "impact.least_sum",
@@ -1312,6 +1414,7 @@ def test_no_kernel_is_without_a_test():
         "query_codes.encode",
         "query_codes.encode_signs",
         "query_codes.normalise",
+        "query_codes.reach_of",
         "rescore.docid_bits",
         "rescore.place_after",
         "rescore.rescore",
@@ -1325,6 +1428,10 @@ def test_no_kernel_is_without_a_test():
         "sparse.threshold",
     }
     assert set(KERNELS) == nested | {
+        "beam.buffer_key",
+        "beam.filtered_beam",
+        "beam.result_key",
+        "beam.sorted_beam",
         "bitset.bits_between",
         "bitset.filter_by_score",
         "bitset.gather",
@@ -1352,9 +1459,9 @@ def test_no_kernel_is_without_a_test():
         "dense.of_unit_length",
         "dense.offer_rows",
         "dots.code_dot",
+        "dots.dot_rows",
         "fusion.merge_lists",
         "graph.acorn",
-        "graph.beam",
         "graph.descend",
         "hadamard.transform",
         "impact.search_impacts",
@@ -1382,6 +1489,7 @@ def test_no_kernel_is_without_a_test():
         "sparse.present_rows",
         "sparse.sparse_scores",
         "sparse.sparse_topk",
+        "topk.heap_of_best",
         "topk.make_key",
         "topk.offer",
         "topk.pack",

@@ -29,6 +29,7 @@ PLANS = {
         "clusters": "score the rows of the nearest clusters",
         "clusters, binary codes": "compare binary codes in the nearest clusters only",
         "graph": "walk a graph of neighbours towards the query",
+        "graph, fixed width": "the same, as files of earlier versions are searched",
         "two-hop graph": "walk the graph over matching rows only",
         "post-filter": "walk the graph, drop rows that don't match",
         "exact scan": "score every matching row at full precision",

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from vectordb_client.model.fields import Dense, DenseColumn
 
-from ..index.exact import Found, search_dense
+from ..index.exact import METRICS, Found, score_dense, search_dense, unpacked
 from ..storage import chunks, format
 from ..storage.check.rows import FieldRows
 from ..storage.chunks import FixedChunk
 from ..storage.tables import ChunkTable
 from .base import FieldType, Part, check_values, norms, values_of
+
+FEW = 4_096  # rows times queries that are scored on one thread, without a limit of memory. Chosen, not measured
 
 
 class DenseType(FieldType):
@@ -45,6 +47,16 @@ class DenseType(FieldType):
 
     def prepare(self, view: Any, name: str, queries: Sequence[Any], cache: Any) -> np.ndarray:
         return np.array(queries)  # a copy: kernels are compiled for contiguous, writable arrays
+
+    def score(self, view: Any, name: str, queries: Any, rows: np.ndarray) -> list[Found]:
+        if len(rows) * len(queries) > FEW:
+            return super().score(view, name, queries, rows)
+        table, spec, k = view.chunks(view.fields[name]), view.schema.vectors[name], len(rows)
+        heaps, sizes = np.empty((len(queries), k), np.int64), np.zeros(len(queries), np.int64)
+        given = queries, spec.dtype == "float16", METRICS[spec.metric], rows, heaps, sizes
+        if score_dense(table.rows, table.verified, *given):
+            table.confirm()
+        return [unpacked(heaps[q, : sizes[q]]) for q in range(len(queries))]
 
     def exact(self, view: Any, name: str, table: np.ndarray, queries: Any, k: int, rows: np.ndarray | None) -> list[Found]:
         spec = view.schema.vectors[name]

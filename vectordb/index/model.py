@@ -99,6 +99,7 @@ class PlanModel:
                 "parameters": self.parameters(s, k),
                 "microseconds": float(costs[s]),
                 "recall": float(recalls[s]),
+                **self.lowest(target, local, s),
             }
             for s in range(len(self.settings))
             if costs[s] < self.unusable
@@ -120,6 +121,7 @@ class PlanModel:
             "predicted": {
                 "microseconds": float(run.microseconds * factor),
                 "recall": 1.0 if plan.exact else min(float(run.recall + offset), 1.0),
+                **(self.lowest(target, run.local, int(run.setting)) if ran else {}),
             },
             "fallback": bool(run.fallback),
             "considered": self.considered(target, run.local, k) if ran else [],
@@ -127,6 +129,10 @@ class PlanModel:
             **({} if run.postings is None else {"postings": run.postings}),
             **({} if run.elapsed is None else {"microseconds": round(run.elapsed, 1)}),
         }
+
+    def lowest(self, target: SegmentTarget, local: float, setting: int) -> dict[str, float]:
+        """What a model predicts of the queries for which a setting finds least."""
+        return {}
 
     def located(self, run: Run) -> dict[str, Any]:
         """What a plan says of how the filter lies to the query."""

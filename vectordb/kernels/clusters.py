@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import carray
 
+from .beam import buffer_key, insert, row_in
 from .binary_scan import keep_near, near_blocks
 from .bitset import gather, passes
 from .codes import block_distances
-from .jit import inner
+from .dots import LINE, dot_four, room_for_four
+from .jit import inner, pointer
 from .layout import DIM, SIGNS
 from .scoring import score_each, score_rows
 from .topk import pop_best, row_of, sift_best
@@ -34,6 +37,35 @@ def nearest_cluster(clusters, i):
         pop_best(heap, count - taken[0])
         taken[0] += 1
     return clusters.order[i]
+
+
+@inner
+def nearest_few(clusters, nearest, few):
+    """The ``few`` nearest clusters, of those with the best first, into ``nearest``; returns how many there are."""
+    scoring, count, size = clusters.scoring, len(clusters.offsets) - 1, 0
+    if clusters.taken[0] >= 0:  # ranked before
+        while size < min(few, count):
+            nearest[size] = nearest_cluster(clusters, size)
+            size += 1
+        return size
+    best, room = np.empty(few, np.int64), room_for_four()
+    products = carray(pointer(room), 4, np.int32)
+    at, stride, last = scoring.codes, scoring.stride, count - 1
+    for c in range(0, count, 4):
+        dot_four(
+            at + c * stride,
+            at + min(c + 1, last) * stride,
+            at + min(c + 2, last) * stride,
+            at + min(c + 3, last) * stride,
+            scoring.query,
+            stride // LINE,
+            room,
+        )
+        for i in range(min(4, count - c)):
+            size, _ = insert(best, size, few, buffer_key(scoring, products[i], np.int64(c + i)))
+    for i in range(size):
+        nearest[i] = row_in(best[i])
+    return size
 
 
 @inner

@@ -139,38 +139,71 @@ def encode_rows(rotated, step, out):
 @inner
 def encode_query(rotated, codes):
     """A query's signed codes (int8 ``(stride,)``, zeros past ``dim``); returns (its step, Σ codes)."""
-    largest = np.float32(0)
+    largest = np.int32(0)
+    for j in range(len(rotated)):  # magnitudes order as their bits do, and a maximum of integers vectorizes
+        largest = max(largest, np.float32(rotated[j]).view(np.int32) & np.int32(0x7FFFFFFF))
+    step = np.int32(largest).view(np.float32) / np.float32(127) if largest > 0 else np.float32(1)
+    inverse = np.float32(1) / step
+    total = np.int32(0)
     for j in range(len(rotated)):
-        largest = max(largest, abs(rotated[j]))
-    step = largest / np.float32(127) if largest > 0 else np.float32(1)
-    total = np.int64(0)
-    for j in range(len(rotated)):
-        number = np.int32(np.rint(rotated[j] / step))
+        number = np.int32(np.rint(rotated[j] * inverse))
         codes[j] = np.int8(number)
         total += number
     for j in range(len(rotated), len(codes)):
         codes[j] = np.int8(0)
-    return step, total
+    return step, np.int64(total)
+
+
+@intrinsic
+def positive_of_64(typingctx, address):
+    """A bit for each of 64 float32 at an address, set where it is above 0; the first is the lowest."""
+
+    def codegen(context, builder, signature, args):
+        wide = ir.VectorType(ir.FloatType(), 64)
+        numbers = builder.load(builder.inttoptr(args[0], wide.as_pointer()), align=4)
+        return builder.bitcast(builder.fcmp_ordered(">", numbers, ir.Constant(wide, [0.0] * 64)), ir.IntType(64))
+
+    return types.uint64(types.intp), codegen
+
+
+@intrinsic
+def above_of_64(typingctx, address, limit):
+    """As ``positive_of_64``, of bytes above a limit."""
+
+    def codegen(context, builder, signature, args):
+        i8, i32 = ir.IntType(8), ir.IntType(32)
+        wide = ir.VectorType(i8, 64)
+        undefined = ir.Constant(wide, ir.Undefined)
+        first = builder.insert_element(undefined, args[1], i32(0))
+        bound = builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(i32, 64), [0] * 64))
+        numbers = builder.load(builder.inttoptr(args[0], wide.as_pointer()), align=1)
+        return builder.bitcast(builder.icmp_unsigned(">", numbers, bound), ir.IntType(64))
+
+    return types.uint64(types.intp, types.uint8), codegen
 
 
 @inner
 def sign_bits(rotated, out):
-    """Sign bits (1 where positive) of a vector, lowest bit first, into uint64 ``(u64s,)``."""
-    for w in range(len(out)):
+    """Sign bits (1 where positive) of a vector, contiguous, lowest bit first, into uint64 ``(u64s,)``."""
+    whole = len(rotated) // 64
+    for w in range(whole):
+        out[w] = positive_of_64(rotated.ctypes.data + 256 * w)
+    for w in range(whole, len(out)):
         word = np.uint64(0)
-        for j in range(64 * w, min(64 * w + 64, len(rotated))):
-            if rotated[j] > 0:
-                word |= np.uint64(1) << np.uint64(j - 64 * w)
+        for j in range(64 * w, len(rotated)):
+            word |= np.uint64(rotated[j] > 0) << np.uint64(j - 64 * w)
         out[w] = word
 
 
 @kernel
 def pack_signs(codes, dim, blocks):
-    """Sign bits of rows of codes into their lanes of uint64 ``(blocks, u64s, 64)``: 1 where a byte is above ``ZERO``."""
+    """Sign bits of rows of codes, uint8 ``(n, stride)``, into their lanes of uint64 ``(blocks, u64s, 64)``: 1 where a byte is above
+    ``ZERO``.
+    """
+    rest = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(-dim & 63)
+    last = blocks.shape[1] - 1
     for row in range(len(codes)):
-        for w in range(blocks.shape[1]):
-            word = np.uint64(0)
-            for j in range(64 * w, min(64 * w + 64, dim)):
-                if codes[row, j] > ZERO:
-                    word |= np.uint64(1) << np.uint64(j - 64 * w)
-            blocks[row >> 6, w, row & 63] = word
+        at = codes[row].ctypes.data
+        for w in range(last):
+            blocks[row >> 6, w, row & 63] = above_of_64(at + 64 * w, np.uint8(ZERO))
+        blocks[row >> 6, last, row & 63] = above_of_64(at + 64 * last, np.uint8(ZERO)) & rest

@@ -7,21 +7,22 @@ has four arguments, whatever is searched.
 from __future__ import annotations
 
 import numpy as np
-from numba import carray
+from numba import carray, types
 
 from . import AUX, COUNT, DATA, TABLE_WIDTH
 from .columns import integer_of
 from .dense import dense_topk, place_of
-from .jit import inner, kernel, pointer
+from .jit import caller, inner, kernel, pointer
 from .layout import REPORT_WIDTH, SEGMENT_WIDTH, WORK_WIDTH
-from .segment import CHOOSE, search_segment
+from .segment import CHOOSE
 from .topk import row_of, score_of, sort_keys
 
 # Columns of a block (int64): the head, then TARGET_WIDTH for each segment, then RANGE_WIDTH for each range of rows without an index.
 TARGETS, RANGES, K, DIM, METRIC, HALF, TABLE, CHUNKS, VERIFIED = range(9)  # TABLE, CHUNKS, VERIFIED: the chunk table of the field
 NEGATED = 9  # users see the negated score
 ROWS_TABLE, ROWS_CHUNKS, ROWS_VERIFIED, RECORDS = range(10, 14)  # the chunk table of the records; RECORDS: 1 if they are wanted
-HEAD_WIDTH = 14
+SEARCH = 14  # address of ``search_segment``, if there are segments
+HEAD_WIDTH = 15
 (
     SEGMENT, SETTINGS, SETTING_COUNT, SETTING_WIDTH, LEVELS, LEVEL_COUNT, CORRELATIONS, CORRELATION_COUNT, RECALLS, COSTS, CELLS,
     CORRECTIONS, PLANS, RECALL, DEPTH, FILTERED, BITS, BIT_COUNT, COUNTS, COUNT_COUNT, MATCHES,
@@ -43,6 +44,22 @@ COUNT_BITS = (1 << 32) - 1
 # Squared norms between these are allowed for every metric, and the vector is then finite (client/vectordb_client/model/norms.py).
 LEAST_SQUARE, MOST_SQUARE = 1e-27, 1e29
 _ARRAY_OF_ONE = np.uint8(0x91)  # msgpack
+
+
+def _array(dtype, dimensions):
+    return types.Array(dtype, dimensions, "C")
+
+
+# Of the arguments of ``search_segment``. It is called by its address: it takes long to compile, and as a part of another kernel its loops
+# might add in another order, so that scores would differ in the last bit from those of ``search_segment`` itself.
+SEGMENT_ARGUMENTS = (
+    _array(types.int64, 1), _array(types.int64, 1), _array(types.float64, 2), _array(types.float64, 1), _array(types.float64, 1),
+    _array(types.float32, 2), _array(types.float32, 2), _array(types.float64, 2), types.float64, types.int64, types.int64, types.boolean,
+    _array(types.uint64, 2), _array(types.int32, 2), _array(types.int64, 1), _array(types.float32, 2), types.int64,
+    _array(types.int64, 2), _array(types.uint8, 1), types.boolean, _array(types.int64, 2), _array(types.int64, 1),
+    _array(types.float64, 2),
+)  # fmt: skip
+_search_segment = caller(SEGMENT_ARGUMENTS, types.int64)
 
 
 @inner
@@ -109,17 +126,17 @@ def read_rows(table, verified, docids, records, ids, arena, starts):
 
 
 @inner
-def search_target(at, work, queries, k, table, verified, half, heaps, sizes, report):
-    """``search_segment`` of the segment whose columns of a block are at an address."""
+def search_target(search, at, work, queries, k, table, verified, half, heaps, sizes, report):
+    """``search_segment`` (its address: search) of the segment whose columns of a block are at an address."""
     target = carray(pointer(at), TARGET_WIDTH, np.int64)
     settings = target[SETTING_COUNT]
-    return search_segment(
+    arguments = (
         carray(pointer(target[SEGMENT]), SEGMENT_WIDTH, np.int64),
         work,
         carray(pointer(target[SETTINGS]), (settings, target[SETTING_WIDTH]), np.float64),
         carray(pointer(target[LEVELS]), target[LEVEL_COUNT], np.float64),
         carray(pointer(target[CORRELATIONS]), target[CORRELATION_COUNT], np.float64),
-        carray(pointer(target[RECALLS]), (target[CELLS], settings), np.float32),
+        carray(pointer(target[RECALLS]), (2 * target[CELLS], settings), np.float32),
         carray(pointer(target[COSTS]), (target[CELLS], settings), np.float32),
         carray(pointer(target[CORRECTIONS]), (2, target[PLANS]), np.float64),
         np.int64(target[RECALL]).view(np.float64),
@@ -138,6 +155,7 @@ def search_target(at, work, queries, k, table, verified, half, heaps, sizes, rep
         sizes,
         report,
     )
+    return _search_segment(search, arguments)
 
 
 @kernel
@@ -169,7 +187,7 @@ def search_direct(block_at, lane_at, query, out):
     at, report_at = block_at + 8 * HEAD_WIDTH, lane[REPORTS]
     for _ in range(block[TARGETS]):
         report = carray(pointer(report_at), (1, REPORT_WIDTH), np.float64)
-        touched += search_target(at, work, queries, k, table, verified, half, heaps, sizes, report)
+        touched += search_target(block[SEARCH], at, work, queries, k, table, verified, half, heaps, sizes, report)
         at += 8 * TARGET_WIDTH
         report_at += 8 * REPORT_WIDTH
     for _ in range(block[RANGES]):

@@ -7,6 +7,7 @@ instruction (``jit.FAST_DOT``), one in plain vector instructions for all others.
 
 from __future__ import annotations
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -137,6 +138,24 @@ dot_one, dot_four = _make(_ByInstruction) if FAST_DOT else (plain_one, plain_fou
 def code_dot(row, query, lines):
     """``dot_one``, which Python can call too."""
     return dot_one(row, query, lines)
+
+
+@inner
+def dot_rows(codes, stride, query, rows, n, out):
+    """Σ row·query of the codes of rows[:n] into out[:n] (int32). codes, query: addresses; stride: bytes of a row, a multiple of 64."""
+    lines, out_at, fours = stride // LINE, out.ctypes.data, n - n % 4
+    for i in range(0, fours, 4):
+        dot_four(
+            codes + np.int64(rows[i]) * stride,
+            codes + np.int64(rows[i + 1]) * stride,
+            codes + np.int64(rows[i + 2]) * stride,
+            codes + np.int64(rows[i + 3]) * stride,
+            query,
+            lines,
+            out_at + 4 * i,
+        )
+    for i in range(fours, n):
+        out[i] = dot_one(codes + np.int64(rows[i]) * stride, query, lines)
 
 
 @intrinsic

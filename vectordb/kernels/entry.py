@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from . import direct
+from . import direct, internals
+from .segment import search_segment
 
 
 def of(kernel: Any, *examples: Any) -> Callable[..., Any] | None:
@@ -31,6 +32,12 @@ def search() -> Callable[[int, int, np.ndarray, np.ndarray], int]:
     query = np.zeros(1, np.float32)  # of another length than the block says: nothing is done
     entry = of(direct.search_direct, head.ctypes.data, lane.ctypes.data, query, np.empty(1, np.int64))
     return entry or (lambda block, lane, query, out: direct.search_direct(block, lane, np.array(query), out))
+
+
+@functools.cache
+def segment_search() -> int:
+    """The address of ``segment.search_segment`` for ``direct.SEARCH``; 0 with a numba that doesn't tell it."""
+    return internals.address_of(search_segment, direct.SEGMENT_ARGUMENTS) if internals.supported() else 0
 
 
 @functools.cache

@@ -1,4 +1,5 @@
-"""Beam searches over the bottom layer of an HNSW graph (Malkov and Yashunin 2018), scored on byte codes, under any filter.
+"""The plans that search an HNSW graph (Malkov and Yashunin 2018): where a search starts, the search among passing rows only, and what
+each plan makes of the results.
 
 ``results`` is a heap of the best keys so far with the worst on top, ``candidates`` one of rows yet to be expanded with the best on top. All
 row numbers are a segment's own.
@@ -9,14 +10,17 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
+from .beam import MOST_LINKS, Links, buffer_key, filtered_beam, insert, result_key, sorted_beam
 from .bitset import gather, passes
-from .clusters import nearest_cluster
+from .clusters import nearest_cluster, nearest_few
+from .dots import LINE, code_dot
 from .jit import inner, pointer, prefetch_lines
 from .layout import (
     DEGREE,
     ENTRY_ROW,
     ENTRY_SLOT,
     GRAPH,
+    MEDOIDS,
     ROWS,
     TOP_LEVEL,
     UPPER_COUNT,
@@ -25,14 +29,16 @@ from .layout import (
     UPPER_ROWS,
     UPPER_SIZE,
 )
-from .planner import ACORN, GRAPH_BEAM, POST_FILTER
+from .planner import ACORN, POST_FILTER
 from .scoring import code_score, prefetch_row
 from .topk import make_key, offer, pop_best, push_best, row_of
 
 # Constants: unit and meaning, then the source in brackets. [prototype]: measured with a prototype of this search in November 2026.
 SEEDS = 16  # passing rows of the nearest clusters that ACORN-1 starts from; without them it returns wrong rows fast [prototype]
-MOST_LINKS = 128  # links of a row: the schema allows a degree of 64, and the bottom layer has twice as many
 MOST_FRESH = 64  # rows found through neighbours that don't pass, for each expanded row [chosen, not measured]
+ENTRIES = 4  # clusters in whose middles a beam search starts [prototype]
+MOST_ENTERED = 1_024  # clusters; where there are more, to go down the upper layers takes less time than to rank them [prototype]
+WIDEST = 8  # rows that the buffer holds, times those kept [prototype]
 
 
 @inner
@@ -58,51 +64,13 @@ def descend(scoring, upper_rows, upper_offsets, upper_links, degree, slot, level
 
 
 @inner
-def beam(scoring, rows, graph, degree, filtered, bits, ef, cap, visited, epoch, candidates, n, results, size):
-    """Best-first search that goes over all rows and keeps those that pass, until the best unexpanded row is worse than the ef-th kept.
-
-    candidates, results: heaps with n and size keys in them, whose rows are marked in ``visited``. Ends when ``cap`` rows were scored.
-    Returns (results, rows scored).
-    """
-    links = carray(pointer(graph), rows * degree, np.int32)
-    fresh = np.empty(MOST_LINKS, np.int64)
-    scored = 0
-    while n > 0:
-        top = candidates[0]
-        if (size >= ef and top < results[0]) or scored > cap:
-            break
-        n = pop_best(candidates, n)
-        start = row_of(top) * degree
-        m = 0
-        for j in range(start, start + degree):
-            other = np.int64(links[j])
-            if other < 0:
-                break
-            if other < rows and visited[other] != epoch:  # the first: a damaged file must not make us read outside of it
-                visited[other] = epoch
-                fresh[m] = other
-                m += 1
-                prefetch_row(scoring, other)
-        scored += m
-        for j in range(m):
-            other = fresh[j]
-            key = make_key(code_score(scoring, other), other)
-            if size < ef or key > results[0]:
-                n = push_best(candidates, n, key)
-                if not filtered or passes(bits, other):
-                    size = offer(results, size, ef, key)
-        if n > 0:
-            prefetch_lines(graph + 4 * degree * row_of(candidates[0]), 2)
-    return size, scored
-
-
-@inner
-def acorn(scoring, rows, graph, degree, bits, ef, cap, visited, epoch, candidates, n, results, size):
+def acorn(scoring, links, bits, ef, cap, visited, mark, candidates, n, results, size):
     """Best-first search over passing rows only; a neighbour that doesn't pass stands for its own neighbours (ACORN-1, Patel et al. 2024).
 
-    Arguments and result as in ``beam``; start it from passing rows near the query.
+    Arguments and result as of ``filtered_beam``; start it from passing rows near the query. ef: results kept; cap: of rows scored.
     """
-    links = carray(pointer(graph), rows * degree, np.int32)
+    rows, degree = links.rows, links.degree
+    table = carray(pointer(links.graph), rows * degree, np.int32)
     fresh = np.empty(MOST_FRESH + MOST_LINKS, np.int64)
     failed = np.empty(MOST_LINKS, np.int64)
     scored = 0
@@ -115,12 +83,12 @@ def acorn(scoring, rows, graph, degree, bits, ef, cap, visited, epoch, candidate
         m = 0
         f = 0
         for j in range(start, start + degree):
-            other = np.int64(links[j])
+            other = np.int64(table[j])
             if other < 0:
                 break
-            if other >= rows or visited[other] == epoch:
+            if other >= rows or visited[other] == mark:
                 continue
-            visited[other] = epoch
+            visited[other] = mark
             if passes(bits, other):
                 fresh[m] = other
                 m += 1
@@ -128,18 +96,18 @@ def acorn(scoring, rows, graph, degree, bits, ef, cap, visited, epoch, candidate
             else:
                 failed[f] = other
                 f += 1
-                prefetch_lines(graph + 4 * degree * other, 2)
+                prefetch_lines(links.graph + 4 * degree * other, 2)
         for i in range(f):
             if m >= MOST_FRESH:
-                visited[failed[i]] = epoch - np.uint32(1)  # left for a later visit
+                visited[failed[i]] = np.uint8(0)  # left for a later visit
                 continue
             start = failed[i] * degree
             for j in range(start, start + degree):
-                other = np.int64(links[j])
+                other = np.int64(table[j])
                 if other < 0:
                     break
-                if other < rows and passes(bits, other) and visited[other] != epoch:
-                    visited[other] = epoch
+                if other < rows and passes(bits, other) and visited[other] != mark:
+                    visited[other] = mark
                     fresh[m] = other
                     m += 1
                     prefetch_row(scoring, other)
@@ -175,8 +143,8 @@ def seed(scoring, clusters, allowed, ef, mark, space):
 
 
 @inner
-def enter(segment, scoring, filtered, allowed, ef, mark, space):
-    """Marks and lists the row where a beam search starts, found in the graph's upper layers. Returns (candidates, results)."""
+def top_row(segment, scoring):
+    """The row where a search starts, found in the graph's upper layers."""
     row = segment[ENTRY_ROW]
     if segment[TOP_LEVEL] > 0:
         rows = carray(pointer(segment[UPPER_ROWS]), segment[UPPER_COUNT], np.int32)
@@ -184,39 +152,77 @@ def enter(segment, scoring, filtered, allowed, ef, mark, space):
         links = carray(pointer(segment[UPPER_LINKS]), segment[UPPER_SIZE], np.int32)
         slot = descend(scoring, rows, offsets, links, segment[DEGREE] // 2, segment[ENTRY_SLOT], segment[TOP_LEVEL])
         row = np.int64(rows[slot])
-    space.visited[row] = mark
-    key = make_key(code_score(scoring, row), row)
-    size = 0
-    if not filtered or passes(allowed.bits, row):
-        size = offer(space.results, 0, ef, key)
-    return push_best(space.candidates, 0, key), size
+    return row
 
 
 @inner
-def search_graph(segment, scoring, clusters, allowed, plan, ef, cap, space):
-    """Any of the graph's plans. Returns (results, rows scored); more than ``cap`` were scored where it was given up."""
-    mark = np.uint32(space.epoch[0] + np.uint32(2))
-    if mark < 4:  # went round: no mark of long ago may look like one of now
+def enter(segment, scoring, clusters, mark, space):
+    """Marks and lists the rows where a beam search starts, by falling score, as keys of the buffer in ``space.candidates``: the rows in the
+    middle of the nearest clusters, or one from the upper layers where a file doesn't have these. Returns their number.
+    """
+    size, rows, fresh = 0, segment[ROWS], np.empty(4, np.int64)
+    count = len(clusters.offsets) - 1
+    if segment[MEDOIDS] != 0 and count <= MOST_ENTERED:
+        medoids = carray(pointer(segment[MEDOIDS]), count, np.int32)
+        found = nearest_few(clusters, fresh, ENTRIES)
+        for i in range(found):
+            row = np.int64(medoids[fresh[i]])
+            if 0 <= row < rows and space.visited[row] != mark:
+                space.visited[row] = mark
+                prefetch_row(scoring, row)
+                prefetch_lines(segment[GRAPH] + 4 * segment[DEGREE] * row, 2)
+                fresh[size] = row
+                size += 1
+    if size == 0:
+        fresh[0] = top_row(segment, scoring)
+        space.visited[fresh[0]] = mark
+        size = 1
+    n = 0
+    for i in range(size):
+        product = code_dot(scoring.codes + fresh[i] * scoring.stride, scoring.query, scoring.stride // LINE)
+        n, _ = insert(space.candidates, n, ENTRIES, buffer_key(scoring, product, fresh[i]))
+    return n
+
+
+@inner
+def next_mark(space):
+    """The mark of a search in ``space.visited``: 1 … 255, after which all marks are removed."""
+    mark = space.epoch[0] + np.uint32(1)
+    if mark > 255:
         space.visited[:] = 0
-        mark = np.uint32(4)
+        mark = np.uint32(1)
     space.epoch[0] = mark
-    candidates, results, rows = space.candidates, space.results, segment[ROWS]
+    return np.uint8(mark)
+
+
+@inner
+def search_graph(segment, scoring, clusters, allowed, plan, ending, kept, space):
+    """Any of the graph's plans. kept: the most results. Returns (results, rows scored); more than ``ending.cap`` were scored where it was
+    given up.
+    """
+    mark = next_mark(space)
+    buffer, results = space.candidates, space.results
+    links = Links(segment[ROWS], segment[GRAPH], segment[DEGREE])
     if plan == ACORN:
-        n, size = seed(scoring, clusters, allowed, ef, mark, space)
-        size, scored = acorn(
-            scoring, rows, segment[GRAPH], segment[DEGREE], allowed.bits, ef, cap, space.visited, mark, candidates, n, results, size
-        )
+        n, size = seed(scoring, clusters, allowed, ending.count, mark, space)
+        size, scored = acorn(scoring, links, allowed.bits, ending.count, ending.cap, space.visited, mark, buffer, n, results, size)
         return size, scored + n
-    filtered = allowed.filtered and plan == GRAPH_BEAM
-    n, size = enter(segment, scoring, filtered, allowed, ef, mark, space)
-    size, scored = beam(
-        scoring, rows, segment[GRAPH], segment[DEGREE], filtered, allowed.bits, ef, cap, space.visited, mark, candidates, n, results, size
-    )
-    if allowed.filtered and plan == POST_FILTER:
-        kept = 0
-        for i in range(size):
-            if passes(allowed.bits, row_of(results[i])):
-                results[kept] = results[i]
-                kept += 1
-        size = kept
+    fresh, products = np.empty(MOST_LINKS + 4, np.int64), np.empty(MOST_LINKS + 4, np.int32)
+    n = enter(segment, scoring, clusters, mark, space)
+    size = 0
+    if allowed.filtered and plan != POST_FILTER:
+        for i in range(n):  # they fall, so they are a heap
+            buffer[i] = result_key(scoring, buffer[i])
+            if passes(allowed.bits, row_of(buffer[i])):
+                size = offer(results, size, ending.count, buffer[i])
+        return filtered_beam(scoring, links, ending, allowed.bits, space.visited, mark, buffer, n, results, size, fresh, products)
+    most = max(WIDEST * kept, ending.count)
+    n, scored = sorted_beam(scoring, links, ending, kept, most, space.visited, mark, buffer, n, fresh, products)
+    i = 0
+    while i < n and size < kept:
+        key = result_key(scoring, buffer[i])
+        if not allowed.filtered or passes(allowed.bits, row_of(key)):
+            results[size] = key
+            size += 1
+        i += 1
     return size, scored

@@ -31,6 +31,7 @@ _EXPECTED = {
             "_set_compiled_object": 2,
             "_finalize_final_module": 1,
             "_get_module_for_linking": 1,
+            "get_pointer_to_function": 2,
         },
     ),
     "CompileResult": (compiler.CompileResult, {"_find_referenced_environments": 1}),
@@ -108,6 +109,13 @@ def keep_from_python(kernel: Any, twin: Callable[[], Any]) -> None:
 
     kernel.add_overload = add_overload
     kernel._compile_for_args = lambda *args, **kws: twin()
+
+
+def address_of(kernel: Any, arguments: tuple) -> int:
+    """The address of the machine code of a kernel for arguments of these types, in this process."""
+    kernel.compile(arguments)
+    compiled = kernel.overloads[arguments]
+    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
 
 
 class _Loaded(codegen.JITCodeLibrary):

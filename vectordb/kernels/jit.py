@@ -15,7 +15,7 @@ from typing import Any, overload
 import numba
 from llvmlite import ir
 from numba import types
-from numba.core import event
+from numba.core import cgutils, event
 from numba.extending import intrinsic
 
 from . import internals, store, tiers
@@ -181,6 +181,33 @@ def pointer(typingctx, address):
         return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
 
     return types.voidptr(types.intp), codegen
+
+
+def caller(arguments: tuple, result: Any) -> Any:
+    """A function for kernels: from (address, tuple of arguments) to what the compiled kernel at that address returns
+    (``internals.address_of``), for numba's types of the arguments and the result. The kernel's code doesn't become a part of the caller's.
+    """
+
+    @intrinsic
+    def call_at(typingctx, address, given):
+        if tuple(map(types.unliteral, given.types)) != arguments:
+            raise TypeError(f"the kernel is called with {given}, but takes {arguments}")
+
+        def codegen(context, builder, signature, args):
+            convention = context.call_conv
+            function = builder.inttoptr(args[0], convention.get_function_type(result, arguments).as_pointer())
+            values = [
+                context.cast(builder, value, have, want)
+                for value, have, want in zip(cgutils.unpack_tuple(builder, args[1]), signature.args[1].types, arguments, strict=True)
+            ]
+            status, value = convention.call_function(builder, function, result, arguments, values)
+            with cgutils.if_unlikely(builder, status.is_error):
+                convention.return_status_propagate(builder, status)
+            return value
+
+        return result(types.intp, given), codegen
+
+    return call_at
 
 
 @intrinsic

@@ -13,7 +13,9 @@ ROWS, DIM, STRIDE, CODES, BIAS, SIGNS, U64S, DOCIDS_AT, MEAN, FLIPS, FLIP_ROUNDS
 GRAPH, DEGREE, UPPER_COUNT, UPPER_ROWS, UPPER_OFFSETS, UPPER_LINKS, UPPER_SIZE, ENTRY_ROW, ENTRY_SLOT, TOP_LEVEL = range(15, 25)
 CLUSTERS, CENTROIDS, CENTROID_BIAS, OFFSETS, ROTATED_MEAN = range(25, 30)
 FIRST_DOCID, SPAN, PRESENT = range(30, 33)  # the lowest docid; docids up to the highest; address of their bits, set where a row is here
-SEGMENT_WIDTH = 33
+# Of the row in the middle of each cluster, 0 where a file doesn't have them; the bits of a float64, at least the norm of every row.
+MEDOIDS, MAX_NORM = range(33, 35)
+SEGMENT_WIDTH = 35
 
 # Columns of a scratch description: addresses of arrays as long as the largest segment (in rows) or as KEYS says.
 VISITED, CANDIDATES, RESULTS, RANKED, ORDER, DISTANCES, NEAR, EPOCH, QUERY, QUERY_CODES, QUERY_SIGNS, SPARE, KEYS, VISITED_ROWS = range(14)

@@ -15,8 +15,9 @@ from .topk import make_key, offer, score_of
 # The ids of the plans that are compiled into ``search_segment``, and what the kernels must know of them; ``index/dense/plans.py`` has the
 # rest. They are written in index files, so they are frozen (see ``index.base.Plan``).
 SCAN, BINARY_SCAN, CLUSTERS_SCAN, CLUSTERS_BINARY, GRAPH_BEAM, ACORN, POST_FILTER, EXACT = 0, 1, 2, 3, 4, 5, 6, 7
-COMPILED_PLANS = (SCAN, BINARY_SCAN, CLUSTERS_SCAN, CLUSTERS_BINARY, GRAPH_BEAM, ACORN, POST_FILTER, EXACT)
-GRAPH_PLANS = (GRAPH_BEAM, ACORN, POST_FILTER)  # they need a graph
+ADAPTIVE_BEAM = 8
+COMPILED_PLANS = (SCAN, BINARY_SCAN, CLUSTERS_SCAN, CLUSTERS_BINARY, GRAPH_BEAM, ACORN, POST_FILTER, EXACT, ADAPTIVE_BEAM)
+GRAPH_PLANS = (GRAPH_BEAM, ACORN, POST_FILTER, ADAPTIVE_BEAM)  # they need a graph
 TERMINATING_PLANS = (SCAN, BINARY_SCAN, EXACT)  # they find min(k, matches) rows whatever the query, so they may take over from another
 FULL_COST_PLANS = (SCAN, BINARY_SCAN, EXACT)  # they look at every matching row however many results are asked for
 # Columns of a setting: the plan, and its two parameters (``index/dense/plans.py``).

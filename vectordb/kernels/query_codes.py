@@ -8,7 +8,7 @@ from numba import carray
 from .codes import encode_query, rotate, sign_bits
 from .dense import COSINE, L2
 from .jit import inner, pointer
-from .layout import CODE_ERROR, DIM, FLIP_ROUNDS, FLIPS, MEAN, METRIC, ROTATED_MEAN, SAMPLE_RADIUS, STEP
+from .layout import CODE_ERROR, DIM, FLIP_ROUNDS, FLIPS, MAX_NORM, MEAN, METRIC, ROTATED_MEAN, SAMPLE_RADIUS, STEP
 
 DEVIATIONS = 3.0  # standard deviations of the codes' error, within which rows are scored again [chosen, not measured]
 
@@ -59,6 +59,22 @@ def encode(segment, unit, rotated, spare, codes):
         shift,
         np.float32(DEVIATIONS * np.sqrt(noise)) * doubled,
     )
+
+
+@inner
+def reach_of(segment, unit):
+    """The score of a row at distance 0 from the query, as searches by distance take it. Cosine and l2 have one. A dot product has none:
+    with one more dimension that brings all rows to the length of the longest, and the query scaled to it, its nearest rows are those of
+    the highest products (Bachrach et al. 2014).
+    """
+    if segment[METRIC] == COSINE:
+        return 1.0
+    if segment[METRIC] == L2:
+        return 0.0
+    square = 0.0
+    for j in range(segment[DIM]):
+        square += np.float64(unit[j]) * np.float64(unit[j])
+    return np.sqrt(square) * np.int64(segment[MAX_NORM]).view(np.float64)
 
 
 @inner

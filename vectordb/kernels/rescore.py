@@ -10,47 +10,51 @@ from .bitset import bits_between
 from .dense import COSINE, cosine_of, lower_bound, place_of, score_row
 from .jit import count_trailing_zeros, inner, pointer, prefetch_lines
 from .layout import DIM, DOCIDS_AT, FIRST_DOCID, METRIC, PRESENT, ROWS, SPAN
-from .topk import make_key, offer, row_of, score_of, sort_keys
+from .topk import heap_of_best, make_key, offer, pop_best, row_of, score_of
 
-RESCORED_AT_ONCE = 16  # rows that are asked for before they are scored [chosen, not measured]
+RESCORED_AT_ONCE = 16  # rows that are asked for before they are scored, while fewer than k are there [chosen, not measured]
+RESCORED_MORE = 4  # rows that are asked for at once after that, as long as the error bound asks for more [chosen, not measured]
+SPARE_SHARE = 5  # one row more for each so many results, at least two, is scored at first: codes hardly mistake more [prototype]
 
 
 @inner
 def rescore(segment, query, results, size, start, shift, bound, table, verified, half, heap, hits):
     """Rows of ``results`` from the ``start``-th on scored at full precision from the chunks, into ``heap`` (keys by docid), best codes
     first, until what is left can't be among the best: a score by codes, plus ``shift``, is at most ``bound`` off. Returns (hits, chunks
-    newly touched, whether it ended so).
+    newly touched, whether it ended so). ``results`` are reordered.
     """
     metric = segment[METRIC]
     docids = carray(pointer(segment[DOCIDS_AT]), segment[ROWS], np.uint32)
-    order = results[:size].copy()
-    sort_keys(order)
+    left = heap_of_best(results, size)
+    for _ in range(start):
+        left = pop_best(results, left)
     width = segment[DIM] * (2 if half else 4)
-    places = np.empty(RESCORED_AT_ONCE, np.int64)
-    chunks = np.empty(RESCORED_AT_ONCE, np.int64)
+    found = np.empty((RESCORED_AT_ONCE, 3), np.int64)  # docid, chunk and position in it
     k = len(heap)
     touched = 0
-    done = start
-    while done < size:
-        if hits == k and score_of(order[size - 1 - done]) + shift + bound < score_of(heap[0]):
+    at_once = min(RESCORED_AT_ONCE, k + max(2, k // SPARE_SHARE))
+    while left > 0:
+        if hits == k and score_of(results[0]) + shift + bound < score_of(heap[0]):
             return hits, touched, True
-        n = min(RESCORED_AT_ONCE, size - done)
+        n = min(at_once, left)
         for i in range(n):
-            c, position = place_of(table, np.int64(docids[row_of(order[size - 1 - done - i])]))
-            chunks[i], places[i] = c, position
+            docid = np.int64(docids[row_of(results[0])])
+            left = pop_best(results, left)
+            c, position = place_of(table, docid)
+            found[i, 0], found[i, 1], found[i, 2] = docid, c, position
             if c >= 0:
                 if verified[c] != 1:  # 2 is another thread's mark, which may not be confirmed yet
                     verified[c] = 2
                     touched += 1
                 prefetch_lines(table[c, DATA] + position * width, 8)
         for i in range(n):
-            c = chunks[i]
+            c, position = found[i, 1], found[i, 2]
             if c >= 0:
-                score = score_row(query, table[c, DATA] + places[i] * width, half, metric)
+                score = score_row(query, table[c, DATA] + position * width, half, metric)
                 if metric == COSINE:
-                    score = cosine_of(score, carray(pointer(table[c, NORMS]), table[c, COUNT], np.float32)[places[i]])
-                hits = offer(heap, hits, k, make_key(score, np.int64(docids[row_of(order[size - 1 - done - i])])))
-        done += n
+                    score = cosine_of(score, carray(pointer(table[c, NORMS]), table[c, COUNT], np.float32)[position])
+                hits = offer(heap, hits, k, make_key(score, found[i, 0]))
+        at_once = RESCORED_MORE if hits == k else RESCORED_AT_ONCE
     return hits, touched, False
 
 

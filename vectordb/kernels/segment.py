@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
+from .beam import Ending
 from .binary_scan import binary_scan
 from .bitset import gather
 from .clusters import search_clusters, selectivity_near
 from .dense import L2
-from .graph import search_graph
+from .graph import WIDEST, search_graph
 from .jit import inner, kernel, pointer
 from .layout import (
     BIAS,
@@ -54,6 +55,7 @@ from .layout import (
     Space,
 )  # fmt: skip
 from .planner import (
+    ADAPTIVE_BEAM,
     BINARY_SCAN,
     CLUSTERS_BINARY,
     CLUSTERS_SCAN,
@@ -77,7 +79,7 @@ from .planner import (
     setting_of,
     weights_of,
 )
-from .query_codes import encode, encode_signs, normalise
+from .query_codes import encode, encode_signs, normalise, reach_of
 from .rescore import rescore, score_all
 from .scoring import Scoring, score_rows
 from .topk import make_key
@@ -112,6 +114,7 @@ def plan_for(
 ):
     """The setting for a request, and one that takes over when that doesn't end well: (setting, safe). Fills its part of the report.
 
+    recalls: the mean recalls; then the targets that settings reach, where these differ.
     growth, extra: as for ``cost_of``.
     """
     share, graph = allowed.matches / segment[ROWS], segment[GRAPH] != 0
@@ -125,7 +128,8 @@ def plan_for(
         weights_of(levels, correlations, min(np.log2(share), levels[1]), log_correlation(local, share), cells, weights)
     else:
         weights_of(levels, correlations, levels[0], 0.0, cells, weights)  # the first level is that of no filter at all
-    setting, safe = choose(settings, recalls, costs, corrections, cells, weights, target, graph, growth, extra)
+    reached = recalls[len(recalls) - len(costs) :]
+    setting, safe = choose(settings, reached, costs, corrections, cells, weights, target, graph, growth, extra)
     exact = setting_of(settings, EXACT)
     report[R_MICROSECONDS] = cost_of(setting, settings, cells, weights, costs, exact, growth, extra)
     report[R_RECALL] = predict(setting, cells, weights, recalls)
@@ -175,7 +179,7 @@ def search_segment(
     heap, order = carray(pointer(work[RANKED]), count + 1, np.int64), carray(pointer(work[ORDER]), count + 1, np.int64)
     taken = np.empty(1, np.int64)
     space = Space(
-        carray(pointer(work[VISITED]), work[VISITED_ROWS], np.uint32),
+        carray(pointer(work[VISITED]), work[VISITED_ROWS], np.uint8),
         carray(pointer(work[EPOCH]), 1, np.uint32),
         carray(pointer(work[CANDIDATES]), work[KEYS], np.int64),
         carray(pointer(work[RESULTS]), work[KEYS], np.int64),
@@ -257,10 +261,16 @@ def search_segment(
                     segment, scoring, signs, clusters, allowed, plan == CLUSTERS_BINARY, budget, first_pass, r, space
                 )
             elif plan in GRAPH_PLANS:
-                ef = min(max(np.int64(effort * measured), needed), limit // 4)
-                cap = min(allowed.matches // 2 + LEAST_CAP, limit)  # about what a scan of the matching rows costs
-                size, scored = search_graph(segment, scoring, clusters, allowed, plan, ef, cap, space)
-                failed = scored > cap
+                adaptive = plan == ADAPTIVE_BEAM
+                width = settings[setting, WIDTH] if adaptive else effort
+                ending = Ending(
+                    min(max(np.int64(width * measured), needed), limit // 4),
+                    effort if adaptive else 0.0,
+                    reach_of(segment, unit) - np.float64(shift),
+                    min(allowed.matches // 2 + LEAST_CAP, limit),  # about what a scan of the matching rows costs
+                )
+                size, scored = search_graph(segment, scoring, clusters, allowed, plan, ending, min(r, limit // WIDEST), space)
+                failed = scored > ending.cap
             report[R_SCORED] += scored
             if forced >= 0 or plan in (SCAN, EXACT) or (size >= needed and not failed):
                 break

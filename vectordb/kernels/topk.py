@@ -116,6 +116,14 @@ def sift_best(heap, n, i):
 
 
 @inner
+def heap_of_best(keys, n):
+    """Make keys[:n] a heap with the highest on top; returns n. Taking the few best from it costs far less than sorting all."""
+    for i in range(n // 2 - 1, -1, -1):
+        sift_best(keys, n, i)
+    return n
+
+
+@inner
 def pop_best(heap, n):
     """Take the highest key (``heap[0]``, read before) away; returns the new size."""
     n -= 1

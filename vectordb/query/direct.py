@@ -166,6 +166,7 @@ class Block:
             kernel.ROWS_CHUNKS: len(self.rows.rows),
             kernel.ROWS_VERIFIED: self.rows.verified.ctypes.data,
             kernel.RECORDS: not self.reader.bare,
+            kernel.SEARCH: entry.segment_search() if place.targets else 0,
         }
         for column, value in values.items():
             head[column] = value
@@ -200,7 +201,7 @@ def _placed(view: View, search: Search, filters: FilterCache) -> _Place | None:
         described = None
         if place.k and kind.direct is not None and kind.usable([target.segment for target in targets], arm.queries, place.k, False, None):
             described = kind.direct(targets, place.k, search.recall)
-        if described is None:
+        if described is None or not entry.segment_search():
             return None
         place.kind, place.targets, (place.columns, place.sizes) = kind, tuple(targets), described
         place.ranges, place.selected = [piece for piece in ranges if len(piece.docids)], True

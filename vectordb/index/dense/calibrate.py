@@ -1,8 +1,8 @@
 """Calibration: measure the recall and cost of every plan on the segment itself, by selectivity and by query–filter correlation.
 
-Some rows of the segment serve as queries; they are left out of the graph meanwhile. A cell is a selectivity and a kind of correlation
-(KINDS). In each cell every query gets a random filter of that kind and its exact answer, and every setting of every plan answers all
-queries. The planner interpolates between the cells.
+Some rows of the segment serve as queries; they are left out of the graph meanwhile. For each selectivity, queries get random filters of all
+kinds of correlation (KINDS) and their exact answers, and every setting of every plan answers the queries of similar correlation. The
+planner interpolates between the selectivities and between the correlations.
 
 The correlation is expressed as ρ, the selectivity near the query divided by the overall selectivity. ρ = 1: no correlation. ρ < 1: the
 filter excludes the rows near the query.
@@ -10,8 +10,10 @@ filter excludes the rows near the query.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
 
@@ -23,7 +25,7 @@ from ...kernels.layout import R_LOCAL, REPORT_WIDTH
 from .. import exact
 from ..base import Plan
 from ..exact import scores_of
-from ..model import DEPTHS, DOUBT, Corrections, measure_grid, settings_of
+from ..model import DEPTHS, DOUBT, Corrections, settings_of
 from .model import NEVER
 from .plans import PLANS
 from .scratch import DenseScratch
@@ -36,26 +38,35 @@ from .segment import DenseSegment
 # set so that tests with duplicates pass; no benchmark is recorded. [float]: from the rounding of the type. [chosen]: chosen, not measured.
 
 # What is measured.
-QUERIES, FEW_QUERIES = 80, 48  # queries; the second for segments without a graph [build]
-FEWER = 3  # one query in FEWER takes part in a filtered cell; with the larger depth one in 3·FEWER [build]
+QUERIES, FEW_QUERIES = 160, 48  # queries; the second for segments without a graph [build]
+FILTERED = 80  # the first queries, that filters are drawn for and around [build]
+REQUESTS = (84, 28)  # filtered requests of each selectivity, for each of DEPTHS [build]
+OTHERS = (24, 8)  # queries without a filter by which plans that need no graph are measured, for each of DEPTHS [build]
+DEEP = 3  # one query in DEEP is asked for the larger number of results, where there is no filter [build]
 SCAN_QUERIES = 6  # queries of a group by which the code scan is timed; its time hardly varies [build]
 EXACT_QUERIES, EXACT_QUERIES_OF_LARGE = 6, 2  # queries by which the exact scan is timed; the second above PARALLEL_ROWS [build]
-PARALLEL_ROWS = 20_000  # rows from which on the depths are calibrated in parallel [chosen]
+PARALLEL_ROWS = 20_000  # rows from which on the selectivities are calibrated in parallel [chosen]
+SCORES = 64 << 20  # scores of queries and rows that are kept; in larger segments fewer queries are asked, down to FILTERED [chosen]
 SCORED_ROWS = 16_384  # rows scored at a time in float64; bounds memory [chosen]
-SELECTIVITIES = (0.8, 0.4, 0.2, 0.1, 0.04, 0.01, 0.004, 0.0015)  # of the filters [P2]
+SELECTIVITIES = (0.8, 0.35, 0.12, 0.04, 0.012, 0.004, 0.0015)  # of the filters [P2]
 SCANNED = 400  # matching rows; a filter with fewer isn't calibrated: scanning them is always the plan [chosen]
 CORRELATIONS = (-8.0, -5.0, -3.5, -2.0, -1.0, -0.4, 0.0, 0.5, 1.0, 2.0, 4.0)  # log2 ρ at which a model has points [P2]
 # How a filter is correlated with the query; ``_ball`` has the probabilities [P2].
 KINDS = ("none", "near", "fewer near", "none near", "whole clusters", "around another", "around another")
 FAR_BLUR = 0.3  # blur of a filter's boundary that lies far from the query, relative to one near it [P2]
+RANKED = 8_192  # rows, evenly spread, whose order stands for that of all [chosen]
 
 # What the measurements become.
 TELLING = 0.01  # share of the score gap between a query's 10th best and median row, below which rows count as tied [tests]
 ROUNDING = 3e-7  # rounding error of a float32 dot product of unit vectors, times √dimensions [float]
 FEWEST = 6.0  # queries, summed weights, that a point of a model needs; with fewer it takes its neighbour's values [chosen]
+TAIL = 0.05  # share of the queries, those with the lowest recalls, that a model keeps the mean recall of [chosen]
 NEARLY_ALL = 0.995  # recall of a setting whose cost bounds the search for others [build]
 ALL = 0.9985  # recall at which a sweep ends: more effort only costs more [build]
 COST_BOUND = 1.3  # times the cost of the cheapest setting of recall NEARLY_ALL; a sweep ends above it [build]
+LEVEL = 0.002  # recall that a sweep has to gain by three more settings, else it ends [build]
+STEP_COST = 1.3  # how many times as much as the one before it a setting beyond the end of a sweep is taken to cost [chosen]
+COLD_QUERIES, COLD_BYTES = 24, 4 << 20  # searches by which the cost of a call is measured, and memory read between them [chosen]
 
 
 @dataclass(frozen=True)
@@ -95,33 +106,34 @@ def calibrate(
     bench = _Bench(segment, vectors, docids, order, held, seed)
     shares = [s for s in SELECTIVITIES if s * segment.rows >= SCANNED] or [SELECTIVITIES[0]]
     levels = [1.0, *(float(np.log2(s)) for s in shares)]  # the first stands for "no filter"; it is above the log2 of every selectivity
+    done = itertools.count(1)
 
-    def lane_of(d: int) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
-        lane, k, full_scan = bench.lane(seed + d), DEPTHS[d], bench.settings.exact
+    def measure(level: int) -> list[tuple[np.ndarray, ...]]:
+        measured = bench.lane(seed + level).level(shares[level - 1] if level else None)
+        progress(next(done) / len(levels))
+        return measured
 
-        def measure(level: int) -> tuple[np.ndarray, np.ndarray]:
-            share = shares[level - 1] if level else None
-            full = lane.full_cost(share, k)
-            cells = [lane.cell(kind, share, k, full) for kind in (KINDS if level else KINDS[:1])]
-            rhos, recalls, costs = (np.concatenate([cell[part] for cell in cells]) for part in range(3))
-            recalls[:, full_scan], costs[:, full_scan] = 1.0, full
-            return _spread(rhos, recalls, costs)
-
-        return measure
-
-    recalls, costs = measure_grid(len(levels), lane_of, threads if segment.rows >= PARALLEL_ROWS else 1, progress)
-    flat = len(DEPTHS), -1, recalls.shape[-1]
+    if threads > 1 and segment.rows >= PARALLEL_ROWS:
+        with ThreadPoolExecutor(threads) as pool:
+            cells = list(pool.map(measure, range(len(levels))))
+    else:
+        cells = [measure(level) for level in range(len(levels))]
+    overhead = bench.lane(seed).call_cost(np.array([cell[0][0] for cell in cells[0]]))
+    tables = [np.array([[cell[d][part] for cell in cells] for d in range(len(DEPTHS))], np.float32) for part in range(3)]
+    recalls, lows, costs = (table.reshape(len(DEPTHS), -1, table.shape[-1]) for table in tables)
     return {
         "settings": bench.settings.table,
         "levels": np.array(levels),
         "locals": np.array(CORRELATIONS),
-        "recalls": recalls.reshape(flat),
-        "costs": costs.reshape(flat),
+        "recalls": recalls,
+        "lows": lows,
+        "costs": costs + np.float32(overhead),
     }
 
 
-def _spread(rhos: np.ndarray, recalls: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average the measurements of single queries at the points CORRELATIONS. Returns (recalls, costs), float32 ``(points, settings)``.
+def _spread(rhos: np.ndarray, recalls: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Average the measurements of single queries at the points CORRELATIONS. Returns (recalls, the mean of the lowest recalls, costs),
+    float32 ``(points, settings)``.
 
     rhos: log2 ρ ``(n,)``. recalls, costs (microseconds): ``(n, settings)``. Each query counts for the two points that it lies between, by
     linear weights. A point with too few queries takes the values of the nearest point that has enough.
@@ -139,8 +151,23 @@ def _spread(rhos: np.ndarray, recalls: np.ndarray, costs: np.ndarray) -> tuple[n
     # Subtract some standard errors from the mean recall, which is less certain where queries differ much or are few.
     squares = (weights[filled] @ np.square(recalls)) / sums[filled, None] - np.square(means[0])
     means[0] = means[0] - DOUBT * np.sqrt(np.maximum(squares, 0) / sums[filled, None])
+    lows = _lowest(recalls, weights[filled], sums[filled])
     places = np.searchsorted(filled, nearest)
-    return means[0][places].astype(np.float32), means[1][places].astype(np.float32)
+    return means[0][places].astype(np.float32), lows[places].astype(np.float32), means[1][places].astype(np.float32)
+
+
+def _lowest(recalls: np.ndarray, weights: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """The mean of the lowest recalls ``(n, settings)`` at each point: of TAIL of its queries, or of the lowest alone where that is less
+    than one. weights: ``(points, n)``; sums: theirs. Returns ``(points, settings)``.
+    """
+    order = np.argsort(recalls, axis=0)
+    ordered = np.take_along_axis(recalls, order, axis=0)
+    lows = np.empty((len(weights), recalls.shape[1]))
+    for point, (own, total) in enumerate(zip(weights, sums, strict=True)):
+        share = max(TAIL * total, min(1.0, total))
+        before = np.cumsum(own[order], axis=0) - own[order]
+        lows[point] = (np.clip(share - before, 0, own[order]) * ordered).sum(axis=0) / share
+    return lows
 
 
 class _Bench:
@@ -155,6 +182,9 @@ class _Bench:
         self.n, self.clusters = segment.rows, segment.clusters
         rng = np.random.default_rng(seed + 2)
         held = held if len(held) else np.arange(min(8, len(vectors)))
+        fewer = max(FILTERED, SCORES // len(vectors))
+        if len(held) > fewer:
+            held = held[np.linspace(0, len(held) - 1, fewer).astype(int)]
         self.queries = np.ascontiguousarray(vectors[held])
         if metric != "l2":  # scaling a query scales all its scores alike; those of a very short query would underflow
             lengths = np.linalg.norm(self.queries.astype(np.float64), axis=1, keepdims=True)
@@ -171,14 +201,17 @@ class _Bench:
         self.own_docids = docids[held].astype(np.int64)
         nothing = np.zeros((1, len(self.settings.table)), np.float32)
         self.unmeasured = (np.zeros(2), np.zeros(1), nothing, nothing, Corrections.of(PLANS).table)
-        self.scores = self._scores(vectors, metric)[:, order]
+        self.scores = self._scores(vectors, metric, place)
         # The rounding error of float32 scores: (absolute, relative). Only l2 has a relative part.
         usual = 0.0 if metric == "l2" else 1.0 if metric == "cosine" else float(np.quantile(self.norms, 0.97))
         self.rounding = ROUNDING * np.sqrt(vectors.shape[1]) * usual, 1e-5 if metric == "l2" else 0.0
-        self.ordered = np.sort(self.scores, axis=1)
+        self.ordered = np.sort(self.scores[:, :: max(self.n // RANKED, 1)], axis=1)
+        tenth = self.n - min(10, self.n)
+        # The score of the tenth best row less that of a middling one.
+        self.gaps = np.partition(self.scores, tenth, axis=1)[:, tenth] - self.ordered[:, self.ordered.shape[1] // 2]
         # Rows whose scores differ by less than this count as tied. Otherwise only an exact scan could
         # reach the target where rows are nearly alike.
-        self.telling = TELLING * (self.ordered[:, -min(10, self.n)] - self.ordered[:, self.n // 2])
+        self.telling = TELLING * self.gaps
         self.words = -(-self.n // 64)
 
     def lane(self, seed: int) -> _Bench:
@@ -188,9 +221,9 @@ class _Bench:
         lane.rng = np.random.default_rng(seed + 3)
         return lane
 
-    def _scores(self, vectors: np.ndarray, metric: str) -> np.ndarray:
-        """The exact score of each query and row, float32 ``(queries, rows)``. Computed in float64, because rows may differ by less than the
-        rounding error of float32 products.
+    def _scores(self, vectors: np.ndarray, metric: str, place: np.ndarray) -> np.ndarray:
+        """The exact score of each query and row, float32 ``(queries, rows)``, in the segment's order; place: that of each vector. Computed
+        in float64, because rows may differ by less than the rounding error of float32 products.
         """
         queries = self.queries.astype(np.float64)
         scores = np.empty((len(queries), len(vectors)), np.float32)
@@ -201,71 +234,109 @@ class _Bench:
                 products /= self.norms[low : low + SCORED_ROWS]
             elif metric == "l2":
                 products = 2 * products - np.einsum("ij,ij->i", block, block) - np.einsum("ij,ij->i", queries, queries)[:, None]
-            scores[:, low : low + SCORED_ROWS] = products
+            scores[:, place[low : low + SCORED_ROWS]] = products
         return scores
 
-    def full_cost(self, share: float | None, k: int) -> float:
-        """The cost of an exact scan of the matching rows, in microseconds, measured with random filters: correlation doesn't change it."""
-        count = EXACT_QUERIES if self.n <= PARALLEL_ROWS else EXACT_QUERIES_OF_LARGE
-        cell, _ = self._requests("none", share, self.rng.permutation(len(self.queries))[:count], k)
-        every = np.arange(len(cell.matches))
-        heaps = np.empty((len(every), k + 1), np.int64)
+    def level(self, share: float | None) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Measure all settings at a selectivity (None: no filter): for each of DEPTHS (recalls, lowest recalls, costs in microseconds),
+        as ``_spread`` returns them.
+        """
+        count, measured = len(self.queries), []
+        if share is None:
+            drawn = self._requests(["none"], None, self.rng.permutation(count))
+        else:
+            among = min(FILTERED, count)
+            chosen = np.concatenate([self.rng.permutation(among) for _ in range(-(-REQUESTS[0] // among))])[: min(REQUESTS[0], 2 * among)]
+            drawn = self._requests(list(KINDS), share, chosen)
+        for d, k in enumerate(DEPTHS):
+            # Every other one, or every third, …: the kinds of filters take turns.
+            some = np.arange(0, len(drawn.matches), 1 if d == 0 else DEEP if share is None else max(REQUESTS[0] // REQUESTS[d], 1))
+            cell = drawn.of(some, self._needed(drawn, some, k), k)
+            full = self._full_cost(cell)
+            recalls = np.zeros((len(some), len(self.settings.table)), np.float32)
+            costs = np.full((len(some), len(self.settings.table)), NEVER, np.float32)
+            for group in _groups(cell.rhos):
+                self._measure(cell, group, full, OTHERS[d] if share is None else len(some), recalls, costs)
+            recalls[:, self.settings.exact], costs[:, self.settings.exact] = 1.0, full
+            measured.append(_spread(cell.rhos, recalls, costs))
+        return measured
+
+    def call_cost(self, recalls: np.ndarray) -> float:
+        """Microseconds that a search takes longer in a call of its own, with the caches as other work leaves them, than in a batch of the
+        same plan. recalls: of the settings without a filter, for each of DEPTHS.
+        """
+        drawn = self._requests(["none"], None, self.rng.permutation(len(self.queries))[:COLD_QUERIES])
+        every, k = np.arange(len(drawn.matches)), DEPTHS[0]
+        cell = drawn.of(every, np.zeros(len(every), np.float32), k)
+        setting = int(np.argmax(recalls[0] >= min(0.95, recalls[0].max()))) if recalls[0].max() > 0 else self.settings.exact
+        heaps, sizes = np.empty((len(every), k + 1), np.int64), np.zeros(len(every), np.int64)
+        batch = min(self._timed(setting, cell, every, heaps, np.zeros_like(sizes)) for _ in range(2))
+        other, times = np.ones(COLD_BYTES // 8), []
+        for i in every:
+            other.sum()
+            times.append(self._timed(setting, cell, every[i : i + 1], heaps[i : i + 1], sizes[i : i + 1]))
+        return min(max(float(np.quantile(times, 0.25)) - batch, 0.0), 2 * batch)
+
+    def _full_cost(self, cell: _Cell) -> float:
+        """The cost of an exact scan of the matching rows, in microseconds: correlation hardly changes it."""
+        every = self.rng.permutation(len(cell.matches))[: EXACT_QUERIES if self.n <= PARALLEL_ROWS else EXACT_QUERIES_OF_LARGE]
+        heaps = np.empty((len(every), cell.k + 1), np.int64)
         # Take the lower of two times: the first run may have to load rows into the processor's cache.
         return min(self._timed(self.settings.exact, cell, every, heaps, np.zeros(len(every), np.int64)) for _ in range(2))
 
-    def cell(self, kind: str, share: float | None, k: int, full: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Run one cell. Returns (log2 ρ of each query, recalls, costs in microseconds), the latter two ``(queries, settings)``.
-
-        kind: of the filters. share: their selectivity; None: no filter. full: the cost of the exact scan, an upper bound on useful costs.
+    def _measure(self, cell: _Cell, group: np.ndarray, full: float, others: int, recalls: np.ndarray, costs: np.ndarray) -> None:
+        """Run every plan for the requests of a group, into recalls and costs (microseconds). full: the cost of the exact scan, an upper
+        bound on useful costs. others: the most requests that plans without a graph run; the others take their mean.
         """
-        few = 1 if share is None else FEWER if k == DEPTHS[0] else 3 * FEWER
-        sample = self.rng.permutation(len(self.queries))[: -(-len(self.queries) // few)]
-        cell, rhos = self._requests(kind, share, sample, k)
-        recalls = np.zeros((len(sample), len(self.settings.table)), np.float32)
-        costs = np.full((len(sample), len(self.settings.table)), NEVER, np.float32)
         enough, given = full, {*self.segment.meta["codecs"]}
         given |= ({"graph"} if self.segment.has_graph else set()) | ({"filter"} if cell.filtered else set())
         for family in self.settings.families:
-            if PLANS[int(self.settings.table[family[0], planner.PLAN])].needs <= given:
-                enough = self._sweep(family, cell, recalls, costs, enough)
-        return rhos, recalls, costs
+            needs = PLANS[int(self.settings.table[family[0], planner.PLAN])].needs
+            if not needs <= given:
+                continue
+            some = group if "graph" in needs else group[:others]
+            enough = self._sweep(family, cell, some, recalls, costs, enough)
+            if len(some) < len(group):
+                for table in (recalls, costs):
+                    table[np.ix_(group[others:], family)] = table[np.ix_(some, family)].mean(axis=0)
 
-    def _requests(self, kind: str, share: float | None, sample: np.ndarray, k: int) -> tuple[_Cell, np.ndarray]:
-        """Draw a filter of a kind for each of some queries. Returns the cell and the filters' log2 ρ."""
-        count = len(sample)
+    def _needed(self, drawn: _Drawn, some: np.ndarray, k: int) -> np.ndarray:
+        """The k-th best score of some of the requests."""
+        return np.array([planner.kth_score(self.scores[drawn.queries[i]], True, drawn.bits[i], k) for i in some])
+
+    def _requests(self, kinds: list[str], share: float | None, chosen: np.ndarray) -> _Drawn:
+        """Draw a filter for each of some queries; the kinds take turns."""
+        count = len(chosen)
         bits = np.zeros((count, self.words), np.uint64)
         counts = np.zeros((count, self.clusters), np.int32)
         matches = np.zeros(count, np.int64)
-        for i, query in enumerate(sample):
-            self._filter(kind, share, query, bits[i])
+        for i, query in enumerate(chosen):
+            self._filter(kinds[i % len(kinds)], share, query, bits[i])
             matches[i] = bitset.passing_of_clusters(bits[i], self.offsets, counts[i])
-        needed = np.array([planner.kth_score(self.scores[query], True, bits[i], k) for i, query in enumerate(sample)])
-        rhos = self._rho(sample, bits, counts, matches) if share is not None else np.zeros(count)
-        return _Cell(share is not None, sample, bits, counts, matches, needed, k, _groups(rhos)), rhos
+        rhos = self._rho(chosen, bits, counts, matches) if share is not None else np.zeros(count)
+        return _Drawn(share is not None, chosen, bits, counts, matches, rhos)
 
-    def _sweep(self, family: np.ndarray, cell: _Cell, recalls: np.ndarray, costs: np.ndarray, enough: float) -> float:
+    def _sweep(self, family: np.ndarray, cell: _Cell, group: np.ndarray, recalls: np.ndarray, costs: np.ndarray, enough: float) -> float:
         """Measure the settings of one plan by rising effort, until more effort is of no use. enough: the lowest cost (microseconds) so far
         of a setting with a recall of NEARLY_ALL or more. Returns the updated ``enough``.
         """
-        telling = [group for group in cell.groups if len(group) >= FEWEST] or [np.arange(len(cell.matches))]
-        last = len(family) - 1
+        last, found = len(family) - 1, []
         for i, setting in enumerate(family):
             if i % 2 and i < last:
                 continue  # not measured: it gets the mean of its neighbours below
-            recalls[:, setting], costs[:, setting] = self._run(int(setting), cell)
+            shares, cost = self._run(int(setting), cell, group)
+            recalls[group, setting], costs[group, setting] = shares, cost
             if i % 2 == 0 and i > 0:
                 for table in (recalls, costs):
-                    table[:, family[i - 1]] = (table[:, family[i - 2]] + table[:, setting]) / 2
-            # The lowest recall of all groups: a setting that serves most queries well may fail those of another correlation.
-            recall = min(float(recalls[group, setting].mean()) for group in telling)
-            cost = float(costs[:, setting].mean())
-            if recall >= NEARLY_ALL:
+                    table[group, family[i - 1]] = (table[group, family[i - 2]] + table[group, setting]) / 2
+            found.append(float(shares.mean()))
+            if found[-1] >= NEARLY_ALL:
                 enough = min(enough, cost)
-            if recall >= ALL or cost > COST_BOUND * enough:
+            level = len(found) > 3 and found[-1] - found[-4] < LEVEL
+            if found[-1] >= ALL or level or cost > COST_BOUND * enough:
                 # More effort would only cost more. Extrapolate the other settings.
-                efforts = self.settings.table[family[i:], planner.EFFORT]
-                recalls[:, family[i + 1 :]] = recalls[:, [setting]]
-                costs[:, family[i + 1 :]] = costs[:, [setting]] * (efforts[1:] / max(efforts[0], 0.1))
+                for more, beyond in enumerate(family[i + 1 :], 1):
+                    recalls[group, beyond], costs[group, beyond] = shares, cost * STEP_COST**more
                 break
         return enough
 
@@ -280,11 +351,11 @@ class _Bench:
             bitset.random_filter(self.offsets, (self.rng.random(self.clusters) < share).astype(np.float64), self.noise, start, bits)
         else:
             near, above, below = self._ball(kind, share)
-            around = query if kind != "around another" else int(self.rng.integers(len(self.queries)))
+            around = query if kind != "around another" else int(self.rng.integers(min(FILTERED, len(self.queries))))
             ordered = self.ordered[around]
-            bound = ordered[-min(max(round(near * self.n), 1), self.n)]
+            bound = ordered[-min(max(round(near * len(ordered)), 1), len(ordered))]
             # Real filters correlate with topic, not with distance to the query, so only some of its neighbours match. Blur the cut.
-            blur = self.rng.random() * (1.0 if around == query else FAR_BLUR) * float(ordered[-min(10, self.n)] - ordered[self.n // 2])
+            blur = self.rng.random() * (1.0 if around == query else FAR_BLUR) * float(self.gaps[around])
             bitset.filter_by_score(self.scores[around], bound, blur, above, below, self.noise, start, bits)
         own = int(self.own[query])
         bits[own >> 6] &= ~(np.uint64(1) << np.uint64(own & 63))
@@ -313,29 +384,21 @@ class _Bench:
         near, shares = np.maximum(reports[:, R_LOCAL], 0.0), np.maximum(matches, 1) / self.n
         return np.array([planner.log_correlation(*pair) for pair in zip(near, shares, strict=True)])
 
-    def _run(self, setting: int, cell: _Cell) -> tuple[np.ndarray, np.ndarray]:
-        """(recalls, costs in microseconds) of the queries of a cell by one setting. Queries of one group, of similar ρ, are timed
-        together.
-        """
-        count, k = len(cell.matches), cell.k
-        recalls, times = np.ones(count), np.empty(count)
-        scan = (
-            self.settings.table[setting, planner.PLAN] == planner.SCAN
-        )  # its recall and time hardly vary, so a few queries stand for the group
-        for group in cell.groups:
-            some = group[:SCAN_QUERIES] if scan else group
-            heaps, sizes = np.empty((len(some), k + 1), np.int64), np.zeros(len(some), np.int64)
-            times[group] = self._timed(setting, cell, some, heaps, sizes)
-            filled = np.arange(k + 1) < sizes[:, None]
-            others = filled & ((np.int64(0xFFFFFFFF) - (heaps & np.int64(0xFFFFFFFF))) != self.own_docids[cell.queries[some]][:, None])
-            kth = cell.needed[some]
-            rounding = self.rounding[0] + self.rounding[1] * np.where(np.isfinite(kth), np.abs(kth), 0)
-            needed = kth - np.minimum(rounding, self.telling[cell.queries[some]])
-            right = (others & (scores_of(heaps) >= needed[:, None])).sum(axis=1)
-            possible = np.minimum(k, cell.matches[some])
-            shares = np.where(possible > 0, np.minimum(right, possible) / np.maximum(possible, 1), 1.0)
-            recalls[group] = shares.mean() if scan else shares
-        return recalls, times
+    def _run(self, setting: int, cell: _Cell, group: np.ndarray) -> tuple[np.ndarray, float]:
+        """(recalls of some requests of a cell, microseconds of one) by a setting."""
+        k, scan = cell.k, self.settings.table[setting, planner.PLAN] == planner.SCAN
+        some = group[:SCAN_QUERIES] if scan else group  # a scan's recall and time hardly vary, so a few queries stand for the group
+        heaps, sizes = np.empty((len(some), k + 1), np.int64), np.zeros(len(some), np.int64)
+        cost = self._timed(setting, cell, some, heaps, sizes)
+        filled = np.arange(k + 1) < sizes[:, None]
+        others = filled & ((np.int64(0xFFFFFFFF) - (heaps & np.int64(0xFFFFFFFF))) != self.own_docids[cell.queries[some]][:, None])
+        kth = cell.needed[some]
+        rounding = self.rounding[0] + self.rounding[1] * np.where(np.isfinite(kth), np.abs(kth), 0)
+        needed = kth - np.minimum(rounding, self.telling[cell.queries[some]])
+        right = (others & (scores_of(heaps) >= needed[:, None])).sum(axis=1)
+        possible = np.minimum(k, cell.matches[some])
+        shares = np.where(possible > 0, np.minimum(right, possible) / np.maximum(possible, 1), 1.0)
+        return np.full(len(group), shares.mean()) if scan else shares, cost
 
     def _timed(self, setting: int, cell: _Cell, queries: np.ndarray, heaps: np.ndarray, sizes: np.ndarray) -> float:
         """Microseconds per query of one call for some queries, without the overhead of the call."""
@@ -362,9 +425,9 @@ class _Bench:
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """The requests of a cell. queries: indexes of the queries. bits, counts, matches: their filters, as ``search_segment`` takes them.
-    needed: the k-th best score of each. groups: indexes of requests with similar ρ.
+class _Drawn:
+    """Filtered requests. queries: indexes of the queries. bits, counts, matches: their filters, as ``search_segment`` takes them. rhos:
+    log2 ρ of each.
     """
 
     filtered: bool
@@ -372,13 +435,30 @@ class _Cell:
     bits: np.ndarray
     counts: np.ndarray
     matches: np.ndarray
+    rhos: np.ndarray
+
+    def of(self, some: np.ndarray, needed: np.ndarray, k: int) -> _Cell:
+        """Some of them, for k results. needed: the k-th best score of each."""
+        tables = (self.queries, self.bits, self.counts, self.matches, self.rhos)
+        return _Cell(self.filtered, *(np.ascontiguousarray(table[some]) for table in tables), needed, k)
+
+
+@dataclass(frozen=True)
+class _Cell(_Drawn):
+    """Requests for ``k`` results. needed: the k-th best score of each."""
+
     needed: np.ndarray
     k: int
-    groups: list[np.ndarray]
 
 
 def _groups(rhos: np.ndarray) -> list[np.ndarray]:
-    """Group queries by the nearest point of CORRELATIONS: the indexes of the queries of each point that has some."""
-    points = np.array(CORRELATIONS)
-    nearest = np.argmin(np.abs(rhos[:, None] - points), axis=1)
-    return [np.flatnonzero(nearest == point) for point in np.unique(nearest)]
+    """Indexes of requests of similar ρ, by rising ρ: those nearest to one of CORRELATIONS; of neighbouring ones where they are few."""
+    nearest = np.argmin(np.abs(rhos[:, None] - np.array(CORRELATIONS)), axis=1)
+    groups: list[np.ndarray] = []
+    for point in np.unique(nearest):
+        own = np.flatnonzero(nearest == point)
+        if groups and min(len(groups[-1]), len(own)) < FEWEST:
+            groups[-1] = np.concatenate([groups[-1], own])
+        else:
+            groups.append(own)
+    return groups

@@ -13,7 +13,7 @@ from .model import needed
 from .scratch import DenseScratch
 
 # The arrays of a model as a block has them: dtypes that ``search_segment`` is compiled for.
-_DTYPES = {"settings": np.float64, "levels": np.float64, "correlations": np.float64, "recalls": np.float32, "costs": np.float32}
+_DTYPES = {"settings": np.float64, "levels": np.float64, "correlations": np.float64, "table": np.float32, "costs": np.float32}
 
 
 def columns_of(targets: Sequence[SegmentTarget], k: int, recall: float) -> tuple[np.ndarray, tuple[int, ...]] | None:
@@ -36,7 +36,7 @@ def columns_of(targets: Sequence[SegmentTarget], k: int, recall: float) -> tuple
             direct.LEVEL_COUNT: len(model.levels),
             direct.CORRELATIONS: model.correlations.ctypes.data,
             direct.CORRELATION_COUNT: len(model.correlations),
-            direct.RECALLS: model.recalls.ctypes.data,
+            direct.RECALLS: model.table.ctypes.data,
             direct.COSTS: model.costs.ctypes.data,
             direct.CELLS: len(model.costs),
             direct.CORRECTIONS: segment.corrections.table.ctypes.data,

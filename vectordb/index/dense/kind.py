@@ -34,7 +34,8 @@ class HNSWFile(DenseSegment):
     large = frozenset({"graph"})
     own_sections = large | {
         "docids", "inverse", "mean", "flips", "centroids", "centroid_bias", "offsets", "medoids",
-        "upper_rows", "upper_offsets", "upper_links", "settings", "levels", "locals", "recalls", "costs", "apart",
+        "upper_rows", "upper_offsets", "upper_links", "settings", "levels", "locals", "recalls", "lows",
+        "costs", "apart",
     }  # fmt: skip
 
     build = staticmethod(build_rows)

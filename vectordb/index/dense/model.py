@@ -5,7 +5,7 @@ a plan (``kernels/planner.py``); this module does it in Python, for ``explain``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,28 +19,31 @@ from .plans import PLANS
 # 1efecf0 (bench/RESULTS.md). [estimate]: a rounded time, twice that of the best case measured; machines differ.
 NEVER = 1e7  # microseconds; the cost of a plan that can't be used
 UNMEASURED_ROW, UNMEASURED_NUMBER = 0.008, 0.00025  # microseconds per row, per dimension of an unmeasured exact scan [estimate]
+LOWEST = 10  # the power of a target that the queries with the lowest recalls have to reach [chosen]
 BEYOND = 1 / 3  # share of (1 − target) added to the target for k > 2·depth, where predictions are optimistic [k100]
 
 
 @dataclass(frozen=True)
 class DenseModel(PlanModel):
     """levels: log2 selectivity, descending; the first is "no filter". correlations: log2 ρ, ascending. recalls, costs: float32 ``(levels ·
-    correlations, settings)``.
+    correlations, settings)``. lows: the mean recall of the queries with the lowest, as ``recalls``; None in files of earlier versions.
+    table: the recalls as ``search_segment`` takes them: the mean ones, then the targets that settings reach (``held_by``).
     """
 
     levels: np.ndarray
     correlations: np.ndarray
+    lows: np.ndarray | None
+    table: np.ndarray = field(init=False)
     unusable = NEVER / 10
 
+    def __post_init__(self) -> None:
+        held = self.recalls if self.lows is None else held_by(self.recalls, self.lows)
+        object.__setattr__(self, "table", np.concatenate([self.recalls, held]))
+
     def predictions(self, target: SegmentTarget, local: float, k: int) -> tuple[Sequence[float], Sequence[float]]:
-        rows, matches = target.segment.rows, int(target.allowed.matches[0])
-        share = np.log2(matches / rows)
-        cells, weights = np.zeros(4, np.int64), np.zeros(4)
         exact = planner.setting_of(self.settings, planner.EXACT)
-        growth, extra = planner.beyond(k, self.depth, matches)
-        rho = np.log2(max(local * rows / matches, 2.0**-8)) if local >= 0 else 0.0
-        level = min(share, self.levels[1]) if target.allowed.filtered else self.levels[0]
-        planner.weights_of(self.levels, self.correlations, level, rho, cells, weights)
+        growth, extra = planner.beyond(k, self.depth, int(target.allowed.matches[0]))
+        cells, weights = self._place(target, local)
         offsets, factors = target.segment.corrections.table
         costs, recalls = [], []
         for s, plan in enumerate(self.settings[:, planner.PLAN].astype(int).tolist()):
@@ -49,8 +52,30 @@ class DenseModel(PlanModel):
             recalls.append(1.0 if self.plans[plan].exact else recall)
         return costs, recalls
 
+    def lowest(self, target: SegmentTarget, local: float, setting: int) -> dict[str, float]:
+        if self.lows is None:
+            return {}
+        plan = int(self.settings[setting, planner.PLAN])
+        return {"lowest_recall": 1.0 if self.plans[plan].exact else planner.predict(setting, *self._place(target, local), self.lows)}
+
+    def _place(self, target: SegmentTarget, local: float) -> tuple[np.ndarray, np.ndarray]:
+        """(cells, weights) of a request with at least one match. local: the selectivity near the query, −1 if it wasn't measured."""
+        rows, matches = target.segment.rows, int(target.allowed.matches[0])
+        cells, weights = np.zeros(4, np.int64), np.zeros(4)
+        rho = np.log2(max(local * rows / matches, 2.0**-8)) if local >= 0 else 0.0
+        level = min(np.log2(matches / rows), self.levels[1]) if target.allowed.filtered else self.levels[0]
+        planner.weights_of(self.levels, self.correlations, level, rho, cells, weights)
+        return cells, weights
+
     def located(self, run: Run) -> dict[str, Any]:
         return {"local_selectivity": None if run.local < 0 else float(run.local)}
+
+
+def held_by(recalls: np.ndarray, lows: np.ndarray) -> np.ndarray:
+    """The target that a setting reaches: its mean recall, or less where some queries have much lower recalls. At a target t, the mean of
+    the lowest TAIL must be t to the power of LOWEST: 0.6 at 0.95, 0.9 at 0.99.
+    """
+    return np.minimum(recalls, np.maximum(lows, 0.0) ** (1 / LOWEST)).astype(np.float32)
 
 
 def needed(recall: float, k: int, depth: int) -> float:
@@ -65,4 +90,8 @@ def models_of(sections: Mapping[str, np.ndarray], rows: int, dim: int) -> tuple[
     levels, correlations = sections["levels"], sections["locals"]
     full = np.repeat(rows * (UNMEASURED_ROW + dim * UNMEASURED_NUMBER) * np.minimum(np.exp2(levels), 1.0), len(correlations))
     settings, recalls, costs = with_setting(sections, (planner.EXACT, 0, 0), full.astype(np.float32))
-    return tuple(DenseModel(depth, PLANS, settings, recalls[i], costs[i], levels, correlations) for i, depth in enumerate(DEPTHS))
+    lows = sections.get("lows")
+    models = []
+    for i, depth in enumerate(DEPTHS):
+        models.append(DenseModel(depth, PLANS, settings, recalls[i], costs[i], levels, correlations, None if lows is None else lows[i]))
+    return tuple(models)

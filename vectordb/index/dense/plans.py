@@ -15,6 +15,7 @@ from ..base import Plan
 # of 22 November 2026, commits 5afc918 to e7bcf53 (bench/RESULTS.md, "Under filters").
 _SPREADS, _WIDE_SPREADS = (0.3, 0.7, 1.0, 1.3, 1.6, 2.2, 3.0, 4.0, 5.0), (3.0, 4.0, 5.0, 6.0, 7.0)
 _ROWS = (500, 700, 1_000, 1_400, 2_000, 2_800, 4_000, 5_600, 8_000, 11_000, 16_000, 32_000)
+_GAMMAS = (0.0, 0.015, 0.03, 0.045, 0.06, 0.08, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.4, 0.5)
 _FEW_ROWS = (1_000, 2_000, 4_000, 8_000, 16_000, 32_000)
 _BYTE, _BINARY = frozenset({"byte"}), frozenset({"byte", "sign"})
 _GRAPH, _FILTERED_GRAPH = _BYTE | {"graph"}, _BYTE | {"graph", "filter"}
@@ -30,6 +31,10 @@ def _rows_of_passes(setting, k, depth) -> dict[str, float]:
 
 def _ef(setting, k, depth) -> dict[str, float]:
     return {"ef": int(setting[0] * max(k, depth))}
+
+
+def _gamma(setting, k, depth) -> dict[str, float]:
+    return {"gamma": setting[0], "nearest": int(setting[1] * max(k, depth))}
 
 
 def _deviations(setting, k, depth) -> dict[str, float]:
@@ -48,10 +53,13 @@ _APPROXIMATE = (
     (planner.CLUSTERS_SCAN, "clusters", _single(250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000), _BYTE, _rows),
     # the same; and rows that the binary codes leave, times the results
     (planner.CLUSTERS_BINARY, "clusters, binary codes", [(m, 12) for m in _ROWS] + [(m, 40) for m in _FEW_ROWS], _BINARY, _rows_of_passes),
+    # γ: how much farther than the K-th best a row may be, relative to it; and K, times the results
+    (planner.ADAPTIVE_BEAM, "graph", [(gamma, 1.25) for gamma in _GAMMAS], _GRAPH, _gamma),
     # ef, times the results; "two-hop graph" is ACORN-1
-    (planner.GRAPH_BEAM, "graph", _single(1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7.5, 9, 12, 16, 22, 30, 40), _GRAPH, _ef),
     (planner.ACORN, "two-hop graph", _single(1, 1.5, 2, 3, 4, 6, 9, 14, 24), _FILTERED_GRAPH, _ef),
-    (planner.POST_FILTER, "post-filter", _single(2, 3, 4, 6, 8, 12, 16, 24, 32), _FILTERED_GRAPH, _ef),
+    # of files of earlier versions: a beam of fixed width; the same without the filter, which is then applied to what it found
+    (planner.GRAPH_BEAM, "graph, fixed width", [], _GRAPH, _ef),
+    (planner.POST_FILTER, "post-filter", [], _FILTERED_GRAPH, _ef),
 )
 PLANS: dict[int, Plan] = {
     planner.SCAN: Plan(planner.SCAN, "scan", needs=_BYTE, terminates=True),

@@ -24,14 +24,14 @@ class DenseScratch(Scratch):
     def arrays(rows: int, clusters: int, dim: int) -> dict[int, np.ndarray]:
         padded = -(-rows // 64) * 64
         return {
-            layout.VISITED: np.zeros(padded, np.uint32),
+            layout.VISITED: np.zeros(padded + 64, np.uint8),  # and one for rows that links of a damaged file lead to
             layout.CANDIDATES: np.empty(KEYS, np.int64),
             layout.RESULTS: np.empty(KEYS, np.int64),
             layout.RANKED: np.empty(clusters + 1, np.int64),
             layout.ORDER: np.empty(clusters + 1, np.int64),
             layout.DISTANCES: aligned((padded,), np.uint16),
             layout.NEAR: np.empty(padded + 64, np.int32),
-            layout.EPOCH: np.full(1, 2, np.uint32),
+            layout.EPOCH: np.zeros(1, np.uint32),
             layout.QUERY: np.empty(dim, np.float32),
             layout.QUERY_CODES: aligned((stride_of(dim),), np.int8),
             layout.QUERY_SIGNS: np.empty(u64s_of(dim), np.uint64),

@@ -93,7 +93,7 @@ def _search(request: SegmentRequest, queries: np.ndarray, report: Report | None)
         corrections = segment.corrections
         started = time.perf_counter()
         touched += kernel.search_segment(
-            segment.description, space.work, model.settings, model.levels, model.correlations, model.recalls, model.costs,
+            segment.description, space.work, model.settings, model.levels, model.correlations, model.table, model.costs,
             corrections.table, planned, forced, model.depth, allowed.filtered, allowed.bits, allowed.counts,
             allowed.matches, queries, k, chunks.rows, chunks.verified, half, heaps, sizes, facts,
         )  # fmt: skip

@@ -75,6 +75,8 @@ class DenseSegment(IndexKind):
             layout.FIRST_DOCID: self.first,
             layout.SPAN: len(self.inverse),
             layout.PRESENT: self._present.ctypes.data,
+            layout.MEDOIDS: address.get("medoids", 0),
+            layout.MAX_NORM: _bits(self._norm_bound()),
         }
         if self.has_graph:
             values |= {
@@ -107,8 +109,11 @@ class DenseSegment(IndexKind):
         """An upper bound of the dot product of a query (float32 ``(dim,)``) with any row: the query's norm times the largest norm of
         a row.
         """
-        longest = max((self.max_norm or 0.0) + float(np.linalg.norm(self.sections["mean"])), self.meta.get("apart_longest", 0.0))
-        return float(np.linalg.norm(query)) * longest
+        return float(np.linalg.norm(query)) * max(self._norm_bound(), self.meta.get("apart_longest", 0.0))
+
+    def _norm_bound(self) -> float:
+        """At least the norm of every row, outliers aside."""
+        return (self.max_norm or 0.0) + float(np.linalg.norm(self.sections["mean"]))
 
 
 def _bits(number: float) -> int:

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 
-from ...index.exact import Found
+from ...index.exact import Found, nothing
+from ...kernels.fusion import merge_lists
 
 # Constants: unit and meaning, then the source in brackets. [float]: from the rounding of the type. [by hand]: a round value, no benchmark
 # of it is recorded.
 DEEPER = 8  # factor by which lists grow when they prove nothing [by hand]
 MOST = 64  # factor by which a list with a floor may be longer than the others [by hand]
-SCORED_AT_ONCE = 64  # rows scored in all arms before the first estimate of the k-th best sum, at least [by hand]
+SCORED_AT_ONCE = 128  # rows scored in all arms before the first estimate of the k-th best sum, at least [by hand]
 ROUNDING = 1e-6  # relative margin by which a floor is lowered, so that rounding can't exclude a row [float]
 LEAST_WEIGHT = 1e-100  # smallest weight for which a floor is computed; with smaller ones rounding would exceed the margin [float]
 
@@ -84,27 +86,89 @@ def top(sources: Sequence[Source], limit: int, depth: int, exact: bool) -> Ranki
 
     exact: the arms' lists are exact, so longer lists can prove the result. Otherwise every listed row is scored and nothing is proven.
     """
-    lists = _first_lists(sources, limit, depth)
+    lists = [source.best(depth, -np.inf) if source.guess is None else _guessed(source.guess(limit)) for source in sources]
+    looked_up: LookedUp | None = None
+    plain = not any(source.needed for source in sources) and all(listed.slack is None for listed in lists)
+    if exact and plain and sum(len(listed.hits[0]) for listed in lists) <= max(2 * limit, SCORED_AT_ONCE):
+        looked_up = _looked_up(sources, lists)
+        ranking = _proven_at_once(sources, lists, looked_up, limit)
+        if ranking is not None:
+            return ranking
+    pool = _first_pool(sources, lists, looked_up, limit, depth)
     while True:
-        pool = _Pool(sources, lists)
         pool.score_best(limit, exact)
         best, proven = pool.best(limit)
         if proven or not exact:
             return pool.ranking(best, proven and exact)
         depth *= DEEPER
-        lists = [
-            listed if listed.unseen_bound is None else source.best(max(depth, DEEPER * len(listed.hits[0])), -np.inf)
-            for source, listed in zip(sources, lists, strict=True)
-        ]
+        pool = _Pool(
+            sources,
+            [
+                listed if listed.unseen_bound is None else source.best(max(depth, DEEPER * len(listed.hits[0])), -np.inf)
+                for source, listed in zip(sources, pool.lists, strict=True)
+            ],
+            pool,
+        )
 
 
-def _first_lists(sources: Sequence[Source], limit: int, depth: int) -> list[Listed]:
-    """The first lists of all arms. The last arm that can guess is listed with a floor, computed from the sums of the guessed rows."""
-    lists = [source.best(depth, -np.inf) if source.guess is None else _guessed(source.guess(limit)) for source in sources]
+class LookedUp(NamedTuple):
+    """Rows that only other arms list. found: of each arm, those that match, with scores. rows: that were looked up, in all."""
+
+    found: list[Found]
+    rows: int
+
+
+def _looked_up(sources: Sequence[Source], lists: Sequence[Listed]) -> LookedUp:
+    docids = np.unique(np.concatenate([listed.hits[0] for listed in lists]))
+    found, count = [], 0
+    for source, listed in zip(sources, lists, strict=True):
+        unknown = np.ones(len(docids), np.bool_)
+        unknown[np.searchsorted(docids, listed.hits[0])] = False
+        rows = docids[unknown]
+        found.append(source.scores(rows) if len(rows) else nothing())
+        count += len(rows)
+    return LookedUp(found, count)
+
+
+def _proven_at_once(sources: Sequence[Source], lists: Sequence[Listed], looked_up: LookedUp, limit: int) -> Ranking | None:
+    """The ranking, if it is proven by the first lists, the looked-up scores and the ceilings of arms that only guessed; else None."""
+    ends = [
+        listed if source.guess is None else listed._replace(unseen_bound=source.ceiling)
+        for source, listed in zip(sources, lists, strict=True)
+    ]
+    complete = all(listed.unseen_bound is None for listed in ends)
+    threshold = -np.inf if complete else sum(_unseen_part(source, listed) for source, listed in zip(sources, ends, strict=True))
+    if threshold == np.inf:
+        return None
+    pairs = [(listed.hits, more) for listed, more in zip(lists, looked_up.found, strict=True)]
+    docids, scores = (np.concatenate([part[i] for pair in pairs for part in pair]) for i in range(2))
+    lengths = [len(hits[0]) + len(more[0]) for hits, more in pairs]
+    arms, most = len(sources), min(limit, len(docids))
+    best, sums, places, facts = np.empty(most, np.int64), np.empty(most), np.empty((most, arms), np.int64), np.empty((3, most, arms))
+    weights = np.array([source.weight for source in sources])
+    ends_at = np.array(list(accumulate(lengths)), np.int64)
+    count = merge_lists(docids, scores, scores.astype(np.float64), ends_at, weights, False, best, sums, places, facts)
+    if not complete and (count < limit or not threshold < sums[count - 1]):
+        return None
+    places, scores = places[:count].T, facts[0, :count].T
+    scores[places < 0] = np.nan
+    ranks = places + 1
+    for a, (source, listed) in enumerate(zip(sources, lists, strict=True)):
+        ranks[a, (places[a] >= len(listed.hits[0])) | (source.guess is not None)] = 0
+    return Ranking(best[:count], sums[:count], scores, ranks, True, max(len(listed.hits[0]) for listed in lists), looked_up.rows)
+
+
+def _first_pool(sources: Sequence[Source], lists: list[Listed], looked_up: LookedUp | None, limit: int, depth: int) -> _Pool:
+    """The first lists of all arms. The last arm that can guess is listed with a floor, computed from the sums of the guessed rows.
+
+    lists: of the arms, guesses where an arm can guess. looked_up: scores of rows that only other arms list, if they are known.
+    """
     guessing = [a for a, source in enumerate(sources) if source.guess is not None]
-    if not guessing:
-        return lists
     pool = _Pool(sources, lists)
+    if looked_up is not None:
+        pool.know(looked_up.found)
+    if not guessing:
+        return pool
     pool.score_best(limit, True)
     for a in guessing[:-1]:
         lists[a] = sources[a].best(depth, -np.inf)
@@ -117,10 +181,10 @@ def _first_lists(sources: Sequence[Source], limit: int, depth: int) -> list[List
         floor -= ROUNDING * (abs(floor) + 1.0)
         if floor > sources[a].ceiling:  # no unlisted row can score that much, so the arm needs no scan
             lists[a] = lists[a]._replace(unseen_bound=sources[a].ceiling, ranked=False)
-            return lists
+            return _Pool(sources, lists, pool)
         floor = min(floor, float(guessed[-1]))  # list the arm's own best rows in any case
     lists[a] = sources[a].best(MOST * depth if floor > -np.inf else depth, floor)
-    return lists
+    return _Pool(sources, lists, pool)
 
 
 def _guessed(hits: Found) -> Listed:
@@ -135,50 +199,81 @@ class _Pool:
     upper_bound: float64, the most that an arm can add to a row's sum. threshold: the most that the sum of an unseen row can be.
     """
 
-    def __init__(self, sources: Sequence[Source], lists: Sequence[Listed]):
-        self.sources, self.lists = sources, lists
-        self.docids = np.unique(np.concatenate([listed.hits[0] for listed in lists]))
+    def __init__(self, sources: Sequence[Source], lists: Sequence[Listed], before: _Pool | None = None):
+        """before: a pool of the same sources, whose known scores are taken over."""
+        self.sources, self.lists = sources, list(lists)
+        self.scored = 0 if before is None else before.scored
+        unseen = [_unseen_part(source, listed) for source, listed in zip(sources, lists, strict=True)]
+        self.threshold = -np.inf if all(listed.unseen_bound is None for listed in lists) else sum(unseen)
+        joined = np.concatenate([listed.hits[0] for listed in lists])
+        if before is not None and all(new.hits is old.hits for new, old in zip(lists, before.lists, strict=True)):
+            self.docids, self._positions = before.docids, before._positions
+        else:
+            self.docids, inverse = np.unique(joined, return_inverse=True)
+            self._positions = np.split(inverse, np.cumsum([len(listed.hits[0]) for listed in lists])[:-1])
         shape = len(sources), len(self.docids)
         self.scores, self.known, self.upper_bound = np.full(shape, np.nan), np.zeros(shape, np.bool_), np.empty(shape)
-        self.scored = 0
-        unseen = [_unseen_part(source, listed) for source, listed in zip(sources, lists, strict=True)]
-        complete = all(listed.unseen_bound is None for listed in lists)
-        self.threshold = -np.inf if complete else sum(unseen)
+        self.upper_bound[:] = np.array(unseen)[:, None]
+        self._sums: np.ndarray | None = None
         for a, listed in enumerate(lists):
-            docids, scores = listed.hits
-            positions = np.searchsorted(self.docids, docids)
-            self.upper_bound[a] = unseen[a]
             if listed.slack is None:
-                self._learn(a, positions, scores)
+                self._learn(a, self._positions[a], listed.hits[1])
             else:
-                self.upper_bound[a, positions] = sources[a].weight * scores.astype(np.float64)
+                self.upper_bound[a, self._positions[a]] = sources[a].weight * listed.hits[1].astype(np.float64)
+        if before is not None:
+            self._take_over(before)
+
+    def know(self, looked_up: Sequence[Found]) -> None:
+        """Take the scores of all rows that were looked up, one ``Found`` for each arm. A row without one doesn't match the arm."""
+        for a, (docids, scores) in enumerate(looked_up):
+            unknown = ~self.known[a]
+            self.known[a, unknown], self.upper_bound[a, unknown] = True, -np.inf if self.sources[a].needed else 0.0
+            self._learn(a, np.searchsorted(self.docids, docids), scores)
+            self.scored += int(unknown.sum())
+
+    def _take_over(self, before: _Pool) -> None:
+        """Know the scores that an earlier pool knows."""
+        if self.docids is before.docids:
+            places = rows = slice(None)
+        else:
+            places = np.minimum(np.searchsorted(before.docids, self.docids), len(before.docids) - 1)
+            rows = np.flatnonzero(before.docids[places] == self.docids) if len(before.docids) else np.empty(0, np.int64)
+            places = places[rows]
+        known = before.known[:, places]
+        self.known[:, rows] |= known
+        for mine, other in ((self.scores, before.scores), (self.upper_bound, before.upper_bound)):
+            mine[:, rows] = np.where(known, other[:, places], mine[:, rows])
 
     def _learn(self, a: int, positions: np.ndarray, scores: np.ndarray) -> None:
         """Record the exact scores of rows in an arm. positions: their places in ``docids``."""
+        wide = scores.astype(np.float64)
         self.known[a, positions] = True
-        self.scores[a, positions] = scores
-        self.upper_bound[a, positions] = self.sources[a].weight * self.scores[a, positions]
+        self.scores[a, positions] = wide
+        self.upper_bound[a, positions] = self.sources[a].weight * wide
+        self._sums = None
 
     def score_best(self, limit: int, exact: bool) -> None:
         """Look up the scores, in all arms, of the rows that may be among the best; of every row if the lists aren't exact."""
         rows, first = len(self.docids), max(2 * limit, SCORED_AT_ONCE)
         if not exact or rows <= first:
-            return self._score(np.arange(rows))
-        self._score(np.argpartition(-self.sums(), first)[:first])
-        return self._score(np.flatnonzero(self.sums() >= self.kth_sum(limit)))
+            return self._score(np.ones(rows, np.bool_))
+        chosen = np.zeros(rows, np.bool_)
+        chosen[np.argpartition(-self.sums(), first)[:first]] = True
+        self._score(chosen)
+        return self._score(self.sums() >= self.kth_sum(limit))
 
     def kth_sum(self, limit: int) -> float:
         """The ``limit``-th highest sum of the rows that are scored in all arms: a lower bound of what a row needs to be among the best."""
         complete = self.sums()[self.known.all(axis=0)]
         return float(np.partition(complete, len(complete) - limit)[len(complete) - limit]) if len(complete) >= limit else -np.inf
 
-    def _score(self, positions: np.ndarray) -> None:
-        """Look up rows in all arms in which their scores aren't known."""
+    def _score(self, chosen: np.ndarray) -> None:
+        """Look up rows (bool ``(rows,)``) in all arms in which their scores aren't known."""
         for a in range(len(self.sources)):
-            self._look_up(a, positions)
+            self._look_up(a, chosen)
 
-    def _look_up(self, a: int, positions: np.ndarray) -> None:
-        unknown = np.sort(positions[~self.known[a, positions]])
+    def _look_up(self, a: int, chosen: np.ndarray) -> None:
+        unknown = np.flatnonzero(chosen & ~self.known[a])
         if len(unknown):
             source = self.sources[a]
             self.known[a, unknown], self.upper_bound[a, unknown] = True, -np.inf if source.needed else 0.0  # until it is seen to match
@@ -188,10 +283,9 @@ class _Pool:
 
     def sums(self) -> np.ndarray:
         """An upper bound of each row's sum; the sum itself where all scores are known. Added in the order of the arms."""
-        total = np.zeros(len(self.docids))
-        for bound in self.upper_bound:
-            total += bound
-        return total
+        if self._sums is None:
+            self._sums = np.add.reduce(self.upper_bound, axis=0, initial=0.0)
+        return self._sums
 
     def best(self, limit: int) -> tuple[np.ndarray, bool]:
         """(places of the best rows in ``docids``, best first; whether it is proven that no other row can be among them)."""
@@ -218,13 +312,15 @@ class _Pool:
         (docids, scores), slack, unseen_bound, ranked = self.lists[a]
         if not ranked:
             return np.zeros(len(best), np.int64)
-        positions = np.searchsorted(self.docids, docids)
+        positions = self._positions[a]
         if slack is not None:
             # To rank the hits, look up the rows whose true score may be either above or below that of a hit.
             bounds = scores.astype(np.float64)
             hits = np.sort(self.scores[a, best])
             hits = hits[~np.isnan(hits)]
-            self._look_up(a, positions[np.searchsorted(hits, bounds - slack) < np.searchsorted(hits, bounds, "right")])
+            unsure = np.zeros(len(self.docids), np.bool_)
+            unsure[positions[np.searchsorted(hits, bounds - slack) < np.searchsorted(hits, bounds, "right")]] = True
+            self._look_up(a, unsure)
             true = np.where(self.known[a, positions], self.scores[a, positions], bounds)
             order = np.lexsort((docids, -true))
             positions = positions[order] if unseen_bound is None else positions[order][true[order] > unseen_bound]

@@ -32,7 +32,7 @@ def sum_arms(view: View, search: Search, rows: RowFilter, filters: FilterCache, 
     parts = groups(view, rows, search.arms, filters) if search.fusion.missing == "renormalise" else single
     scaled = [rescaled(weights, np.array([part.has]).T)[:, 0] if len(parts) > 1 or not all(part.has) else weights for part in parts]
     for q in range(search.queries):
-        one, plans, rankings, done = search.of_query(q), [], [], {"proven": True, "depth": 0, "scored": 0}
+        one, plans, rankings, done = search.of_query(q) if search.queries > 1 else search, [], [], {"proven": True, "depth": 0, "scored": 0}
         for part, own_weights in zip(parts, scaled, strict=True):
             own_plans: dict[str, dict] = {}
             present = [a for a, has in enumerate(part.has) if has]
