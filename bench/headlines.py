@@ -122,8 +122,8 @@ def tables(results: dict) -> str:
             blocks.append(f"## {suite.capitalize()}: {_short(dataset)}")
             blocks.append(_rates(part, dataset))
             for place in part.places():
-                if place[0] == dataset:
-                    blocks += [f"### {_short(dataset)}, {place[2]}: bad queries and slow queries", sections.at_targets(part, place)]
+                text = sections.at_targets(part, place) if place[0] == dataset else ""
+                blocks += [f"### {_short(dataset)}, {place[2]}: bad queries and slow queries", text] if text else []
     return "\n\n".join(block for block in (*blocks, *_missing(results)) if block) + "\n"
 
 

@@ -19,6 +19,7 @@ from tests.support.worker import Worker
 from vectordb import ClosedError, CorruptionError, Datetime, DeadlineError, Dense, F, Int, Keyword, NotFoundError, Schema
 from vectordb.common import deadline
 from vectordb.common.deadline import Deadline
+from vectordb.engine import audits
 from vectordb.index.dense import kind
 from vectordb.index.model import Corrections
 from vectordb.query import direct, execute, segments
@@ -449,6 +450,7 @@ def test_a_recorded_search_tells_its_plan(database):
 def test_searches_that_are_due_for_an_audit_go_the_long_way(tmp_path, monkeypatch):
     begun = []
     monkeypatch.setattr(segments, "_audit", lambda *given: begun.append(given))
+    monkeypatch.setattr(audits, "budget", audits.Budget())
     with vectordb.open(tmp_path, maintenance=False, recall_audit=1 / 8) as database:
         docs = fill(database)
         (query,) = held_out(1, DIM)

@@ -691,6 +691,14 @@ def test_codes_are_at_most_half_a_step_off(dim):
     assert inside.any() and np.abs(back - numbers)[inside].max() <= 0.5001 * step
     np.testing.assert_allclose(back[~inside], np.sign(numbers[~inside]) * 127 * step, rtol=1e-5)
     assert (one[:, dim:] == codes.ZERO).all()
+    given = (numbers, step, np.zeros((20, stride), np.uint8), np.zeros(20), np.zeros(20, np.float32))
+    for _, (*_, made, lengths, missing) in both("codes.encode_and_measure", *given):
+        assert (made != one).mean() < 0.001
+        np.testing.assert_allclose(lengths, np.linalg.norm(numbers.astype(np.float64), axis=1), rtol=1e-12)
+        gaps = numbers - (made[:, :dim].astype(np.float32) - codes.ZERO) * step
+        np.testing.assert_allclose(missing, np.linalg.norm(gaps.astype(np.float64), axis=1), rtol=1e-4, atol=1e-6)
+    for found, _ in both("codes.rounding_error", numbers, 0.02, 3.0):
+        assert found == pytest.approx(float(np.square((back - numbers) / 3.0, dtype=np.float64).mean()), rel=1e-4)
     for row in numbers:
         ((step, total), (_, found)), ((other_step, _), _) = both("codes.encode_query", row, np.ones(stride, np.int8))
         assert step == pytest.approx(other_step) and total == found.sum() and not found[dim:].any()
@@ -1374,6 +1382,7 @@ def test_no_kernel_is_without_a_test():
         "clusters.selectivity_near",
         "columns.holds_phrase",
         "columns.holds_words",
+        "columns.integer_of",
         "columns.span_of",
         "dense.cosine_of",
         "dense.first_row",
@@ -1440,11 +1449,13 @@ def test_no_kernel_is_without_a_test():
         "bitset.passing_of_clusters",
         "bitset.random_filter",
         "bounded.bounded_topk",
+        "codes.encode_and_measure",
         "codes.encode_query",
         "codes.encode_rows",
         "codes.pack_signs",
         "codes.rotate",
         "codes.rotate_rows",
+        "codes.rounding_error",
         "codes.sign_bits",
         "columns.integer_ids",
         "columns.rows_in_area",

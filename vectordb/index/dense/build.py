@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from vectordb_client.model.fields.dense import USUAL_DEGREE, USUAL_EF_CONSTRUCTION
 
 from ...common import background
 from ...kernels.codes import encode_rows, stride_of
 from ..base import BuildOptions, Codec, Progress, RowSource, inverse_of, stepper
 from ..file import write
 from ..scratch import aligned_copy
-from . import calibrate
+from . import calibrate, linking
 from .codecs import CODECS, ByteCodes
 from .frame import BLOCK, Frame, usable
 from .graphs import FaissBuilder, Graph, HnswlibBuilder, blocks_of, of_library
+from .linking import Layout, Linker
 from .segment import DenseSegment
 
 # Constants: unit and meaning, then the source in brackets. [P1]: checked by the suite "planner" of 22 November 2026, commits 2160b5a to
@@ -36,14 +38,20 @@ FARTHEST = 1e6  # steps; larger numbers are clipped before they are squared. Onl
 @dataclass(frozen=True)
 class Options(BuildOptions):
     """How a segment is built. degree: links of a row in an upper layer of the graph (M of HNSW); the bottom layer has twice as many.
-    threads: 0 means all cores; with 1, the same rows and seed give the same file, except for what the calibration measured.
+    ef_construction: candidates for the links of a new row. None: as the data needs it. threads: 0 means all cores; with 1, the same rows
+    and seed give the same file, except for what the calibration measured.
     """
 
-    graph_builder: str = "faiss"
-    degree: int = 16
-    ef_construction: int = 80
+    graph_builder: str = "vamana"
+    degree: int | None = None
+    ef_construction: int | None = None
     seed: int = 0
     threads: int = 0
+
+    def sizes(self) -> tuple[int, int]:
+        """(degree, ef_construction) that a graph is begun with."""
+        degree = self.degree or USUAL_DEGREE
+        return degree, self.ef_construction or max(USUAL_EF_CONSTRUCTION, degree)
 
 
 def options_of(spec: Any) -> Options:
@@ -122,9 +130,15 @@ def build(
     # the graph.
     linked = n >= GRAPH_ROWS
     held = _different(vectors, min(calibrate.QUERIES if linked else calibrate.FEW_QUERIES, n // 20), rng)
-    drafts = _graphs(options, metric, vectors, codes, held, place, threads, step) if linked else iter([({}, {})] * 2)
+    drafts: Iterator[tuple[dict, dict]] = iter([({}, {})] * 2)
     if linked:
-        sections["medoids"] = _medoids(assigned, distances, held, place, len(centroids))
+        medoids = sections["medoids"] = _medoids(assigned, distances, held, place, len(centroids))
+        if options.graph_builder == "vamana":
+            lifts = _lifts(vectors)[order] / frame.step if metric == "dot" else np.zeros(0, np.float32)
+            layout = Layout(sections["codes"], sections["offsets"], medoids, centroids, lifts.astype(np.float32))
+            drafts = _linked(options, layout, place[held], threads, step)
+        else:
+            drafts = _graphs(options, metric, vectors, codes, held, place, threads, step)
     links, entry = next(drafts)
     step("calibration", 0.0)
     draft = DenseSegment(meta | entry, sections | links)
@@ -189,6 +203,26 @@ def _arranged(frame: Frame, docids: np.ndarray, assigned: np.ndarray, centroids:
     if frame.metric == "l2":
         sections["centroid_bias"] = -np.einsum("ij,ij->i", middles, middles).astype(np.float32)
     return sections
+
+
+def _linked(options: Options, layout: Layout, held: np.ndarray, threads: int, step: Progress) -> Iterator[tuple[dict, dict]]:
+    """(sections, header entries) of the graph without the held-out rows (int32, in cluster order), then of the whole graph."""
+    step("graph", 0.0)
+    linker = Linker(layout, *options.sizes(), threads, step)
+    linker.link_medoids()
+    n, medoids = len(layout.codes), layout.medoids[layout.medoids >= 0]
+    rest = np.setdiff1d(np.arange(n, dtype=np.int32), held)
+    linker.insert(np.random.default_rng(options.seed).permutation(np.setdiff1d(rest, medoids)), len(medoids))
+    if options.degree is None and options.ef_construction is None and len(held):
+        recall = linker.recall(held)
+        how = next((each for each in linking.REFINEMENTS if recall < each.below), None)
+        if how is not None:
+            linker.refine(rest, how)
+    yield linker.sections(), linker.entries()
+    linker.step = lambda stage, share: step("calibration", 1.0)  # few rows: not worth telling
+    linker.insert(held, n - len(held))
+    linker.adopt()
+    yield linker.sections(), linker.entries()
 
 
 def _graphs(options, metric, vectors, codes, held, place, threads, step) -> Iterator[tuple[dict, dict]]:
@@ -270,17 +304,23 @@ def _graph_source(metric: str, vectors: np.ndarray, codes: np.ndarray) -> Callab
         width = -(-vectors.shape[1] // 16) * 16
         return lambda rows: codes[rows, : min(width, codes.shape[1])].astype(np.float32)
     largest = np.float32(max(float(vectors.max()), -float(vectors.min())) or 1.0)
-    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-    extra = (np.sqrt(squares.max() - squares) / largest).astype(np.float32)
+    extra = (_lifts(vectors) / largest).astype(np.float32)
     return lambda rows: np.concatenate([vectors[rows] / largest, extra[rows, None]], axis=1)
+
+
+def _lifts(vectors: np.ndarray) -> np.ndarray:
+    """The number that, as one more dimension, brings each vector to the length of the longest, float64 ``(n,)``."""
+    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    return np.sqrt(squares.max() - squares)
 
 
 def _builder(options: Options, bytes_: bool, source: Callable[[np.ndarray], np.ndarray], rows: int, threads: int):
     """A trained builder of the graph."""
     width = source(np.zeros(1, np.int64)).shape[1]
+    degree, ef = options.sizes()
     if options.graph_builder == "hnswlib":
-        return HnswlibBuilder(width, rows, options.degree, options.ef_construction, options.seed, threads)
-    builder = FaissBuilder(width, bytes_, options.degree, options.ef_construction, options.seed, threads)
+        return HnswlibBuilder(width, rows, degree, ef, options.seed, threads)
+    builder = FaissBuilder(width, bytes_, degree, ef, options.seed, threads)
     builder.train(source(np.arange(0, rows, max(rows // 20_000, 1))))
     return builder
 

@@ -45,6 +45,9 @@ class HNSWFile(DenseSegment):
     direct = staticmethod(columns_of)
     direct_scratch = staticmethod(scratch)
 
+    def facts(self) -> dict[str, Any]:
+        return super().facts() | {name: value for name, value in self.meta.get("linking", {}).items() if value is not None}
+
     @classmethod
     def max_rows(cls, spec: Any) -> int:
         return max(1, min(MAX_ROWS, MAX_BUILD_BYTES // (4 * spec.dim)))
