@@ -39,6 +39,7 @@ from .row_filter import RowFilter
 
 # Constants: unit and meaning. Chosen, not measured.
 MAX_BLOCKS, MAX_BLOCK_BYTES = 512, 32 << 20  # blocks of a snapshot, and bytes of the masks that they keep
+MAX_HITS = 2_000  # of a search without an index; more are charged to the memory of the call
 ARENA_BYTES = 1 << 18  # bytes of records of one answer that a thread has room for; more are copied one by one
 MAX_FITS = 1 << 12  # blocks that a thread remembers to have room for
 CALL_MICROSECONDS = 1.0  # microseconds of a direct call beside the segment's search, subtracted from measured times
@@ -214,7 +215,7 @@ def _placed(view: View, search: Search, filters: FilterCache) -> _Place | None:
     docids = rows.rows()
     total = place.table.present if docids is None else len(docids)
     place.k = min(search.limit, total)
-    if not place.k or not on_one_thread(total, arm.spec):
+    if not 0 < place.k <= MAX_HITS or not on_one_thread(total, arm.spec):
         return None
     place.kind, place.targets, place.columns, place.sizes = None, (), np.empty(0, np.int64), ()
     place.ranges = [TailRange(0, len(place.table.rows), np.empty(0, np.uint32) if docids is None else docids)]
