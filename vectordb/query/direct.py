@@ -319,9 +319,10 @@ class DirectSearches:
         if audits is not None and audits.is_due():
             return None
         notes = trace.current()
-        clock = docids = None
+        clock, docids, asked = None, None, block.search
         if notes is not None:
-            asked = block.search if node is None else block.search._replace(request=request, filter=node)
+            if node is not None:
+                asked = asked._replace(request=request, filter=node)
             clock = notes.start(asked, snapshot.live, snapshot.sequence)
         out = np.empty(block.size, np.int64)
         try:
