@@ -16,7 +16,7 @@ import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, event
-from numba.extending import intrinsic
+from numba.extending import intrinsic as numba_intrinsic
 
 from . import internals, store, tiers
 
@@ -70,6 +70,11 @@ def inner(function=None, *, ordered: bool = False):
     internals.keep_from_python(dispatcher, functools.cache(lambda: kernel(function, ordered=ordered)))
     internals.attach(dispatcher, Kept(dispatcher))
     return dispatcher
+
+
+def intrinsic(function: Callable) -> Any:
+    """numba's ``intrinsic``: instructions written down one by one. Type checkers see Any: a call doesn't give its first argument."""
+    return numba_intrinsic(function)
 
 
 def name_of(kernel: str, args: tuple) -> str:
