@@ -34,7 +34,8 @@ def _halves_added(builder, left, right, group):
 def _sums_of_four(builder, vectors):
     """Four vectors of equal length to one with the sum of each."""
     lanes = vectors[0].type.count
-    left, right = _halves_added(builder, *vectors[:2], lanes), _halves_added(builder, *vectors[2:], lanes)
+    first, second, third, fourth = vectors
+    left, right = _halves_added(builder, first, second, lanes), _halves_added(builder, third, fourth, lanes)
     folded, group = _halves_added(builder, left, right, lanes // 2), lanes // 4
     while group > 1:
         folded, group = _halves_added_alone(builder, folded, group), group // 2

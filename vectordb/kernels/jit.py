@@ -16,14 +16,13 @@ import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, event
-from numba.extending import intrinsic as _intrinsic
+from numba.extending import intrinsic as numba_intrinsic
 
 from . import internals, store, tiers
 
 log = logging.getLogger("vectordb.kernels")
 FAST_DOT = tiers.fast_dot()
 _FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
-intrinsic: Any = _intrinsic  # numba passes the first argument, so a call has one fewer than type checkers would expect
 if internals.supported():
     internals.number_symbols()
 
@@ -71,6 +70,11 @@ def inner(function=None, *, ordered: bool = False):
     internals.keep_from_python(dispatcher, functools.cache(lambda: kernel(function, ordered=ordered)))
     internals.attach(dispatcher, Kept(dispatcher))
     return dispatcher
+
+
+def intrinsic(function: Callable) -> Any:
+    """numba's ``intrinsic``: instructions written down one by one. Type checkers see Any: a call doesn't give its first argument."""
+    return numba_intrinsic(function)
 
 
 def name_of(kernel: str, args: tuple) -> str:
