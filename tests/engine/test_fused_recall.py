@@ -128,8 +128,8 @@ def test_the_plan_says_how_deep_the_arms_were_read_and_why(docs):
     before = collection.search(queries[0], **options, explain=True).plan["fusion"]
     assert before["recall"] == {"target": 0.8, "predicted": None, "searches": 0}
     assert before["lists"] == {name: {"depth": CANDIDATES, "recall": 0.8} for name in ("v", "s")}
-    hits = collection.search_batch({"v": [q["v"] for q in queries[:40]], "s": [q["s"] for q in queries[:40]]}, **options)
-    assert [len(each) for each in hits] == [LIMIT] * 40
+    hits = collection.search_batch({"v": [q["v"] for q in queries[:80]], "s": [q["s"] for q in queries[:80]]}, **options)
+    assert [len(each) for each in hits] == [LIMIT] * 80
     plan = collection.search(queries[0], **options, explain=True).plan
     recall = plan["fusion"]["recall"]
     assert recall["predicted"] >= 0.8 and recall["searches"] == depths.FIRST

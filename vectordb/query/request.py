@@ -16,7 +16,7 @@ from vectordb_client.model.vectors import query_fields, query_texts, query_vecto
 
 from ..engine.encoding import load_encoder
 from ..engine.snapshot import View
-from ..filters.bitmap import FilterCache
+from ..filters.cache import FilterCache
 
 MAX_KEPT = 512  # requests kept by ``RequestCache``
 
@@ -68,11 +68,18 @@ class Search(NamedTuple):
         """The same search for other queries. ``arms`` and ``queries`` are the first two fields."""
         return tuple.__new__(Search, (arms, len(arms[0].queries), *self[2:]))  # a third of the cost of ``_replace``
 
+    def with_recall(self, recall: float) -> Search:
+        """The same search with another target for its arms."""
+        return tuple.__new__(Search, (*self[:RECALL], recall, *self[RECALL + 1 :]))
+
     def of_query(self, q: int) -> Search:
         """The search of the q-th query of a batch alone."""
         arms = tuple([Arm(arm.name, arm.spec, arm.queries[q : q + 1], arm.words if q == 0 else None) for arm in self.arms])
         inner = None if self.prefetch is None else self.prefetch.of_query(q)
         return self._replace(arms=arms, queries=1, prefetch=inner)
+
+
+RECALL = Search._fields.index("recall")
 
 
 class RequestCache:

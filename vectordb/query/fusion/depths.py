@@ -22,15 +22,17 @@ from ..trace import paused
 
 # Constants: unit and meaning, then the source in brackets. [H]: checked on SciFact, Debian's package descriptions and the data set
 # "hybrid-20k" with held-out queries (tests/engine/test_fused_recall.py has the floors). [chosen]: chosen, not measured.
-SHARES = ((1.0, (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)), (0.5, (0.8, 0.95)), (0.3, (0.8, 0.95)))  # of the candidates, recalls of a list [H]
+SHARES = ((1.0, (0.6, 0.8, 0.9, 0.95, 0.98)), (0.5, (0.8, 0.9)), (0.3, (0.9,)))  # of the candidates, recalls of a list [H]
 SHALLOW = 0.9  # recall of a list of ``limit`` rows, where it is shorter than the others [chosen]
 REFERENCE = 0.998  # recall of the reference's lists [chosen]
 HIGHEST = 0.99  # targets above it hold every arm to the target, because the reference is no better [chosen]
-FIRST = 32  # searches that are measured before a combination is chosen [H]
-EVERY = 64  # later searches for each one that is measured [chosen]
+FIRST = 64  # searches that are measured before a combination is chosen [H]
+EVERY = 2_000  # later searches for each one that is measured, which takes some twenty times as long as another [chosen]
 KEPT = 192  # measured searches that are remembered [chosen]
 DOUBT = 1.0  # standard errors subtracted from a mean recall: the cheapest of many combinations is one that was lucky [H]
 USUAL = 0.25  # quantile of the measured times of a point that is taken for its cost: other work disturbs the others [chosen]
+SLOPE, SLOPES = 0.6, (0.3, 1.0)  # fused recall lost for each unit of a list's: where no list lost any; and its range [H]
+LEAST_LOSS = 1e-3  # sum of squares of lost recalls from which a slope can be computed [chosen]
 CROSSED = 3  # arms of which all combinations are measured; of more arms only those with the same point in each arm [chosen]
 MOST_KINDS = 64  # kinds of searches that are remembered, for a directory [chosen]
 
@@ -73,6 +75,7 @@ class FusedRecall:
         self.combinations = np.array(combinations, np.int64)
         self._recalls: deque[np.ndarray] = deque(maxlen=KEPT)  # of each measured search: float32 ``(combinations,)``
         self._costs: deque[np.ndarray] = deque(maxlen=KEPT)  # seconds, float64 ``(arms, points)``
+        self._found: deque[np.ndarray] = deque(maxlen=KEPT)  # recalls of the arms' own lists, float64 ``(arms, points)``
         self._calls = 0
         self._choices: dict[float, Choice] = {}
         self._lock = threading.Lock()
@@ -91,7 +94,8 @@ class FusedRecall:
         reference = [
             search(a, Point(self._candidates, REFERENCE) if len(points) > 1 else points[0]) for a, points in enumerate(self.points)
         ]
-        lists, costs = [], np.zeros((len(self.points), max(map(len, self.points))))
+        shape = len(self.points), max(map(len, self.points))
+        lists, costs, found_in = [], np.zeros(shape), np.ones(shape)
         with paused():
             for a, points in enumerate(self.points):
                 lists.append([])
@@ -99,6 +103,8 @@ class FusedRecall:
                     started = self._clock()
                     lists[a].append(search(a, point))
                     costs[a, i] = self._clock() - started
+                    best = set(reference[a][0][: point.depth].tolist())
+                    found_in[a, i] = len(best.intersection(lists[a][i][0].tolist())) / max(len(best), 1)
                 lists[a] = lists[a] or [reference[a]]
         truth = set(fused(reference).tolist())
         recalls = np.ones(len(self.combinations), np.float32)
@@ -109,6 +115,7 @@ class FusedRecall:
         with self._lock:
             self._recalls.append(recalls)
             self._costs.append(costs)
+            self._found.append(found_in)
             self._choices = {}
         return reference
 
@@ -127,7 +134,7 @@ class FusedRecall:
             return plain
         recalls, costs = np.array(self._recalls, np.float64), np.quantile(np.array(self._costs), USUAL, axis=0)
         means = recalls.mean(axis=0)
-        lowered = means - DOUBT * recalls.std(axis=0) / np.sqrt(measured)
+        lowered = means - DOUBT * recalls.std(axis=0) / np.sqrt(measured) - self._unpromised(means)
         total = costs[np.arange(arms), self.combinations].sum(axis=1)
         reaching = np.where(lowered >= recall, total, np.inf)
         best = int(np.argmin(reaching))
@@ -135,6 +142,30 @@ class FusedRecall:
             return plain
         chosen = zip(self.points, self.combinations[best].tolist(), strict=True)
         return Choice(tuple(points[i] for points, i in chosen), float(means[best]), measured)
+
+    def _unpromised(self, means: np.ndarray) -> np.ndarray:
+        """What the recall of each combination owes to lists that were better than their points promise: float64 ``(combinations,)``. A plan
+        that is better than it has to be may be replaced by one that isn't, when costs change. means: of the measured recalls.
+        """
+        found = np.mean(np.array(self._found), axis=0)
+        owed = np.zeros(len(means))
+        for a, points in enumerate(self.points):
+            if len(points) > 1:
+                excess = np.maximum(found[a] - [point.recall for point in points], 0.0)
+                owed += self._slope(a, found[a], means) * excess[self.combinations[:, a]]
+        return owed
+
+    def _slope(self, a: int, found: np.ndarray, means: np.ndarray) -> float:
+        """The recall of the fused list that is lost for each unit of recall that the list of an arm loses, the other arms' being whole."""
+        last = np.array([len(points) - 1 for points in self.points])
+        others = np.delete(np.arange(len(last)), a)
+        rows = np.flatnonzero((self.combinations[:, others] == last[others]).all(axis=1))
+        rows = [c for c in rows.tolist() if self.points[a][self.combinations[c, a]].depth == self._candidates]
+        lost = found[last[a]] - found[self.combinations[rows, a]]
+        if not rows or float(lost @ lost) < LEAST_LOSS:
+            return SLOPE
+        slope = float(lost @ (means.max() - means[rows]) / (lost @ lost))
+        return min(max(slope, SLOPES[0]), SLOPES[1])
 
 
 class FusedRecalls:

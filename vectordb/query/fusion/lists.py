@@ -15,12 +15,13 @@ from ..arms import search_arm
 from ..request import Search
 from ..row_filter import RowFilter
 from ..trace import Clock
-from .depths import Choice, FusedRecall, FusedRecalls, Point
+from .depths import HIGHEST, Choice, FusedRecall, FusedRecalls, Point
 from .missing import arm_weights
 from .ranks import merge
 
 # Filters whose selectivities differ by less than this factor are searches of one kind. Chosen, not measured.
 MATCHES_OF_A_KIND = 4.0
+MOST_KEPT = 32  # kinds of searches of a snapshot that are found without being described. Chosen, not measured.
 
 
 def search_lists(
@@ -49,8 +50,19 @@ def search_lists(
 
 def _measured(view: View, search: Search, rows: RowFilter) -> FusedRecall | None:
     """What was measured of such searches; None if the lists are exact whatever the recall."""
-    if search.exact or rows.given is not None:
+    if search.exact or search.recall > HIGHEST or rows.given is not None:
         return None
+    kept = view.snapshot.prepared.setdefault(FusedRecalls, {})
+    key = (id(search.fusion), id(rows.node), search.limit, search.candidates, *[arm.name for arm in search.arms])
+    known = kept.get(key)
+    if known is None or known[0] is not search.fusion or known[1] is not rows.node:
+        if len(kept) >= MOST_KEPT:
+            kept.clear()
+        known = kept[key] = (search.fusion, rows.node, _of_kind(view, search, rows))
+    return known[2]
+
+
+def _of_kind(view: View, search: Search, rows: RowFilter) -> FusedRecall | None:
     indexed = tuple([arm.spec.index_options is not None and bool(view.snapshot.cover(view.fields[arm.name])[0]) for arm in search.arms])
     if not any(indexed) or rows.matches <= search.candidates:
         return None
@@ -67,7 +79,7 @@ def _at(
     """The lists of the arms at given points, and their plans."""
     lists, plans = [], []
     for arm, point in zip(search.arms, points, strict=True):
-        asked = search if point.recall == search.recall else search._replace(recall=point.recall)
+        asked = search if point.recall == search.recall else search.with_recall(point.recall)
         results, plan = search_arm(view, asked, arm, point.depth, rows, filters)
         clock.lap(f"arm {arm.name}")
         lists.append(results)
@@ -81,7 +93,7 @@ def _measure(view: View, search: Search, recalls: FusedRecall, rows: RowFilter, 
     weights = arm_weights(search)
 
     def one(a: int, point: Point) -> Found:
-        return search_arm(view, search._replace(recall=point.recall), search.arms[a], point.depth, rows, filters)[0][0]
+        return search_arm(view, search.with_recall(point.recall), search.arms[a], point.depth, rows, filters)[0][0]
 
     def fused(lists: Sequence[Found]) -> np.ndarray:
         return merge(view, search, lists, weights, search.limit).docids

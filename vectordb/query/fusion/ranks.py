@@ -32,25 +32,27 @@ def fuse(view: View, search: Search, lists: Sequence[Found]) -> Ranked:
     """
     arms, weights = search.arms, arm_weights(search)
     merged = merge(view, search, lists, weights, search.limit)
-    best, places, (scores, normal, parts) = merged.docids, merged.places, merged.facts.tolist()
-    has = places >= 0  # a row that an arm lists has a vector there, so only the others are looked up
-    for a, arm in enumerate(arms):
-        if not has[:, a].all():
-            has[~has[:, a], a] = has_vectors(view, arm, best[~has[:, a]])
-    signs = [sign(arm) for arm in arms]
-    if search.fusion.missing == "renormalise" and not has.all():
-        counts = rescaled(weights, has.T).T.tolist()
-    else:
-        counts = [weights.tolist()] * len(best)
-    explained = [
-        {
-            arm.name: _arm_score(ArmScore, (place + 1, shown * score, value, weight, part, False))
-            if place >= 0
-            else _arm_score(ArmScore, (None, None, None, weight, 0.0, not present))
-            for arm, place, shown, score, value, part, weight, present in zip(arms, *columns, strict=True)
-        }
-        for columns in zip(places.tolist(), [signs] * len(best), scores, normal, parts, counts, has.tolist(), strict=True)
-    ]
+    best, places = merged.docids, merged.places
+    counts, has = [weights.tolist()] * len(best), [(True,) * len(arms)] * len(best)
+    if not all(everywhere(view, arm) for arm in arms):
+        present = places >= 0  # a row that an arm lists has a vector there, so only the others are looked up
+        for a, arm in enumerate(arms):
+            if not present[:, a].all():
+                present[~present[:, a], a] = has_vectors(view, arm, best[~present[:, a]])
+        has = present.tolist()
+        if search.fusion.missing == "renormalise":
+            counts = rescaled(weights, present.T).T.tolist()
+    names, signs = [arm.name for arm in arms], [sign(arm) for arm in arms]
+    explained = []
+    for row, scores, normal, parts, own, present in zip(places.tolist(), *merged.facts.tolist(), counts, has, strict=True):
+        by_arm = {}
+        for a, place in enumerate(row):
+            if place >= 0:
+                facts = (place + 1, signs[a] * scores[a], normal[a], own[a], parts[a], False)
+            else:
+                facts = (None, None, None, own[a], 0.0, not present[a])
+            by_arm[names[a]] = _arm_score(ArmScore, facts)
+        explained.append(by_arm)
     return best.tolist(), merged.sums.tolist(), explained
 
 
