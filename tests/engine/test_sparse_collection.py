@@ -235,6 +235,7 @@ def test_negative_query_weights(database):
     hits = docs.search({"s": (terms, -weights)}, explain=True)
     assert arm(hits)["plan"] == "exact term-at-a-time"
     assert found(hits) == brute(docs, (terms, -weights), 10)
+    until(lambda: database.directory.index_files.verified())
     mixed = np.where(np.arange(len(weights)) % 3, weights, -weights)
     hits = docs.search({"s": (terms, mixed)}, explain=True, recall=1.0)
     assert arm(hits)["plan"] == "segments"

@@ -43,6 +43,7 @@ from .row_filter import RowFilter
 
 # Constants: unit and meaning. Chosen, not measured.
 MAX_BLOCKS, MAX_BLOCK_BYTES = 512, 32 << 20  # blocks of a snapshot, and bytes of the masks that they keep
+MAX_HITS = 2_000  # of a search without an index; more are charged to the memory of the call
 ARENA_BYTES = 1 << 18  # bytes of records of one answer that a thread has room for; more are copied one by one
 MAX_FITS = 1 << 12  # blocks that a thread remembers to have room for
 CALL_MICROSECONDS = 1.0  # microseconds of a direct call beside the segment's search, subtracted from measured times
@@ -120,7 +121,7 @@ class RowReader:
         return tuple([_hit(Hit, (value, score, {}, None, {}, {})) for value, score in zip(values, scores.tolist(), strict=True)])
 
 
-def _cut(pieces: list[bytes] | tuple[bytes, np.ndarray]) -> list[bytes]:
+def _cut(pieces: Any) -> list[bytes]:
     """Pieces of msgpack as a list. They may be (all of them behind one another, where each begins, and the end)."""
     if type(pieces) is list:
         return pieces
@@ -142,7 +143,8 @@ class Block:
 
     def __init__(self, view: View, search: Search, place: _Place):
         (arm,) = search.arms
-        self.search, self.name, self.spec, self.shape = search, arm.name, arm.spec, (arm.spec.dim,)
+        spec: Any = arm.spec  # of a type with direct searches
+        self.search, self.name, self.spec, self.shape = search, arm.name, spec, (spec.dim,)
         self.k, self.kind, self.targets, self.matches, self.tail_rows = place.k, place.kind, place.targets, place.matches, place.tail_rows
         self.size = 2 * self.k + (self.k + 1) // 2
         self.files = view.directory.index_files
@@ -160,13 +162,13 @@ class Block:
             kernel.TARGETS: len(place.targets),
             kernel.RANGES: len(place.ranges),
             kernel.K: self.k,
-            kernel.DIM: arm.spec.dim,
-            kernel.METRIC: METRICS[arm.spec.metric],
-            kernel.HALF: arm.spec.dtype == "float16",
+            kernel.DIM: spec.dim,
+            kernel.METRIC: METRICS[spec.metric],
+            kernel.HALF: spec.dtype == "float16",
             kernel.TABLE: self.table.rows.ctypes.data,
             kernel.CHUNKS: len(self.table.rows),
             kernel.VERIFIED: self.table.verified.ctypes.data,
-            kernel.NEGATED: FIELD_TYPES[arm.spec.kind].sign(arm.spec) < 0,
+            kernel.NEGATED: FIELD_TYPES[spec.kind].sign(spec) < 0,
             kernel.ROWS_TABLE: self.rows.rows.ctypes.data,
             kernel.ROWS_CHUNKS: len(self.rows.rows),
             kernel.ROWS_VERIFIED: self.rows.verified.ctypes.data,
@@ -192,12 +194,13 @@ class _Place:
 def _placed(view: View, search: Search, filters: FilterCache) -> _Place | None:
     """The place of a search that can be done directly, else None."""
     (arm,) = search.arms
-    field_type, place = FIELD_TYPES[arm.spec.kind], _Place()
+    spec: Any = arm.spec
+    field_type, place = FIELD_TYPES[spec.kind], _Place()
     if not field_type.direct:
         return None
     rows = RowFilter(view, search.filter, filters)
     place.changes = view.directory.index_files.changes
-    ready = segments.prepared(view, arm, rows) if arm.spec.index_options is not None else None
+    ready = segments.prepared(view, arm, rows) if spec.index_options is not None else None
     if ready is not None:
         if len(ready.groups) != 1:
             return None
@@ -212,14 +215,14 @@ def _placed(view: View, search: Search, filters: FilterCache) -> _Place | None:
         place.ranges, place.selected = [piece for piece in ranges if len(piece.docids)], True
         place.table, place.matches, place.tail_rows = ready.table, ready.matches, ready.tail_rows
         work = sum(target.segment.rows for target in targets) // 8 if len(targets) > 1 else 0
-        work = arm.spec.dim * (work + sum(len(piece.docids) for piece in place.ranges))
+        work = spec.dim * (work + sum(len(piece.docids) for piece in place.ranges))
         return place if work <= deadline.WORK else None
     place.table = view.chunks(view.fields[arm.name], field_type.search_part)
     place.table.verify_all()
     docids = rows.rows()
     total = place.table.present if docids is None else len(docids)
     place.k = min(search.limit, total)
-    if not place.k or not on_one_thread(total, arm.spec):
+    if not 0 < place.k <= MAX_HITS or not on_one_thread(total, spec):
         return None
     place.kind, place.targets, place.columns, place.sizes = None, (), np.empty(0, np.int64), ()
     place.ranges = [TailRange(0, len(place.table.rows), np.empty(0, np.uint32) if docids is None else docids)]
@@ -316,9 +319,10 @@ class DirectSearches:
         if audits is not None and audits.is_due():
             return None
         notes = trace.current()
-        clock = docids = None
+        clock, docids, asked = None, None, block.search
         if notes is not None:
-            asked = block.search if node is None else block.search._replace(request=request, filter=node)
+            if node is not None:
+                asked = asked._replace(request=request, filter=node)
             clock = notes.start(asked, snapshot.live, snapshot.sequence)
         out = np.empty(block.size, np.int64)
         try:
@@ -391,7 +395,7 @@ def _as_float32(block: Block, query: Any) -> np.ndarray | None:
     elif kind not in _LISTED:
         return None
     try:
-        checked = query_vector(block.name, block.spec, query)
+        checked: Any = query_vector(block.name, block.spec, query)
     except (VectorDBError, TypeError, ValueError):
         return None
     return np.ascontiguousarray(checked) if checked.dtype is _F32 and checked.shape == block.shape else None

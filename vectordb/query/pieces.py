@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from vectordb_client.model.checks import check_count, check_names, check_selection
 from vectordb_client.model.results import Change, Point
@@ -57,7 +57,7 @@ class PieceReader:
         if text is None and not batch:
             hits = self.direct.search(request, vectors)
             if hits is not None:
-                return take(direct.Whole(hits))
+                return take(cast(execute.Answers, direct.Whole(hits)))
         return self.search_anything(request, vectors, text, batch, take)
 
     def search_anything(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, take: Callable[[execute.Answers], T]) -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas
     import polars
     import pyarrow
+
+    from .hit_reader import HitReader
 
 _LARGEST = float(np.finfo(np.float32).max)
 _SHOWN_HITS = 5
@@ -164,23 +166,6 @@ class Hit(NamedTuple):
     def to_json(self, indent: int | None = None) -> str:
         """The hit as a JSON object, see ``Hits.to_json``."""
         return export.json_text(self.to_dict(), indent)
-
-
-class HitReader(Protocol):
-    """Makes hits of what a search has found, when somebody reads them. found: as the search left it; it doesn't change any more."""
-
-    def columns(self, found: Any) -> tuple[np.ndarray | None, np.ndarray]:
-        """The ids (uint64 ``(n,)``; None if some are not integers) and scores (float32 ``(n,)``)."""
-        ...
-
-    def hits(self, found: Any) -> tuple[Hit, ...]:
-        """The hits."""
-        ...
-
-    @property
-    def bare(self) -> bool:
-        """Whether a hit consists of an id and a score only."""
-        ...
 
 
 class Hits(Sequence[Hit]):
