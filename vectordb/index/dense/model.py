@@ -91,6 +91,8 @@ def models_of(sections: Mapping[str, np.ndarray], rows: int, dim: int) -> tuple[
     full = np.repeat(rows * (UNMEASURED_ROW + dim * UNMEASURED_NUMBER) * np.minimum(np.exp2(levels), 1.0), len(correlations))
     settings, recalls, costs = with_setting(sections, (planner.EXACT, 0, 0), full.astype(np.float32))
     lows = sections.get("lows")
+    if lows is not None and lows.shape != recalls.shape:  # written for another table of settings
+        lows = None
     models = []
     for i, depth in enumerate(DEPTHS):
         models.append(DenseModel(depth, PLANS, settings, recalls[i], costs[i], levels, correlations, None if lows is None else lows[i]))
