@@ -24,7 +24,7 @@ from .pieces import in_pieces
 ENTRIES = 4  # medoids that a row's search begins at [graphs]
 GROWTH, FIRST_BATCH = 0.1, 8  # rows of a batch: that share of those before, or this many if that is more [graphs]
 LARGEST_BATCH = 0.02  # of all rows [graphs]
-PASS_BATCHES = 8  # batches of a pass over all rows [graphs]
+PASS_BATCHES, PASS_ROWS = 2, 1_000_000  # batches of a pass over all rows, at least [graphs]; rows of one, at most: bounds memory [chosen]
 PIECE, LEAST_PIECE = (
     1_024,
     32,
@@ -113,7 +113,7 @@ class Linker:
         wider[:, : self.graph.shape[1]] = self.graph
         self.graph, self.refined = wider, how
         self._degree, self._ef, self._alpha = how.degree, how.ef, np.float32(how.alpha)
-        for batch in np.array_split(rows, PASS_BATCHES):
+        for batch in np.array_split(rows, max(PASS_BATCHES, -(-len(rows) // PASS_ROWS))):
             self._commit(batch, self._searched(batch, self._ef, True))
 
     def recall(self, rows: np.ndarray) -> float:
