@@ -10,10 +10,12 @@ import uuid
 
 import numpy as np
 import pytest
+from vectordb_client import Client
 from vectordb_client.model.search_request import SearchRequest
 
 import vectordb
 from tests.support.indexed import clustered, held_out
+from tests.support.places import serving
 from tests.support.upkeep import until
 from tests.support.worker import Worker
 from vectordb import ClosedError, CorruptionError, Datetime, DeadlineError, Dense, F, Int, Keyword, NotFoundError, Schema
@@ -481,3 +483,27 @@ def test_hits_outlive_what_they_were_found_in(database):
     time.sleep(0)
     check_same(hits, long)
     check_same(names, other)
+
+
+def test_searches_of_the_service_are_direct(database, monkeypatch):
+    docs, direct_ones, search = fill(database, ids="all kinds", indexed=1_200), [], direct.DirectSearches.search
+
+    def watched(self, *given):
+        hits = search(self, *given)
+        direct_ones.append(hits is not None)
+        return hits
+
+    monkeypatch.setattr(direct.DirectSearches, "search", watched)
+    (query,) = held_out(1, DIM)
+    with serving(database) as address, Client(address) as client:
+        served = client.collection("docs")
+        for options in (
+            {},
+            {"with_attributes": False},
+            {"filter": F("n") < 700, "limit": 5, "with_attributes": ["at"]},
+            {"filter": {"op": "lt", "field": "n", "value": 700}, "recall": 0.9},
+        ):
+            del direct_ones[:]
+            answers = [served.search({"v": query}, **options) for _ in range(4)]
+            assert direct_ones == [False, False, True, True]
+            assert all(list(hits) == list(docs.search({"v": query}, **options)) for hits in answers)

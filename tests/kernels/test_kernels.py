@@ -54,6 +54,8 @@ from vectordb.kernels import (
     impact_layout,
     impact_lists,
     impact_rows,
+    impact_runs,
+    impact_windows,
     jit,
     layout,
     planner,
@@ -88,6 +90,8 @@ MODULES = (
     conditions,
     few,
     impact_lists,
+    impact_runs,
+    impact_windows,
     impact_rows,
     impact_build,
     impact,
@@ -135,6 +139,11 @@ def mask_of(near: np.ndarray) -> np.uint64:
     return np.packbits(near, bitorder="little").view(np.uint64)[0]
 
 
+def high_of(address: int, least) -> np.uint64:
+    """``as_high``."""
+    return mask_of(at_address(address, 64, type(least)) >= least)
+
+
 def distances_of_block(block: int, query: int, words: int, threshold, out: int) -> np.uint64:
     """``block_distances``."""
     rows, wanted = at_address(block, (words, 64), np.uint64), at_address(query, words, np.uint64)
@@ -164,6 +173,7 @@ def interpreted():
         jit.pointer: int,
         jit.prefetch: lambda address: None,
         jit.prefetch_lines: lambda address, lines: None,
+        jit.as_high: high_of,
         jit.count_trailing_zeros: lambda word: (int(word) & -int(word)).bit_length() - 1,
         dots.dot_one: dot_of_codes,
         dots.dot_four: four_dots_of_codes,
@@ -1410,10 +1420,11 @@ def test_impact_ordered_lists_hold_each_posting_once(seed):
     np.testing.assert_array_equal(docs, other[-2])
     np.testing.assert_array_equal(own, other[-1])
     runs = np.zeros(3 * size, np.uint16)
-    (used, one), (also, other) = both("impact_build.write_runs", ends, docs, own, levels, np.zeros(vocabulary, np.uint32), runs)
+    (used, one), (also, other) = both("impact_build.write_runs", ends, docs, own, levels, np.zeros(vocabulary + 1, np.uint32), runs)
     assert used == also
     np.testing.assert_array_equal(one[-1], other[-1])
-    begins, found = np.append(one[-2], used), set()
+    begins, found = one[-2], set()
+    assert begins[-1] == used
     for term in range(vocabulary):
         at, before = int(begins[term]), -1
         while at < begins[term + 1]:
@@ -1426,6 +1437,75 @@ def test_impact_ordered_lists_hold_each_posting_once(seed):
     assert found == set(zip(terms[inside].tolist(), level[inside].tolist(), owners[inside].tolist(), strict=True))
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_terms_are_numbered_by_a_hash_table(seed):
+    rng = np.random.default_rng(seed)
+    terms = np.append(rng.choice(rng.integers(0, 2**64, 30, dtype=np.uint64), 80), np.uint64(0))
+    vocabulary, slots = np.unique(terms), 32
+    keys, held = np.zeros(slots, np.uint64), np.full(slots, impact_build.EMPTY)
+    (stopped, one), (also, other) = both("impact_build.note_terms", terms, 3, keys, held, 0)
+    assert tuple(stopped) == tuple(also) and stopped[0] < len(terms) and stopped[1] == slots // 2
+    np.testing.assert_array_equal(one[3], other[3])
+    keys, held = np.zeros(128, np.uint64), np.full(128, impact_build.EMPTY)
+    (stopped, one), _ = both("impact_build.note_terms", terms, 0, keys, held, 0)
+    assert tuple(stopped) == (len(terms), len(vocabulary))
+    keys, held = one[2], one[3]
+    np.testing.assert_array_equal(np.sort(keys[held != impact_build.EMPTY]), vocabulary)
+    (_, one), (_, other) = both("impact_build.number_terms", vocabulary, keys, held)
+    np.testing.assert_array_equal(one[-1], other[-1])
+    (_, one), (_, other) = both("impact_build.places_of", terms, keys, one[-1], np.zeros(len(terms), np.uint16))
+    np.testing.assert_array_equal(one[-1], np.searchsorted(vocabulary, terms))
+    np.testing.assert_array_equal(one[-1], other[-1])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_lists_of_windows_are_joined_by_term(seed):
+    """Each level of a term once, with a run of each window that has it."""
+    rng = np.random.default_rng(seed)
+    terms, levels, windows = 5, 4, 3
+    starts, runs, expected = [], [], {}
+    for window in range(windows):
+        begins, own = [0], []
+        for term in range(terms):
+            for level in np.flatnonzero(rng.random(levels) < 0.4).tolist():
+                docs = np.flatnonzero(rng.random(20) < 0.3).tolist() or [0]
+                own += [level, len(docs), *docs]
+                expected.setdefault((term, level), []).extend([window, len(docs), *docs])
+            begins.append(len(own))
+        starts.append(np.array(begins, np.uint32))
+        runs.append(np.array(own, np.uint16))
+    addresses = [np.array([array.ctypes.data for array in arrays], np.int64) for arrays in (starts, runs)]
+    (_, one), (_, other) = both("impact_build.measure_lists", *addresses, levels, 0, terms, np.zeros(terms, np.int64))
+    np.testing.assert_array_equal(one[-1], other[-1])
+    list_at = np.append(0, np.cumsum(one[-1]))
+    out = np.zeros(int(list_at[-1]), np.uint16)
+    (_, one), (_, other) = both("impact_build.join_lists", *addresses, levels, 0, terms, list_at, out)
+    np.testing.assert_array_equal(one[-1], other[-1])
+    found = {}
+    for term in range(terms):
+        mine = one[-1][list_at[term] : list_at[term + 1]].tolist()
+        at = 1 + 3 * mine[0] if mine else 0
+        for level, low, high in zip(mine[1:at:3], mine[2:at:3], mine[3:at:3], strict=True):
+            found[term, level] = mine[at : at + low + 65_536 * high]
+            at += low + 65_536 * high
+        assert at == len(mine)
+    assert found == expected and list(found) == sorted(found)
+
+
+def test_all_sums_are_above_scores():
+    indexed = sparse_segment("valued")
+    searched = indexed.segment
+    space = ImpactScratch(searched.rows, searched.vocabulary)
+    terms, weights = sparse_indexed.query_of(sparse_indexed.texts(4, 8, 60, 8), 0)
+    out = np.ones(impact_layout.BLOCK_ROWS, np.uint16)
+    (_, one), (_, other) = both("impact.all_sums", searched.description, space.work, terms, weights, out)
+    np.testing.assert_array_equal(one[-1], other[-1])
+    ((docids, scores),) = indexed.exact([(terms, weights)], searched.rows)
+    sums = one[-1].astype(np.float64)
+    assert not sums[searched.rows :].any() and np.count_nonzero(sums) == len(docids)
+    assert (sums[docids] / sums[docids].max() >= 0.5 * scores / scores.max()).all()
+
+
 @functools.cache
 def sparse_segment(kind: str) -> sparse_indexed.Indexed:
     column = sparse_indexed.texts(2, 150, 60, 8)
@@ -1434,13 +1514,16 @@ def sparse_segment(kind: str) -> sparse_indexed.Indexed:
         column = sparse_indexed.columns([column.terms[:8], np.unique(more)[:65_530]], [column.weights[:8], np.ones(65_530)])
     if kind == "binary":
         column = dataclasses.replace(column, weights=np.ones_like(column.weights))
+    if kind == "signed":
+        signs = np.where(np.random.default_rng(1).random(len(column.weights)) < 0.3, -1, 1)
+        column = dataclasses.replace(column, weights=(column.weights * signs).astype(np.float32))
     if kind == "counted":
         column = dataclasses.replace(column, weights=np.ceil(4 * column.weights))
         return sparse_indexed.Indexed(column, saturation=sparse_indexed.saturation_of(column, 1.0))
     return sparse_indexed.Indexed(column, binary=kind == "binary")
 
 
-@pytest.mark.parametrize("kind", ["valued", "binary", "wide", "counted"])
+@pytest.mark.parametrize("kind", ["valued", "binary", "wide", "counted", "signed"])
 @pytest.mark.parametrize("setting", range(0, len(sparse_calibrate.SETTINGS), 3))
 def test_search_impacts(kind, setting):
     if kind == "wide" and setting:
@@ -1453,6 +1536,7 @@ def test_search_impacts(kind, setting):
         rng = np.random.default_rng(seed)
         terms = np.unique(rng.choice(searched.sections["terms"][:60], 5))
         weights = (rng.random(len(terms)) + 0.1).astype(np.float32)
+        weights[: kind == "signed"] *= -1
         bits = searched.every_bit & (rng.integers(0, 2**64, len(searched.every_bit), dtype=np.uint64) if filtered else ~np.uint64(0))
         heap, report = np.zeros(k, np.int64), np.zeros(impact_layout.REPORT_WIDTH, np.int64)
         given = (int(plan), share, misses, k, int(np.bitwise_count(bits).sum()), bits, terms, weights, heap, report)
@@ -1507,19 +1591,23 @@ def test_no_kernel_is_without_a_test():
         "graph.next_mark",
         "graph.search_graph",
         "graph.seed",
+        "impact.add_window",
+        "impact.by_bounds",
         "graph.top_row",
         "hadamard.add_and_subtract",
         "impact.by_impacts",
+        "impact.kth_of",
         "impact.least_sum",
-        "impact.rows_of_groups",
-        "impact_lists.add_lists",
+        "impact.rows_of_sums",
+        "impact_build.measure_list",
+        "impact_build.slot_of",
+        "impact_lists.add_block",
         "impact_lists.contributions_of",
-        "impact_lists.floor_of",
-        "impact_lists.group_maxima",
+        "impact_lists.first_of_blocks",
         "impact_lists.least_contribution",
+        "impact_lists.narrow_scale",
         "impact_lists.place_terms",
-        "impact_lists.rows_as_high",
-        "impact_lists.rows_between",
+        "impact_lists.postings_of",
         "impact_rows.counted_score",
         "impact_rows.gaps_of",
         "impact_rows.in_order_of_terms",
@@ -1528,6 +1616,17 @@ def test_no_kernel_is_without_a_test():
         "impact_rows.prefetch_row",
         "impact_rows.row_score",
         "impact_rows.score_rows",
+        "impact_rows.weight_at",
+        "impact_runs.add_runs",
+        "impact_runs.first_of",
+        "impact_runs.most_of_window",
+        "impact_runs.open_lists",
+        "impact_windows.bring_forward",
+        "impact_windows.collect",
+        "impact_windows.first_floor",
+        "impact_windows.floor_of",
+        "impact_windows.keep_other",
+        "impact_windows.raise_floor",
         "query_codes.encode",
         "query_codes.encode_signs",
         "query_codes.normalise",
@@ -1596,10 +1695,16 @@ def test_no_kernel_is_without_a_test():
         "fusion.merge_lists",
         "graph.acorn",
         "graph.descend",
+        "impact.all_sums",
         "hadamard.transform",
         "impact.search_impacts",
         "impact_build.count_postings",
         "impact_build.fill_lists",
+        "impact_build.join_lists",
+        "impact_build.measure_lists",
+        "impact_build.note_terms",
+        "impact_build.number_terms",
+        "impact_build.places_of",
         "impact_build.write_runs",
         "impact_lists.locate_terms",
         "planner.beyond",

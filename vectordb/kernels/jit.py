@@ -16,13 +16,14 @@ import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, event
-from numba.extending import intrinsic
+from numba.extending import intrinsic as _intrinsic
 
 from . import internals, store, tiers
 
 log = logging.getLogger("vectordb.kernels")
 FAST_DOT = tiers.fast_dot()
 _FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
+intrinsic: Any = _intrinsic  # numba passes the first argument, so a call has one fewer than type checkers would expect
 if internals.supported():
     internals.number_symbols()
 
@@ -259,3 +260,18 @@ def count_ones(typingctx, word):
         return builder.ctpop(args[0])
 
     return types.uint64(types.uint64), codegen
+
+
+@intrinsic
+def as_high(typingctx, address, least):
+    """Which of the 64 unsigned numbers at an address, of the type of ``least``, are ``least`` or more, as bits, the first lowest."""
+
+    def codegen(context, builder, signature, args):
+        numbers = ir.VectorType(args[1].type, 64)
+        held = builder.load(builder.inttoptr(args[0], numbers.as_pointer()), align=least.bitwidth // 8)
+        first = builder.insert_element(ir.Constant(numbers, ir.Undefined), args[1], ir.Constant(ir.IntType(32), 0))
+        every = ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
+        spread = builder.shuffle_vector(first, ir.Constant(numbers, ir.Undefined), every)
+        return builder.bitcast(builder.icmp_unsigned(">=", held, spread), ir.IntType(64))
+
+    return types.uint64(types.intp, least), codegen

@@ -22,6 +22,7 @@ from .codecs import CODECS, ByteCodes
 from .frame import BLOCK, Frame, usable
 from .graphs import FaissBuilder, Graph, HnswlibBuilder, blocks_of, of_library
 from .linking import Layout, Linker
+from .pieces import in_pieces
 from .segment import DenseSegment
 
 # Constants: unit and meaning, then the source in brackets. [P1]: checked by the suite "planner" of 22 November 2026, commits 2160b5a to
@@ -32,6 +33,7 @@ MAX_CLUSTERS = 4_096  # clusters [P1]
 ROWS_LEARNED = 64  # rows per cluster in the sample for k-means [P1]
 LEAST_LEARNED = 4_096  # rows in that sample, at least [chosen]
 TRIES = 16  # rows drawn for each calibration query, from which duplicates are removed [chosen]
+ENCODED = 2_048  # rows that are encoded at a time: what is made of them stays in the cache [chosen]
 FARTHEST = 1e6  # steps; larger numbers are clipped before they are squared. Only rows that are kept apart have such numbers [float]
 
 
@@ -98,7 +100,7 @@ def build(
     step("clusters", 0.0)
     centroids = _centroids(frame, len(vectors), options.seed, threads)
     codecs = {name: codec.train(frame, len(vectors)) for name, codec in CODECS.items()}
-    assigned, distances = _encode(frame, vectors, centroids, codecs.values(), step)
+    assigned, distances = _encode(frame, vectors, centroids, codecs.values(), threads, step)
     byte = cast(ByteCodes, codecs[ByteCodes.name])
     distances += np.square(byte.lengths / frame.step)
     near = byte.lengths <= frame.limit
@@ -155,19 +157,20 @@ def _different(vectors: np.ndarray, count: int, rng: np.random.Generator) -> np.
 
 
 def _encode(
-    frame: Frame, vectors: np.ndarray, centroids: np.ndarray, codecs: Collection[Codec], step: Progress
+    frame: Frame, vectors: np.ndarray, centroids: np.ndarray, codecs: Collection[Codec], threads: int, step: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
     """Encode all rows with each codec. Returns (the nearest centroid of each row, int64; its squared distance in steps, less the row's own
     squared length, float64).
     """
     assigned, distances = np.empty(len(vectors), np.int64), np.empty(len(vectors), np.float64)
-    for low in range(0, len(vectors), BLOCK):
-        block = frame.rotated(vectors[low : low + BLOCK])
+
+    def encode(low: int, high: int) -> None:
+        block = frame.rotated(vectors[low:high])
         for codec in codecs:
             codec.encode_rows(low, block)
-        here = slice(low, low + len(block))
-        assigned[here], distances[here] = _nearest(np.clip(block / frame.step, -FARTHEST, FARTHEST), centroids)
-        step("codes", (low + len(block)) / len(vectors))
+        assigned[low:high], distances[low:high] = _nearest(np.clip(block / frame.step, -FARTHEST, FARTHEST), centroids)
+
+    in_pieces(len(vectors), ENCODED, threads, encode, lambda high: step("codes", high / len(vectors)))
     return assigned, distances
 
 
@@ -273,13 +276,9 @@ def _centroids(frame: Frame, rows: int, seed: int, threads: int) -> np.ndarray:
 def _nearest(rows: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(the nearest centroid of each row; its squared distance, less the row's own squared length)."""
     lengths = np.einsum("ij,ij->i", centroids, centroids)
-    nearest, distances = np.empty(len(rows), np.int64), np.empty(len(rows), np.float64)
-    for low in range(0, len(rows), 8_192):
-        here = slice(low, low + 8_192)
-        apart = lengths - 2 * (rows[here] @ centroids.T)
-        nearest[here] = np.argmin(apart, axis=1)
-        distances[here] = np.take_along_axis(apart, nearest[here, None], axis=1)[:, 0]
-    return nearest, distances
+    apart = lengths - 2 * (rows @ centroids.T)
+    nearest = np.argmin(apart, axis=1)
+    return nearest, np.take_along_axis(apart, nearest[:, None], axis=1)[:, 0]
 
 
 def _medoids(assigned: np.ndarray, distances: np.ndarray, held: np.ndarray, place: np.ndarray, clusters: int) -> np.ndarray:

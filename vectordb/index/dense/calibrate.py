@@ -108,7 +108,7 @@ def calibrate(
     levels = [1.0, *(float(np.log2(s)) for s in shares)]  # the first stands for "no filter"; it is above the log2 of every selectivity
     done = itertools.count(1)
 
-    def measure(level: int) -> list[tuple[np.ndarray, ...]]:
+    def measure(level: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         measured = bench.lane(seed + level).level(shares[level - 1] if level else None)
         progress(next(done) / len(levels))
         return measured
@@ -438,8 +438,8 @@ class _Drawn:
 
     def of(self, some: np.ndarray, needed: np.ndarray, k: int) -> _Cell:
         """Some of them, for k results. needed: the k-th best score of each."""
-        tables = (self.queries, self.bits, self.counts, self.matches, self.rhos)
-        return _Cell(self.filtered, *(np.ascontiguousarray(table[some]) for table in tables), needed, k)
+        queries, bits, counts, matches = self.queries[some], self.bits[some], self.counts[some], self.matches[some]
+        return _Cell(self.filtered, queries, bits, counts, matches, self.rhos[some], needed, k)
 
 
 @dataclass(frozen=True)

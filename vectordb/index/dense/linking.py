@@ -8,7 +8,6 @@ calibration queries. When these show that searches find too few of the nearest r
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from ...kernels import linking as kernel
 from ...kernels.codes import ZERO
 from ..base import Progress
 from ..scratch import aligned
+from .pieces import in_pieces
 
 # Constants: unit and meaning, then the source in brackets. [graphs]: from the rows that searches score for a recall of .95, .99 and .995,
 # and the time of builds, on five data sets in November 2026. [chosen]: chosen, not measured.
@@ -48,7 +48,7 @@ class Refinement:
 
 
 # The first one whose bound the recall is below is taken [graphs].
-REFINEMENTS = (Refinement("long searches", 0.90, 128, 64, 1.2), Refinement("searches", 0.985, 96, 48, 1.1))
+REFINEMENTS = (Refinement("long searches", 0.90, 128, 64, 1.2), Refinement("searches", 0.99, 96, 48, 1.1))
 
 
 @dataclass(frozen=True)
@@ -191,21 +191,7 @@ class Linker:
 
     def _run(self, n: int, call: Callable[[int, int], None]) -> None:
         """Call for consecutive ranges of n rows, on all threads."""
-        pieces = max(-(-n // PIECE), min(2 * self._threads, n // LEAST_PIECE), 1)
-        ranges = [(n * i // pieces, n * (i + 1) // pieces) for i in range(pieces)]
-        if self._threads == 1 or pieces == 1:
-            for each in ranges:
-                call(*each)
-                self.step("graph", self._share)
-            return
-        with ThreadPoolExecutor(self._threads) as pool:
-            running = [pool.submit(call, *each) for each in ranges]
-            try:
-                for one in running:
-                    one.result()
-                    self.step("graph", self._share)
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        in_pieces(n, PIECE, self._threads, call, lambda high: self.step("graph", self._share), LEAST_PIECE)
 
 
 def _no_links(rows: int, width: int) -> np.ndarray:

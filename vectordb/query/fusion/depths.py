@@ -144,7 +144,7 @@ class FusedRecall:
         return Choice(tuple(points[i] for points, i in chosen), float(means[best]), measured)
 
     def _unpromised(self, means: np.ndarray) -> np.ndarray:
-        """What the recall of each combination, float64 ``(combinations,)``, owes to lists that were better than their points promise. A plan
+        """What the recall of each combination owes to lists that were better than their points promise: float64 ``(combinations,)``. A plan
         that is better than it has to be may be replaced by one that isn't, when costs change. means: of the measured recalls.
         """
         found = np.mean(np.array(self._found), axis=0)
