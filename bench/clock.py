@@ -36,7 +36,7 @@ class Clock:
         self.left.append(what)
 
     @contextmanager
-    def share(self, parts: int) -> Iterator[None]:
+    def share(self, parts: float) -> Iterator[None]:
         """Until the block ends, the time is one of ``parts`` equal parts of what is left; what the block doesn't use, the others get."""
         whole = self.end
         if not math.isinf(whole):

@@ -62,7 +62,9 @@ def commit() -> str:
 def environment() -> dict:
     from .timing import overhead
 
-    return {**machine(), "software": software(), "command": " ".join(sys.argv), "overhead": overhead()}
+    program, *arguments = sys.argv or [""]
+    command = " ".join(["vectordb" if program.endswith("__main__.py") else Path(program).name, *arguments])
+    return {**machine(), "software": software(), "command": command, "overhead": overhead()}
 
 
 def _text(path: str) -> str:

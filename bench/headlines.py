@@ -114,7 +114,8 @@ def tables(results: dict) -> str:
     about = (
         f"{environment['cpu']}, {environment['cores']} cores, load {environment['load'][0]} when it began; commit {software['commit']}; "
     )
-    about += f"{scale['queries']} queries × {scale['repeats']} repeats, one request at a time: `{environment['command']}`"
+    about += f"{scale['queries']} queries × {scale['repeats']} repeats, one request at a time: "
+    about += f"`{' '.join(map(_short, environment['command'].split(' ')))}`"  # without the folders of this machine
     blocks = [about, *ratios(results)]
     for suite in SUITES:
         part = Part(results, suite)
@@ -122,8 +123,8 @@ def tables(results: dict) -> str:
             blocks.append(f"## {suite.capitalize()}: {_short(dataset)}")
             blocks.append(_rates(part, dataset))
             for place in part.places():
-                if place[0] == dataset:
-                    blocks += [f"### {_short(dataset)}, {place[2]}: bad queries and slow queries", sections.at_targets(part, place)]
+                text = sections.at_targets(part, place) if place[0] == dataset else ""
+                blocks += [f"### {_short(dataset)}, {place[2]}: bad queries and slow queries", text] if text else []
     return "\n\n".join(block for block in (*blocks, *_missing(results)) if block) + "\n"
 
 
@@ -164,7 +165,7 @@ def _missing(results: dict) -> list[str]:
 
 
 def rewrite(path: Path, results: dict) -> None:
-    """Write ``tables`` into a Markdown file, between the lines BEGIN and END. A file without them gets them at its end."""
+    """Write ``tables`` into a Markdown file, between the lines BEGIN and END. A file without them gets them after its title."""
     text = path.read_text(encoding="utf-8") if path.exists() else "# Results\n"
     whole = f"{BEGIN}\n\n{tables(results)}\n{END}"
     head, begin, rest = text.partition(BEGIN)
@@ -174,5 +175,6 @@ def rewrite(path: Path, results: dict) -> None:
             raise ValueError(f"{path} has no line {END!r} after {BEGIN!r}")
         text = f"{head}{whole}{tail}"
     else:
-        text = f"{text.rstrip()}\n\n{whole}\n"
+        title, _, below = text.partition("\n")
+        text = f"{title}\n\n{whole}\n{below}"
     path.write_text(text, encoding="utf-8")

@@ -29,6 +29,7 @@ from .remote import Died, Failed
 from .suites import Cell, Probe, Scale, Stage, Suite
 from .systems import Unsupported
 
+_LEAST = 0.1  # seconds that a pass may take, however little time is left
 _TIMEOUT = 1.0  # seconds; the service suite counts a slower request as timed out
 
 
@@ -204,7 +205,7 @@ class _Pair:
         if stage.changed and self.dataset is self.original:
             self.dataset, self.alive, self.crew.change = judging.changed(self.original, suites.CHANGED, self.scratch)
         for op, arguments in stage.ops:
-            with self.clock.share(2):  # at least as much time for searches as for what comes before them
+            with self.clock.share(1.5):  # a third of the time is left for searches
                 for name in list(workers):
                     self._operate(stage, name, op, arguments)
         sweeps = {name: self._sweep(name) for name in list(workers)} if stage.cells else {}
@@ -268,16 +269,22 @@ class _Pair:
         filters = cell.where.filters(self.columns) if cell.where else None
         expected = truth.exact(self.dataset, self.queries[: len(filters) if filters else None], cell.k, filters, self.alive)
         path = self._describe(stage, cell, filters, expected)
+        if self.clock.up():
+            self.clock.leave(f"{self.name} · {self.dataset_name} · {stage.name} · {cell.name}")
+            return
         for i, (turn, key) in enumerate(zip(turns, keys, strict=True)):
             name, setting, exact, repeat = turn
             self.progress.step(f"{self.name} · {self.dataset_name} · {cell.name} ({count}): {name} {_words(setting)}", i, len(turns))
             if key in self.journal or self._skipped(key) or name not in self.crew.workers:
                 continue
-            if self.clock.up():
+            # The first repeat is always finished, so that no system is judged by a part of its settings; its passes share the time.
+            first = sum(1 for other in turns[i:] if other[3] == 0)
+            if not first and self.clock.up():
                 self.clock.leave(f"{self.name} · {self.dataset_name} · {stage.name} · {cell.name}: {len(turns) - i} of {len(turns)} passes")
                 return
+            cap = min(self.plan.scale.cap, max(_LEAST, self.clock.seconds() / max(1, first)))
             try:
-                fact = self._pass(name, cell, setting, exact, path, expected, filters)
+                fact = self._pass(name, cell, setting, exact, path, expected, filters, cap)
             except (Unsupported, Failed) as error:
                 where = f"{stage.name}: {cell.name}"
                 # What a system doesn't support in one setting it supports in none, so the whole cell is skipped.
@@ -333,10 +340,11 @@ class _Pair:
         path.write_text(json.dumps(cell.where.expressions))
         return str(path)
 
-    def _pass(self, name: str, cell: Cell, setting: dict, exact: bool, path: str | None, expected: truth.Truth, filters) -> dict:
+    def _pass(
+        self, name: str, cell: Cell, setting: dict, exact: bool, path: str | None, expected: truth.Truth, filters, cap: float
+    ) -> dict:
         """One pass over the queries with one setting: run it in the worker and judge the answers. Returns the fact for the journal."""
-        queries, cap = self.queries[: len(expected.ids)], self.plan.scale.cap
-        cap = min(cap, max(1.0, self.clock.seconds()))
+        queries = self.queries[: len(expected.ids)]
         out = self.scratch / f"{short(name)}.answers.npz"
         arguments = {"cell": cell.name, "queries": queries, "filters": path, "setting": setting, "k": cell.k, "cap": cap, "out": str(out)}
         answer = self.crew.workers[name].ask("measure", limit=6 * cap + 600, **arguments)

@@ -111,6 +111,7 @@ ALSO = [
     ("search", "columns.integer_ids", "int64[2C], int64[1C], uint8[1C], uint64[1C]"),
     ("index", "impact_build.count_postings", "int64[1C], uint32[1C], int64, int64, int64[1C]"),
     ("index", "impact_build.fill_lists", "int64[1C], uint32[1C], uint8[1C], int64, int64, int64[1C], uint16[1C], uint8[1C]"),
+    ("index", "impact_build.places_of", "uint64[1C], uint64[1C], int32[1C], uint32[1C]"),
     ("index", "planner.kth_score", "float32[1A], bool, uint64[1C], int64"),
     ("index", "planner.kth_score", "float32[1C], bool, uint64[1C], int64"),
     ("index", "bitset.filter_by_score", "float32[1A], float32, float64, float64, float64, uint16[1C], int64, uint64[1C]"),

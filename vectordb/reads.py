@@ -19,7 +19,7 @@ from vectordb_client.model.values import check_id, is_single_id
 
 from .engine.directory import Handle
 from .engine.snapshot import Snapshots
-from .filters.bitmap import FilterCache
+from .filters.cache import FilterCache
 from .maintenance import Maintainer
 from .query import execute, read
 from .query.changes import changes

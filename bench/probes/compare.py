@@ -16,11 +16,12 @@ from .. import timing
 from ..data.synthetic import SEED
 from .release import Figures
 
-SMALL, DIM, BATCHED = (1_000, 8), 64, (10_000, 128)
+SMALL, DIM, WIDE = (1_000, 8), 64, 128
 
 
-def checkout(worker, calls: int = 600, rows: int = 20_000) -> Figures:
-    """calls: those of a figure. rows: of the large collection; from 20,000 on its index has a graph."""
+def checkout(worker, calls: int = 600, rows: int = 20_000, batched: int = 10_000, processes: int = 2) -> Figures:
+    """calls: those of a figure. rows: of the large collection; from 20,000 on its index has a graph. batched: points of an upsert in
+    batches. processes: new processes that are started."""
     import vectordb_client
 
     import vectordb
@@ -55,11 +56,11 @@ def checkout(worker, calls: int = 600, rows: int = 20_000) -> Figures:
         # Writes
         rates = []
         for i in range(3):
-            batched = create(f"batched{i}", BATCHED)
-            taken = timing.seconds(lambda batched=batched: [upsert(*batched, low, low + 1_000) for low in range(0, BATCHED[0], 1_000)])
-            rates.append(BATCHED[0] / taken)
+            into = create(f"batched{i}", (batched, WIDE))
+            taken = timing.seconds(lambda into=into: [upsert(*into, low, low + 1_000) for low in range(0, batched, 1_000)])
+            rates.append(batched / taken)
             database.drop_collection(f"batched{i}")
-        yield "upsert, 10,000 × 128 in batches of 1,000", np.median(rates), "points/s"
+        yield f"upsert, {batched:,} × {WIDE} in batches of 1,000", np.median(rates), "points/s"
         singles = create("singles", (few, 64))
         yield "upsert of one point", np.median(timing.calls(lambda i: upsert(*singles, i, i + 1), range(few), warm=0)), "µs"
         point = singles[0].get([1])
@@ -112,13 +113,13 @@ def checkout(worker, calls: int = 600, rows: int = 20_000) -> Figures:
             yield "service: get of one point", np.median(taken), "µs"
     finally:
         server.stop()
-    yield from _new_process(folder)
+    yield from _new_process(folder, processes)
 
 
-def _new_process(folder: Path) -> Figures:
+def _new_process(folder: Path, processes: int) -> Figures:
     from .parts import child
 
-    first = [child(_FIRST, str(folder)) for _ in range(2)]
+    first = [child(_FIRST, str(folder)) for _ in range(processes)]
     for part in ("import", "open", "first search"):
         yield f"new process: {part}", np.median([one[part] for one in first]) * 1e3, "ms"
 

@@ -21,7 +21,8 @@ from .release import Figures
 def filters(worker) -> Figures:
     """A filter of three clauses: parsing, canonical form and bitmap, with warm and cold caches; beside masks of NumPy."""
     from vectordb.filters import as_filter
-    from vectordb.filters.bitmap import FilterCache, matching
+    from vectordb.filters.bitmap import matching
+    from vectordb.filters.cache import FilterCache
 
     words, ranges, sets = (
         [f"u{i}" for i in range(20)],

@@ -1,7 +1,8 @@
 """Virtual environments for peers: which systems share one, and how they are made.
 
 An environment is the folder ``venvs/_GROUP`` in the cache folder; ``System.environment`` names the group. A link ``venvs/SYSTEM`` to it
-means that the system was installed there and could be imported; ``python_of`` looks for this link. Requirements are pinned in the adapters
+means that the system was installed there and could be imported; ``python_of`` looks for this link. Systems with the same requirements are
+installed together. Requirements are pinned in the adapters
 (``System.needs``).
 """
 
@@ -63,8 +64,15 @@ def _install(name: str, where: Path) -> str | None:
         modules = ", ".join(module for module in load(name).imports)
         reason = _run([str(python), "-c", f"import {modules}"], folder.with_suffix(".log"))
     if reason is None:
-        os.symlink(folder.name, link)
+        for other in _alike(name):
+            (where / other).unlink(missing_ok=True)
+            os.symlink(folder.name, where / other)
     return reason
+
+
+def _alike(name: str) -> list[str]:
+    """The system and those that need nothing else: other settings of the same library."""
+    return [other for other in SYSTEMS if (load(other).environment, load(other).needs) == (load(name).environment, load(name).needs)]
 
 
 def _run(command: list[str], log: Path) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from .base import System
 from .servers import Server
 
 _NAME = "bench"
-_WORKERS = min(os.cpu_count() or 1, 4) if sys.platform == "linux" else 1  # one per core, as the documentation advises
+_WORKERS = 4 if sys.platform == "linux" else 1  # at most; one per core, as the documentation advises
 
 
 class Embedded(System):
@@ -117,12 +116,29 @@ class Service(Embedded):
 
     name = "vectordb-service"
     does = Embedded.does - {"ours", "batch"} | {"serve"}
-    notes = f"{Embedded.notes}; {_WORKERS} worker{'s' * (_WORKERS > 1)}"
+    notes = f"{Embedded.notes}; a worker process per thread, at most {_WORKERS}"
     server: Server | None = None
+    workers: int = 1
+
+    def warm(self) -> None:
+        """The server loads its kernels when it starts; here they are only compiled, if they have to be."""
+        try:
+            from vectordb.kernels import ahead, signatures
+        except ImportError:  # a checkout of an earlier version
+            return
+        ahead.compile_missing(list(signatures.recorded().values()))
+
+    def create(self, dataset, folder: Path, threads: int) -> dict:
+        self.workers = min(threads, _WORKERS)
+        return super().create(dataset, folder, threads) | {"workers": self.workers}
+
+    def reopen(self, dataset, folder: Path, threads: int) -> None:
+        self.workers = min(threads, _WORKERS)
+        super().reopen(dataset, folder, threads)
 
     def _connect(self, folder: Path) -> None:
         still = ["--no-maintenance"] if self.quiet else []
-        self.server, target = started(folder, "--workers", str(_WORKERS), *still)
+        self.server, target = started(folder, "--workers", str(self.workers), *still)
         self._call(target)
 
     def _call(self, target: str) -> None:

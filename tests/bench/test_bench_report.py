@@ -231,9 +231,10 @@ def test_losses_stand_first_beside_the_best_peer(found):
 
 def test_the_tables_of_the_results_are_written_between_their_marks(found, tmp_path):
     path = tmp_path / "RESULTS.md"
-    path.write_text("# Results\n\nWords before.\n")
+    path.write_text("# Results\n\nWords after.\n")
     headlines.rewrite(path, found)
-    path.write_text(path.read_text() + "\nWords after.\n")
+    assert path.read_text().startswith(f"# Results\n\n{headlines.BEGIN}\n")  # after the title, where no marks are
+    path.write_text(path.read_text().replace("# Results\n", "# Results\n\nWords before.\n"))
     first = path.read_text()
     headlines.rewrite(path, found | {"left": ["dense · other: 3 of 9 passes"]})
     second = path.read_text()

@@ -39,10 +39,23 @@ def measured(found, system, suite=None):
     return [one for one in found["measurements"] if one["system"] == system and suite in (None, one["suite"])]
 
 
-def test_every_suite_runs_with_ours_and_brute_force(tmp_path):
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No plots, which take longer than such a run; the test of a killed run looks at them."""
+    monkeypatch.setattr("bench.plots.draw", lambda results, folder: {})
+
+
+@pytest.fixture(scope="module")
+def whole(cache, tmp_path_factory):
+    """(results, folder) of every suite that any system can run but the service's."""
     names = {"sparse": "sparse-2k", "hybrid": "hybrid:n=2000,dim=32,queries=40"}
     pairs = [(suite, names.get(suite, DENSE)) for suite, kind in suites.SUITES.items() if suite != "service" and not kind.systems]
-    found = run(Plan(pairs, ["vectordb", "exact"], SMALL), tmp_path / "run")
+    out = tmp_path_factory.mktemp("whole")
+    return run(Plan(pairs, ["vectordb", "exact"], SMALL), out), out
+
+
+def test_every_suite_runs_with_ours_and_brute_force(whole):
+    found, out = whole
     assert not found["problems"]
     for one in found["measurements"]:
         assert not one["wrong"] and not one["under_returned"], one["cell"]
@@ -65,13 +78,29 @@ def test_every_suite_runs_with_ours_and_brute_force(tmp_path):
     environment = found["environment"]
     assert environment["cpu"] and environment["cores"] and environment["software"]["vectordb"] and environment["software"]["commit"]
     assert all(len(one["hash"]) == 64 for one in found["datasets"])
-    assert journal.read(tmp_path / "run" / "results.json") == json.loads(json.dumps(found))
+    assert journal.read(out / "results.json") == json.loads(json.dumps(found))
     assert journal.floors_missed(found, [("vectordb", "dense", 1.0), ("vectordb", "hybrid", 1.0), ("exact", None, 1.0)]) == []
-    assert not any((tmp_path / "run" / "work").rglob("data.mdb")), "files of systems are left"
+    assert not any((out / "work").rglob("data.mdb")), "files of systems are left"
+
+
+def test_repeats_take_turns(whole):
+    lines = [json.loads(line) for line in (whole[1] / "journal.jsonl").read_text().splitlines()]
+    passes = [one for one in lines if one["fact"] == "pass" and one["suite"] == "dense"]
+    order = list(dict.fromkeys((one["repeat"], one["system"]) for one in passes))  # the first setting of each
+    assert order == [(0, "vectordb"), (0, "exact"), (1, "exact"), (1, "vectordb")]
+
+
+def test_runs_are_reported_together(whole, tmp_path, undrawn):
+    run(Plan([("dense", DENSE)], [bad("Chatty")], SMALL), tmp_path / "other")
+    assert cli.main(["report", str(whole[1]), str(tmp_path / "other"), "--out", str(tmp_path / "both")]) == 0
+    text = (tmp_path / "both" / "report.md").read_text()
+    assert "| vectordb | ours |" in text and f"| {bad('Chatty')} | library |" in text
+    measured = text.partition("## Dense")[2].partition("## Filtered")[0]
+    assert "| vectordb |" in measured and f"| {bad('Chatty')} |" in measured
 
 
 def test_the_service_is_asked_by_many_clients_in_both_loops(tmp_path):
-    found = run(Plan([("service", DENSE)], ["vectordb-service", "exact"], SMALL), tmp_path)
+    found = run(Plan([("service", DENSE)], ["vectordb-service", "exact"], replace(SMALL, repeats=1)), tmp_path)
     assert [(one["system"], one["kind"]) for one in found["problems"]] == [("exact", "unsupported")]
     loads = {one["load"]: one for one in found["loads"]}
     assert set(loads) == {"1 client, closed loop", "2 clients, closed loop", "open loop at 50%", "open loop at 80%"}
@@ -111,14 +140,6 @@ def test_what_answers_lack_and_what_is_wrong_in_them_is_counted(tmp_path):
     assert (problem["kind"], problem["message"]) == ("unsupported", "it has no such filter")
     [cell] = found["cells"]
     assert cell["where"]["measured_correlation"] < 0.7 and 0.08 < cell["where"]["measured_selectivity"] < 0.12
-
-
-def test_repeats_take_turns(tmp_path):
-    run(Plan([("dense", DENSE)], ["vectordb", "exact"], SMALL), tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
-    turns = dict.fromkeys((one["repeat"], one["system"]) for one in lines if one["fact"] == "pass")  # the first setting of each
-    order = list(turns)
-    assert order == [(0, "vectordb"), (0, "exact"), (1, "exact"), (1, "vectordb")]
 
 
 def test_systems_run_in_groups_where_memory_is_small(tmp_path):
@@ -214,14 +235,15 @@ def _gone(out):
     raise AssertionError(f"still there: {living}")
 
 
-def test_another_plan_doesnt_go_into_the_same_folder(tmp_path, capsys):
+def test_another_plan_doesnt_go_into_the_same_folder(tmp_path, capsys, undrawn):
     arguments = ["run", "--suite", "dense", "--data", DENSE, "--systems", "exact", "--quick", "--queries", "10", "--out", str(tmp_path)]
-    assert cli.main(arguments) == 0
+    assert cli.main([*arguments, "--minutes", "9"]) == 0
+    assert cli.main([*arguments, "--minutes", "5"]) == 0, "a bound on time is no part of what is measured"
     assert cli.main([*arguments, "--repeats", "1"]) == 1
     assert "other options" in capsys.readouterr().err
 
 
-def test_a_missed_floor_makes_the_run_fail(tmp_path, capsys):
+def test_a_missed_floor_makes_the_run_fail(tmp_path, capsys, undrawn):
     arguments = ["run", "--suite", "dense", "--data", DENSE, "--quick", "--queries", "10", "--repeats", "1", "--out"]
     short = bad("Short")
     assert cli.main([*arguments, str(tmp_path / "1"), "--systems", "exact", "--floor", "exact:1.0", "--floor", "exact@dense:0.5"]) == 0
@@ -244,19 +266,18 @@ def test_a_name_that_is_nothing_is_a_wrong_command_line(arguments, said, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("value", ["0", "-1", "inf", "nan", "soon"])
+def test_a_bound_that_is_none_is_refused(value, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", "--minutes", value])
+    assert ended.value.code == 2 and "must be a number above 0" in capsys.readouterr().err
+
+
 def test_data_that_cant_be_had_is_a_problem_of_its_suite_only(tmp_path):
     found = run(Plan([("sparse", DENSE), ("dense", "no-such-data"), ("dense", DENSE)], ["exact"], SMALL), tmp_path)
     messages = [one["message"] for one in found["problems"]]
     assert "has no sparse vectors" in messages[0] and "unknown data set" in messages[1]
     assert measured(found, "exact", "dense")
-
-
-def test_runs_are_reported_together(tmp_path, capsys):
-    for name in ("vectordb", "exact"):
-        run(Plan([("dense", DENSE)], [name], SMALL), tmp_path / name)
-    assert cli.main(["report", str(tmp_path / "vectordb"), str(tmp_path / "exact"), "--out", str(tmp_path / "both")]) == 0
-    text = (tmp_path / "both" / "report.md").read_text()
-    assert "| vectordb | ours |" in text and "| exact | library |" in text
 
 
 def test_list_names_everything(capsys):

@@ -13,7 +13,7 @@ from bench import systems
 from bench.data import Dataset, store, texts, unit
 from bench.filters import Columns
 from bench.remote import Remote
-from bench.systems import SYSTEMS, Unsupported, available, load
+from bench.systems import SYSTEMS, Unsupported, available, envs, load
 from bench.systems.common import Attributes
 from bench.systems.envs import group_of
 from bench.systems.expressions import Sql, negation, tree
@@ -129,7 +129,8 @@ class Bench:
         self.start()
 
     def start(self) -> None:
-        job = {"dataset": str(self.folder / "data"), "attributes": list(self.dataset.attributes), "arm": self.dataset.arm, "threads": 2}
+        job = {"dataset": str(self.folder / "data"), "attributes": list(self.dataset.attributes), "arm": self.dataset.arm}
+        job["threads"] = 1 if load(self.name).kind == "ours" else 2  # a worker of the service per thread
         self.worker = Remote(self.name, job | {"folder": str(self.folder / "index")}, self.folder)
         self.worker.ask("hello")
 
@@ -290,6 +291,12 @@ def test_by_default_each_peer_takes_part_at_its_best_setting(monkeypatch):
         monkeypatch.setattr(lvq, "unfit", lambda reason=reason: reason)
         assert [name for name in systems.usual(frozenset({"dense"})) if name.startswith("svs")] == others
         assert systems.available("svs-lvq") == reason
+
+
+def test_settings_of_one_library_are_installed_together():
+    assert envs._alike("zvec-int8") == envs._alike("zvec") == ["zvec", "zvec-int8"]
+    assert envs._alike("rabitqlib") == ["rabitqlib", "rabitqlib-ivf"]
+    assert "hannoy" not in envs._alike("hnswlib")
 
 
 def test_an_unknown_system_has_no_environment():

@@ -26,7 +26,8 @@ ROWS, DIM = 3_000, 24
 def always(monkeypatch):
     """Every search is audited, one after another."""
     monkeypatch.setattr(audits, "SHARE_OF_CORE", 1e9)
-    monkeypatch.setattr("vectordb.query.segments.budget", budget := audits.Budget())
+    monkeypatch.setattr(audits, "budget", budget := audits.Budget())
+    monkeypatch.setattr("vectordb.query.segments.budget", budget)
     return budget
 
 

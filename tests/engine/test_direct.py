@@ -10,15 +10,18 @@ import uuid
 
 import numpy as np
 import pytest
+from vectordb_client import Client
 from vectordb_client.model.search_request import SearchRequest
 
 import vectordb
 from tests.support.indexed import clustered, held_out
+from tests.support.places import serving
 from tests.support.upkeep import until
 from tests.support.worker import Worker
 from vectordb import ClosedError, CorruptionError, Datetime, DeadlineError, Dense, F, Int, Keyword, NotFoundError, Schema
 from vectordb.common import deadline
 from vectordb.common.deadline import Deadline
+from vectordb.engine import audits
 from vectordb.index.dense import kind
 from vectordb.index.model import Corrections
 from vectordb.query import direct, execute, segments
@@ -108,10 +111,8 @@ def test_every_form_of_a_field(database, monkeypatch, metric, dtype, shape):
         for options in ({}, {"limit": 1, "recall": 0.8}, {"limit": 40, "with_attributes": False}):
             for query in [*held_out(2, DIM), stored]:
                 hits, long = ways(docs, query, filter=condition, **options)
-                if condition == "n = -1":  # nothing matches
-                    assert hits is None and len(long) == 0
-                else:
-                    check_same(hits, long)
+                check_same(hits, long)
+                assert len(hits) > 0 or condition == "n = -1"
 
 
 @pytest.mark.parametrize("ids", IDS)
@@ -449,6 +450,7 @@ def test_a_recorded_search_tells_its_plan(database):
 def test_searches_that_are_due_for_an_audit_go_the_long_way(tmp_path, monkeypatch):
     begun = []
     monkeypatch.setattr(segments, "_audit", lambda *given: begun.append(given))
+    monkeypatch.setattr(audits, "budget", audits.Budget())
     with vectordb.open(tmp_path, maintenance=False, recall_audit=1 / 8) as database:
         docs = fill(database)
         (query,) = held_out(1, DIM)
@@ -481,3 +483,27 @@ def test_hits_outlive_what_they_were_found_in(database):
     time.sleep(0)
     check_same(hits, long)
     check_same(names, other)
+
+
+def test_searches_of_the_service_are_direct(database, monkeypatch):
+    docs, direct_ones, search = fill(database, ids="all kinds", indexed=1_200), [], direct.DirectSearches.search
+
+    def watched(self, *given):
+        hits = search(self, *given)
+        direct_ones.append(hits is not None)
+        return hits
+
+    monkeypatch.setattr(direct.DirectSearches, "search", watched)
+    (query,) = held_out(1, DIM)
+    with serving(database) as address, Client(address) as client:
+        served = client.collection("docs")
+        for options in (
+            {},
+            {"with_attributes": False},
+            {"filter": F("n") < 700, "limit": 5, "with_attributes": ["at"]},
+            {"filter": {"op": "lt", "field": "n", "value": 700}, "recall": 0.9},
+        ):
+            del direct_ones[:]
+            answers = [served.search({"v": query}, **options) for _ in range(4)]
+            assert direct_ones == [False, False, True, True]
+            assert all(list(hits) == list(docs.search({"v": query}, **options)) for hits in answers)

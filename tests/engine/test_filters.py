@@ -22,7 +22,7 @@ import vectordb
 from tests.support import filter_model
 from vectordb import Dense, F, Geo, Keyword, Schema, Text
 from vectordb.collection import Collection
-from vectordb.filters.bitmap import FilterCache
+from vectordb.filters.cache import FilterCache
 
 NAMES = list(filter_model.SCHEMA.attributes)
 VALUES = {

@@ -227,13 +227,18 @@ def test_threads_share_a_segment(database):
     assert not wrong
 
 
-def test_negative_weights_are_searched_exactly(database):
+def test_negative_query_weights(database):
+    """If all are negative, the index is of no use."""
     docs = filled(database)
     docs.optimize()
     terms, weights = queries(1)[0]
     hits = docs.search({"s": (terms, -weights)}, explain=True)
     assert arm(hits)["plan"] == "exact term-at-a-time"
     assert found(hits) == brute(docs, (terms, -weights), 10)
+    mixed = np.where(np.arange(len(weights)) % 3, weights, -weights)
+    hits = docs.search({"s": (terms, mixed)}, explain=True, recall=1.0)
+    assert arm(hits)["plan"] == "segments"
+    assert found(hits) == brute(docs, (terms, mixed), 10)
 
 
 def test_a_field_without_an_index_never_gets_one(database):

@@ -42,8 +42,10 @@ from vectordb.kernels import (
     clusters,
     codes,
     columns,
+    conditions,
     dense,
     dots,
+    few,
     fusion,
     graph,
     hadamard,
@@ -52,6 +54,8 @@ from vectordb.kernels import (
     impact_layout,
     impact_lists,
     impact_rows,
+    impact_runs,
+    impact_windows,
     jit,
     layout,
     planner,
@@ -83,7 +87,11 @@ MODULES = (
     rescore,
     segment,
     bounded,
+    conditions,
+    few,
     impact_lists,
+    impact_runs,
+    impact_windows,
     impact_rows,
     impact_build,
     impact,
@@ -131,6 +139,11 @@ def mask_of(near: np.ndarray) -> np.uint64:
     return np.packbits(near, bitorder="little").view(np.uint64)[0]
 
 
+def high_of(address: int, least) -> np.uint64:
+    """``as_high``."""
+    return mask_of(at_address(address, 64, type(least)) >= least)
+
+
 def distances_of_block(block: int, query: int, words: int, threshold, out: int) -> np.uint64:
     """``block_distances``."""
     rows, wanted = at_address(block, (words, 64), np.uint64), at_address(query, words, np.uint64)
@@ -160,6 +173,7 @@ def interpreted():
         jit.pointer: int,
         jit.prefetch: lambda address: None,
         jit.prefetch_lines: lambda address, lines: None,
+        jit.as_high: high_of,
         jit.count_trailing_zeros: lambda word: (int(word) & -int(word)).bit_length() - 1,
         dots.dot_one: dot_of_codes,
         dots.dot_four: four_dots_of_codes,
@@ -298,8 +312,8 @@ def test_maxsim(seed, metric, dtype, aggregation, filtered):
     same_ranking(keys_of([one[-2]], [n], 12 * spec.dim), keys_of([other[-2]], [m], 12 * spec.dim))
 
 
-def sparse_table(rng, signed, part=1):
-    pool = np.sort(rng.integers(0, 2**64, 12, dtype=np.uint64))
+def sparse_table(rng, signed, part=1, highest=2**64):
+    pool = np.sort(rng.integers(0, highest, 12, dtype=np.uint64))
 
     def make(docids):
         sizes = rng.integers(0, 5, len(docids))
@@ -487,6 +501,110 @@ def test_numeric_predicates(seed, dtype, ragged):
     ):
         (n, one), (m, other) = both(name, table.rows, *values, ragged, start, out)
         np.testing.assert_array_equal(one[-1][:n], other[-1][:m])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("dtype", "ragged"), list(itertools.product([np.int64, np.float64], [False, True])))
+def test_conditions(seed, dtype, ragged):
+    """Terms and ranges, in order or not, alone and together, some negated, against NumPy."""
+    rng = np.random.default_rng(seed)
+    drawn: dict[int, np.ndarray] = {}
+
+    def make(docids):
+        sizes = rng.integers(0, 4, len(docids)) if ragged else np.ones(len(docids), np.int64)
+        values = rng.integers(-5, 6, int(sizes.sum())).astype(dtype) * dtype(-1 if dtype is np.float64 else 1)  # −0.0 too
+        drawn.update(zip(docids.tolist(), np.split(values, np.cumsum(sizes)[:-1]), strict=True))
+        return chunks.ragged(docids, np.concatenate([[0], np.cumsum(sizes)]), values) if ragged else chunks.fixed(docids, values)
+
+    numbers, (postings, pool) = table_of(rng, make), sparse_table(rng, False, highest=2**32)
+    terms_of: dict[int, set[int]] = {}
+    for c in range(len(postings.rows)):
+        for term in pool.tolist():
+            out = np.zeros(int(postings.docids[-1]) + 2, np.uint32)
+            n = sparse.postings_union(postings.rows[c : c + 1], np.array([term], np.uint64), 0, np.zeros(1024, np.uint64), out)
+            for docid in out[:n].tolist():
+                terms_of.setdefault(docid, set()).add(term)
+    rows = int(max(numbers.docids[-1], postings.docids[-1])) + 1
+    floats = dtype is np.float64
+    count = sum(map(len, drawn.values()))
+    keys, owners = np.zeros(count, np.int64), np.zeros(count, np.uint32)
+    (n, one), (m, other) = both("conditions.column_keys", numbers.rows, floats, ragged, keys, owners)
+    assert n == m == count
+    for mine, theirs in zip(one[-2:], other[-2:], strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    covered = int(rng.integers(0, rows + 1))
+    order = np.argsort(one[-2], kind="stable")
+    order = order[one[-1][order] < covered]
+    keys, owners = one[-2][order].copy(), one[-1][order].copy()
+    for _ in range(12):
+        described, expected = [], set(range(rows))
+        for place in range(int(rng.integers(1, 4))):
+            negated = bool(place and rng.random() < 0.4)
+            if rng.random() < 0.5:
+                wanted = np.unique(rng.choice(pool, int(rng.integers(1, 4)))).tolist()
+                described.append(((conditions.TERMS, negated, postings.rows.ctypes.data, len(postings.rows)), wanted, (0,) * 6))
+                met = {docid for docid, terms in terms_of.items() if terms.intersection(wanted)}
+            else:
+                cuts = np.unique(rng.integers(-6, 7, 4))[: 2 * int(rng.integers(1, 3))]
+                cuts = cuts[: len(cuts) // 2 * 2].astype(dtype)
+                if not len(cuts):
+                    continue
+                as_keys = [int(conditions.ordered_key(int((cut + 0.0 if floats else cut).view(np.int64)), floats)) for cut in cuts]
+                ready = (keys.ctypes.data, owners.ctypes.data, len(keys), covered) if rng.random() < 0.8 else (0, 0, 0, 0)
+                described.append(
+                    ((conditions.RANGES, negated, numbers.rows.ctypes.data, len(numbers.rows)), as_keys, (*ready, floats, ragged))
+                )
+                pairs = cuts.reshape(-1, 2)
+                met = {docid for docid, some in drawn.items() if any(low <= value <= high for value in some for low, high in pairs)}
+            expected = expected - met if negated else expected & met
+        flat, listed = [], []
+        base = len(described) * conditions.CONDITION_WIDTH
+        for head, own, tail in described:
+            flat += [*head, base + len(listed), len(own), *tail]
+            listed += own
+        most = 2 * (count + len(pool) * len(terms_of)) + rows
+        out = np.zeros(most + 1, np.uint32)
+        given = np.array(flat + listed, np.int64), len(described), rows, most, out, out.copy()
+        (n, one), (m, other) = both("conditions.rows_that_meet", *given)
+        assert n == m
+        looked_up = [head[0] == conditions.TERMS or tail[2] > 0 for head, _, tail in described if not head[1]]
+        if n == conditions.MANY:
+            assert not any(looked_up)
+            continue
+        np.testing.assert_array_equal(one[-2][:n], other[-2][:m])
+        assert one[-2][:n].tolist() == sorted(expected)
+        (few_rows, _), _ = both("conditions.rows_that_meet", *given[:3], 0, *given[4:])
+        assert few_rows == conditions.MANY or few_rows == 0
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("dtype", "n"), [("float32", 20), ("float32", 200), ("float16", 200)])
+def test_search_few(metric, dtype, n):
+    indexed = made_segment(metric, dtype)
+    searched, queries = indexed.segment, held_out(3, 20)
+    scratch = DenseScratch(searched.rows, searched.clusters, searched.dim)
+    wanted = np.arange(indexed.docids[0], indexed.docids[n] + 1, dtype=np.uint32)  # some of them are of no row
+    heaps, sizes, held = np.zeros((3, 7), np.int64), np.zeros(3, np.int64), np.zeros(len(wanted), np.bool_)
+    (touched, one), (also_touched, other) = both(
+        "few.search_few", searched.description, scratch.work, searched.inverse, wanted, held, queries, 7, indexed.table,
+        np.zeros(len(indexed.table), np.uint8), dtype == "float16", heaps, sizes,
+    )  # fmt: skip
+    assert touched == also_touched > 0
+    assert one[-1].tolist() == other[-1].tolist() == [7, 7, 7]
+    for ran in (one, other):
+        np.testing.assert_array_equal(ran[4], np.isin(wanted, searched.docids))
+    same_ranking(keys_of(one[-2], one[-1], 40), keys_of(other[-2], other[-1], 40))
+
+
+def test_docids_are_sorted_and_come_once():
+    rng = np.random.default_rng(1)
+    for n in (0, 1, 2, 24, 25, 400):
+        for high in (5, 300, 70_000, 2**32):
+            docids = rng.integers(0, high, n).astype(np.uint32)
+            (kept, one), (also, other) = both("conditions.sort_docids", docids, n, docids.copy())
+            assert kept == also
+            np.testing.assert_array_equal(one[0][:kept], np.unique(docids))
+            np.testing.assert_array_equal(other[0][:kept], np.unique(docids))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -691,6 +809,14 @@ def test_codes_are_at_most_half_a_step_off(dim):
     assert inside.any() and np.abs(back - numbers)[inside].max() <= 0.5001 * step
     np.testing.assert_allclose(back[~inside], np.sign(numbers[~inside]) * 127 * step, rtol=1e-5)
     assert (one[:, dim:] == codes.ZERO).all()
+    given = (numbers, step, np.zeros((20, stride), np.uint8), np.zeros(20), np.zeros(20, np.float32))
+    for _, (*_, made, lengths, missing) in both("codes.encode_and_measure", *given):
+        assert (made != one).mean() < 0.001
+        np.testing.assert_allclose(lengths, np.linalg.norm(numbers.astype(np.float64), axis=1), rtol=1e-12)
+        gaps = numbers - (made[:, :dim].astype(np.float32) - codes.ZERO) * step
+        np.testing.assert_allclose(missing, np.linalg.norm(gaps.astype(np.float64), axis=1), rtol=1e-4, atol=1e-6)
+    for found, _ in both("codes.rounding_error", numbers, 0.02, 3.0):
+        assert found == pytest.approx(float(np.square((back - numbers) / 3.0, dtype=np.float64).mean()), rel=1e-4)
     for row in numbers:
         ((step, total), (_, found)), ((other_step, _), _) = both("codes.encode_query", row, np.ones(stride, np.int8))
         assert step == pytest.approx(other_step) and total == found.sum() and not found[dim:].any()
@@ -1294,10 +1420,11 @@ def test_impact_ordered_lists_hold_each_posting_once(seed):
     np.testing.assert_array_equal(docs, other[-2])
     np.testing.assert_array_equal(own, other[-1])
     runs = np.zeros(3 * size, np.uint16)
-    (used, one), (also, other) = both("impact_build.write_runs", ends, docs, own, levels, np.zeros(vocabulary, np.uint32), runs)
+    (used, one), (also, other) = both("impact_build.write_runs", ends, docs, own, levels, np.zeros(vocabulary + 1, np.uint32), runs)
     assert used == also
     np.testing.assert_array_equal(one[-1], other[-1])
-    begins, found = np.append(one[-2], used), set()
+    begins, found = one[-2], set()
+    assert begins[-1] == used
     for term in range(vocabulary):
         at, before = int(begins[term]), -1
         while at < begins[term + 1]:
@@ -1310,6 +1437,75 @@ def test_impact_ordered_lists_hold_each_posting_once(seed):
     assert found == set(zip(terms[inside].tolist(), level[inside].tolist(), owners[inside].tolist(), strict=True))
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_terms_are_numbered_by_a_hash_table(seed):
+    rng = np.random.default_rng(seed)
+    terms = np.append(rng.choice(rng.integers(0, 2**64, 30, dtype=np.uint64), 80), np.uint64(0))
+    vocabulary, slots = np.unique(terms), 32
+    keys, held = np.zeros(slots, np.uint64), np.full(slots, impact_build.EMPTY)
+    (stopped, one), (also, other) = both("impact_build.note_terms", terms, 3, keys, held, 0)
+    assert tuple(stopped) == tuple(also) and stopped[0] < len(terms) and stopped[1] == slots // 2
+    np.testing.assert_array_equal(one[3], other[3])
+    keys, held = np.zeros(128, np.uint64), np.full(128, impact_build.EMPTY)
+    (stopped, one), _ = both("impact_build.note_terms", terms, 0, keys, held, 0)
+    assert tuple(stopped) == (len(terms), len(vocabulary))
+    keys, held = one[2], one[3]
+    np.testing.assert_array_equal(np.sort(keys[held != impact_build.EMPTY]), vocabulary)
+    (_, one), (_, other) = both("impact_build.number_terms", vocabulary, keys, held)
+    np.testing.assert_array_equal(one[-1], other[-1])
+    (_, one), (_, other) = both("impact_build.places_of", terms, keys, one[-1], np.zeros(len(terms), np.uint16))
+    np.testing.assert_array_equal(one[-1], np.searchsorted(vocabulary, terms))
+    np.testing.assert_array_equal(one[-1], other[-1])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_lists_of_windows_are_joined_by_term(seed):
+    """Each level of a term once, with a run of each window that has it."""
+    rng = np.random.default_rng(seed)
+    terms, levels, windows = 5, 4, 3
+    starts, runs, expected = [], [], {}
+    for window in range(windows):
+        begins, own = [0], []
+        for term in range(terms):
+            for level in np.flatnonzero(rng.random(levels) < 0.4).tolist():
+                docs = np.flatnonzero(rng.random(20) < 0.3).tolist() or [0]
+                own += [level, len(docs), *docs]
+                expected.setdefault((term, level), []).extend([window, len(docs), *docs])
+            begins.append(len(own))
+        starts.append(np.array(begins, np.uint32))
+        runs.append(np.array(own, np.uint16))
+    addresses = [np.array([array.ctypes.data for array in arrays], np.int64) for arrays in (starts, runs)]
+    (_, one), (_, other) = both("impact_build.measure_lists", *addresses, levels, 0, terms, np.zeros(terms, np.int64))
+    np.testing.assert_array_equal(one[-1], other[-1])
+    list_at = np.append(0, np.cumsum(one[-1]))
+    out = np.zeros(int(list_at[-1]), np.uint16)
+    (_, one), (_, other) = both("impact_build.join_lists", *addresses, levels, 0, terms, list_at, out)
+    np.testing.assert_array_equal(one[-1], other[-1])
+    found = {}
+    for term in range(terms):
+        mine = one[-1][list_at[term] : list_at[term + 1]].tolist()
+        at = 1 + 3 * mine[0] if mine else 0
+        for level, low, high in zip(mine[1:at:3], mine[2:at:3], mine[3:at:3], strict=True):
+            found[term, level] = mine[at : at + low + 65_536 * high]
+            at += low + 65_536 * high
+        assert at == len(mine)
+    assert found == expected and list(found) == sorted(found)
+
+
+def test_all_sums_are_above_scores():
+    indexed = sparse_segment("valued")
+    searched = indexed.segment
+    space = ImpactScratch(searched.rows, searched.vocabulary)
+    terms, weights = sparse_indexed.query_of(sparse_indexed.texts(4, 8, 60, 8), 0)
+    out = np.ones(impact_layout.BLOCK_ROWS, np.uint16)
+    (_, one), (_, other) = both("impact.all_sums", searched.description, space.work, terms, weights, out)
+    np.testing.assert_array_equal(one[-1], other[-1])
+    ((docids, scores),) = indexed.exact([(terms, weights)], searched.rows)
+    sums = one[-1].astype(np.float64)
+    assert not sums[searched.rows :].any() and np.count_nonzero(sums) == len(docids)
+    assert (sums[docids] / sums[docids].max() >= 0.5 * scores / scores.max()).all()
+
+
 @functools.cache
 def sparse_segment(kind: str) -> sparse_indexed.Indexed:
     column = sparse_indexed.texts(2, 150, 60, 8)
@@ -1318,13 +1514,16 @@ def sparse_segment(kind: str) -> sparse_indexed.Indexed:
         column = sparse_indexed.columns([column.terms[:8], np.unique(more)[:65_530]], [column.weights[:8], np.ones(65_530)])
     if kind == "binary":
         column = dataclasses.replace(column, weights=np.ones_like(column.weights))
+    if kind == "signed":
+        signs = np.where(np.random.default_rng(1).random(len(column.weights)) < 0.3, -1, 1)
+        column = dataclasses.replace(column, weights=(column.weights * signs).astype(np.float32))
     if kind == "counted":
         column = dataclasses.replace(column, weights=np.ceil(4 * column.weights))
         return sparse_indexed.Indexed(column, saturation=sparse_indexed.saturation_of(column, 1.0))
     return sparse_indexed.Indexed(column, binary=kind == "binary")
 
 
-@pytest.mark.parametrize("kind", ["valued", "binary", "wide", "counted"])
+@pytest.mark.parametrize("kind", ["valued", "binary", "wide", "counted", "signed"])
 @pytest.mark.parametrize("setting", range(0, len(sparse_calibrate.SETTINGS), 3))
 def test_search_impacts(kind, setting):
     if kind == "wide" and setting:
@@ -1337,6 +1536,7 @@ def test_search_impacts(kind, setting):
         rng = np.random.default_rng(seed)
         terms = np.unique(rng.choice(searched.sections["terms"][:60], 5))
         weights = (rng.random(len(terms)) + 0.1).astype(np.float32)
+        weights[: kind == "signed"] *= -1
         bits = searched.every_bit & (rng.integers(0, 2**64, len(searched.every_bit), dtype=np.uint64) if filtered else ~np.uint64(0))
         heap, report = np.zeros(k, np.int64), np.zeros(impact_layout.REPORT_WIDTH, np.int64)
         given = (int(plan), share, misses, k, int(np.bitwise_count(bits).sum()), bits, terms, weights, heap, report)
@@ -1374,6 +1574,7 @@ def test_no_kernel_is_without_a_test():
         "clusters.selectivity_near",
         "columns.holds_phrase",
         "columns.holds_words",
+        "columns.integer_of",
         "columns.span_of",
         "dense.cosine_of",
         "dense.first_row",
@@ -1390,19 +1591,23 @@ def test_no_kernel_is_without_a_test():
         "graph.next_mark",
         "graph.search_graph",
         "graph.seed",
+        "impact.add_window",
+        "impact.by_bounds",
         "graph.top_row",
         "hadamard.add_and_subtract",
         "impact.by_impacts",
+        "impact.kth_of",
         "impact.least_sum",
-        "impact.rows_of_groups",
-        "impact_lists.add_lists",
+        "impact.rows_of_sums",
+        "impact_build.measure_list",
+        "impact_build.slot_of",
+        "impact_lists.add_block",
         "impact_lists.contributions_of",
-        "impact_lists.floor_of",
-        "impact_lists.group_maxima",
+        "impact_lists.first_of_blocks",
         "impact_lists.least_contribution",
+        "impact_lists.narrow_scale",
         "impact_lists.place_terms",
-        "impact_lists.rows_as_high",
-        "impact_lists.rows_between",
+        "impact_lists.postings_of",
         "impact_rows.counted_score",
         "impact_rows.gaps_of",
         "impact_rows.in_order_of_terms",
@@ -1411,6 +1616,17 @@ def test_no_kernel_is_without_a_test():
         "impact_rows.prefetch_row",
         "impact_rows.row_score",
         "impact_rows.score_rows",
+        "impact_rows.weight_at",
+        "impact_runs.add_runs",
+        "impact_runs.first_of",
+        "impact_runs.most_of_window",
+        "impact_runs.open_lists",
+        "impact_windows.bring_forward",
+        "impact_windows.collect",
+        "impact_windows.first_floor",
+        "impact_windows.floor_of",
+        "impact_windows.keep_other",
+        "impact_windows.raise_floor",
         "query_codes.encode",
         "query_codes.encode_signs",
         "query_codes.normalise",
@@ -1424,6 +1640,17 @@ def test_no_kernel_is_without_a_test():
         "segment.plan_for",
         "sparse.finite",
         "sparse.saturated",
+        "conditions.in_ranges",
+        "conditions.keep_with_terms",
+        "conditions.keep_with_values",
+        "conditions.list_ranges",
+        "conditions.list_terms",
+        "conditions.most_that_meet",
+        "conditions.ordered_key",
+        "conditions.place_in_order",
+        "conditions.sort_docids",
+        "few.score_others",
+        "few.score_places",
         "sparse.set_bits",
         "sparse.threshold",
     }
@@ -1440,17 +1667,21 @@ def test_no_kernel_is_without_a_test():
         "bitset.passing_of_clusters",
         "bitset.random_filter",
         "bounded.bounded_topk",
+        "codes.encode_and_measure",
         "codes.encode_query",
         "codes.encode_rows",
         "codes.pack_signs",
         "codes.rotate",
         "codes.rotate_rows",
+        "codes.rounding_error",
         "codes.sign_bits",
         "columns.integer_ids",
         "columns.rows_in_area",
         "columns.rows_in_range",
         "columns.rows_in_set",
         "columns.rows_with_tokens",
+        "conditions.column_keys",
+        "conditions.rows_that_meet",
         "dense.dense_topk",
         "dense.half_to_float",
         "dense.hold",
@@ -1460,13 +1691,20 @@ def test_no_kernel_is_without_a_test():
         "dense.offer_rows",
         "dots.code_dot",
         "dots.dot_rows",
+        "few.search_few",
         "fusion.merge_lists",
         "graph.acorn",
         "graph.descend",
+        "impact.all_sums",
         "hadamard.transform",
         "impact.search_impacts",
         "impact_build.count_postings",
         "impact_build.fill_lists",
+        "impact_build.join_lists",
+        "impact_build.measure_lists",
+        "impact_build.note_terms",
+        "impact_build.number_terms",
+        "impact_build.places_of",
         "impact_build.write_runs",
         "impact_lists.locate_terms",
         "planner.beyond",

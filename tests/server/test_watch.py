@@ -260,7 +260,8 @@ def test_calls_that_wait_for_a_thread_are_counted_and_timed(database, served, mo
 
 def test_audits_are_metrics_and_a_fact_that_clients_read(database, served, monkeypatch):
     monkeypatch.setattr(audits, "SHARE_OF_CORE", 1e9)
-    monkeypatch.setattr("vectordb.query.segments.budget", budget := audits.Budget())
+    monkeypatch.setattr(audits, "budget", budget := audits.Budget())
+    monkeypatch.setattr("vectordb.query.segments.budget", budget)
     client = served(recall_audit=1.0)
     docs = client.collection("docs")
     for seed in range(6):

@@ -51,7 +51,8 @@ def search_all(indexed: Indexed, opened: IndexKind) -> None:
 
 def damaged_sparse(folder: Path, section: str) -> None:
     indexed = sparse_indexed.small()
-    file = indexed.path.read_bytes()
+    path = sparse_indexed.earlier(indexed.path, folder / "earlier") if section == "lists" else indexed.path
+    file = path.read_bytes()
     start, end = places(file)[section]
     fills = [random_bytes(file, start, end, seed) for seed in RNG_SEEDS]
     fills += [file[:start] + bytes([byte]) * (end - start) + file[end:] for byte in (0, 255, 127)]
@@ -81,8 +82,8 @@ def hits(metric: str, file: Path) -> dict:
         found[str(forced)] = [[docids.tolist(), scores.tolist()] for docids, scores in answers]
     rng = np.random.default_rng(0)
     rows, signed = rng.integers(0, 256, (20, 192), np.uint8), rng.integers(-127, 128, (20, 192)).astype(np.int8)
-    dots = [int(dots.code_dot(row.ctypes.data, query.ctypes.data, 3)) for row, query in zip(rows, signed, strict=True)]
-    return {"fast": bool(jit.FAST_DOT), "hits": found, "dots": dots}
+    products = [int(dots.code_dot(row.ctypes.data, query.ctypes.data, 3)) for row, query in zip(rows, signed, strict=True)]
+    return {"fast": bool(jit.FAST_DOT), "hits": found, "dots": products}
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from vectordb_client.model.schema import Sparse
 from tests.support.indexed import Chunks, ask
 from vectordb.fields import FIELD_TYPES
 from vectordb.index import exact as flat
+from vectordb.index import file
 from vectordb.index.base import SegmentMask, SegmentRequest, SegmentTarget, TailRange, open_file
 from vectordb.index.impact import build as sparse_build
 from vectordb.index.impact.kind import ImpactFile
 from vectordb.index.saturation import Saturation
+from vectordb.kernels import impact_layout
 from vectordb.storage import chunks, format
 
 Query = tuple[np.ndarray, np.ndarray]
@@ -116,6 +119,28 @@ class Indexed:
     def exact(self, queries: Sequence[Query], k: int, rows=None, saturation=None) -> list[flat.Found]:
         """Exact search, for comparison."""
         return [flat.search_sparse(self.table, terms, weights, k, rows, saturation) for terms, weights in queries]
+
+
+def earlier(path: Path, out: Path) -> Path:
+    """The file of a segment without negative weights as earlier versions wrote it: with a list of each term for each block of rows."""
+    opened = open_file(path)
+    sections = dict(opened.sections)
+    run_at, runs = sections.pop("run_at").tolist(), sections.pop("runs").tolist()
+    blocks = -(-opened.rows // impact_layout.BLOCK_ROWS)
+    lists: list[list[list[int]]] = [[[] for _ in run_at[1:]] for _ in range(blocks)]
+    for term, (begin, end) in enumerate(pairwise(run_at)):
+        at = begin + 1 + 3 * runs[begin] if end > begin else end
+        for level, low, high in zip(runs[begin + 1 : at : 3], runs[begin + 2 : at : 3], runs[begin + 3 : at : 3], strict=True):
+            stop = at + low + 65_536 * high
+            while at < stop:
+                block, count = runs[at : at + 2]
+                lists[block][term] += [level, count, *runs[at + 2 : at + 2 + count]]
+                at += 2 + count
+    every = [own for block in lists for own in block]
+    sections["list_at"] = np.cumsum([0, *map(len, every)]).astype(np.uint32)
+    sections["lists"] = np.array([number for own in every for number in own], np.uint16)
+    file.write(out, opened.meta, sections)
+    return out
 
 
 @functools.cache

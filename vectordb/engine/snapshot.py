@@ -37,7 +37,8 @@ class Snapshot:
     indexable: field number → definition, of fields that can have index files. vectors: the numbers of all vector fields.
     tables_before: chunk tables of the previous snapshot, from which new ones are made.
     prepared: cache of segment lists and tail ranges per (field, filter). direct: (request, field) → what ``query/direct.py`` has worked out
-    for such searches; None where one was seen, False where they can't be done directly.
+    for such searches; None where one was seen, False where they can't be done directly. sources: attribute → where simple filters look its
+    values up (``filters/docids.py``).
     """
 
     sequence: int
@@ -56,6 +57,7 @@ class Snapshot:
     tables_before: dict[tuple[int, int], ChunkTable]
     prepared: dict[Any, Any] = field(default_factory=dict)
     direct: dict[tuple[Any, str], Any] = field(default_factory=dict)
+    sources: dict[str, Any] = field(default_factory=dict)
     _tails: dict[int, tuple[tuple[OpenSegment, ...], list[tuple[int, int]]]] = field(default_factory=dict)
     _tables: dict[tuple[int, int], ChunkTable] = field(default_factory=dict)
     _live_rows: np.ndarray | None = None
@@ -242,6 +244,10 @@ class View:
     def dead(self) -> BitMap:
         return self.snapshot.dead
 
+    @property
+    def sources(self) -> dict[str, Any]:
+        return self.snapshot.sources
+
     def table(self, field: int, part: int = format.FORWARD) -> np.ndarray:
         """The chunk table of a part as an array, after all checksums were verified."""
         table = self.snapshot.table(self.store, field, part)
@@ -286,7 +292,7 @@ class Snapshots:
     def __init__(self, directory: Directory, collection: int):
         self.directory = directory
         self._env = directory.env
-        self._collection = collection
+        self.collection = collection
         self._lock = threading.Lock()
         self.newest: Snapshot | None = None  # replaced by one assignment
 
@@ -301,7 +307,7 @@ class Snapshots:
                 if snapshot is None or snapshot.txn_id != txn_id or snapshot.map_moves != env.map_moves:
                     snapshot = self._refreshed(txn, txn_id)
                 if snapshot is not None:
-                    return View(self.directory, txn, snapshot, self._collection, self.pin)
+                    return View(self.directory, txn, snapshot, self.collection, self.pin)
             except BaseException as error:
                 env.end_read(txn, error)
                 raise
@@ -312,8 +318,8 @@ class Snapshots:
             newest = self.newest
             if newest is not None and newest.map_moves == self._env.map_moves and txn_id <= newest.txn_id:
                 # An older transaction can't use it: chunks may have been compacted since.
-                state = Store(txn, self._collection).state()
+                state = Store(txn, self.collection).state()
                 return newest if state is not None and state[0] == newest.sequence and txn_id == newest.txn_id else None
             # Even if only other collections changed: small chunks share pages with them and may have moved.
-            self.newest = Snapshot.read(txn, self._collection, self.directory, newest)
+            self.newest = Snapshot.read(txn, self.collection, self.directory, newest)
             return self.newest

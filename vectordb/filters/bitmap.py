@@ -8,127 +8,57 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import threading
 from array import array
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.model.filter import Filter
 from vectordb_client.model.filter_nodes import All, And, GeoBox, GeoRadius, Glob, HasId, HasVector, In, IsNull, Not, Nothing, Or, Prefix
-from vectordb_client.model.schema import Schema
 
 from ..common import deadline, memory
 from ..kernels import COUNT, FIRST, ITEMS, LAST, columns, sparse
 from ..storage import format
-from ..storage.attribute_forms import FORMS, Ordinals, main_part
-from ..storage.store import Store
-from . import as_filter
-from .canonical import canonical
-from .nodes import CountRange, MatchWords, Range, weight
+from ..storage.attribute_forms import FORMS, main_part
+from .cache import FilterCache, Reader
+from .docids import LEAST_MANY, docids_of, numbers_of
+from .nodes import CountRange, MatchWords, Range
 
-CACHE_BYTES = 64 << 20
-CACHE_FILTERS = 1024
-LONG_TEXT, LONG_FILTER = 1 << 14, 1_000  # characters of a text, values of a filter: above these the canonical form is not cached
-VALUE_BYTES = 80  # estimated memory of each value of a cached filter
 MAX_COUNT = 65_535  # elements of an array, at most
 # Cost estimates, in multiplications: to look up a term in a block; to test whether a place lies in an area. And the assumed number of terms
 # in a row.
 _LOOK_UP, _PLACE, _VALUES_OF_A_ROW = 16, 64, 16
 
 
-class Reader(Protocol):
-    """The part of a pinned snapshot that evaluating a filter needs."""
-
-    store: Store
-
-    @property
-    def rows(self) -> int: ...
-    @property
-    def schema(self) -> Schema: ...
-    @property
-    def fields(self) -> dict[str, int]: ...
-    @property
-    def known(self) -> dict[int, Ordinals]: ...
-    @property
-    def dead(self) -> BitMap: ...
-    @property
-    def sequence(self) -> int: ...
-    def table(self, field: int, part: int) -> np.ndarray: ...
-
-
-class FilterCache:
-    """The cache of one collection's filters.
-
-    It holds the canonical form of each filter given, the bitmap of each leaf (with the number of rows it covers) and of each whole filter
-    (with the sequence it is valid for). The least recently used bitmap is evicted first. capacity: in bytes.
-    """
-
-    def __init__(self, capacity: int = CACHE_BYTES):
-        self._capacity = capacity
-        self._lock = threading.Lock()
-        self._bytes = 0
-        self._entries: OrderedDict[tuple, tuple[int, Any, int]] = OrderedDict()
-        self._bound: dict[str | Filter, tuple[Schema, Filter]] = {}
-
-    def bind(self, given: Any, schema: Schema) -> Filter | None:
-        """The canonical form of a filter as the user gave it. Raises FilterError or LimitError."""
-        if given is None:
-            return None
-        cacheable = isinstance(given, Filter) or (isinstance(given, str) and len(given) <= LONG_TEXT)
-        if cacheable:
-            cached = self._bound.get(given)
-            if cached is not None and cached[0] is schema:
-                return cached[1]
-        node = canonical(as_filter(given), schema)
-        if cacheable and weight(node) <= LONG_FILTER:
-            if len(self._bound) >= CACHE_FILTERS:
-                self._bound.clear()
-            self._bound[given] = (schema, node)
-        return node
-
-    def get(self, key: tuple) -> tuple[int, Any] | None:
-        """The (mark, value) stored by ``put``; None if there is none, or it was evicted."""
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is None:
-                return None
-            self._entries.move_to_end(key)
-            return entry[0], entry[1]
-
-    def put(self, key: tuple, mark: int, value: Any, size: int | None = None) -> None:
-        """Store a value under a key. mark: what the value is valid for, such as a sequence. size: in bytes; None: the value is a bitmap."""
-        if size is None:
-            statistics = value.get_statistics()
-            nbytes = int(statistics["n_bytes_array_containers"] + statistics["n_bytes_bitset_containers"]) + 512
-        else:
-            nbytes = size
-        if isinstance(key[1], Filter):  # the key takes memory too
-            nbytes += VALUE_BYTES * weight(key[1])
-        with self._lock:
-            old = self._entries.pop(key, None)
-            if old is not None:
-                self._bytes -= old[2]
-            self._entries[key] = (mark, value, nbytes)
-            self._bytes += nbytes
-            while self._bytes > self._capacity and self._entries:
-                self._bytes -= self._entries.popitem(last=False)[1][2]
-
-
 def matching(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap:
     """The live rows that match a canonical filter. The bitmap is shared: callers must not modify it."""
     if cache is None:
         return _evaluate(node, reader, None) - reader.dead
+    rows = matching_rows(node, reader, cache)
+    return rows if isinstance(rows, BitMap) else bitmap_of(rows)
+
+
+def matching_rows(node: Filter, reader: Reader, cache: FilterCache) -> BitMap | np.ndarray:
+    """``matching`` as a bitmap or, where few rows match, as docids (uint32, ascending). Both are shared: callers must not modify them."""
     cached = cache.get(("filter", node))
     if cached is not None and cached[0] == reader.sequence:
         return cached[1]
-    bitmap = _evaluate(node, reader, cache)
-    if reader.dead:
-        bitmap = bitmap - reader.dead
-    cache.put(("filter", node), reader.sequence, bitmap)
-    return bitmap
+    rows: BitMap | np.ndarray | None = docids_of(node, reader, cache)
+    if rows is None or (reader.dead and len(rows)):
+        bitmap = _evaluate(node, reader, cache) if rows is None else bitmap_of(rows)
+        if reader.dead:
+            bitmap = bitmap - reader.dead
+        rows = np.asarray(bitmap.to_array(), dtype=np.uint32) if len(bitmap) <= LEAST_MANY else bitmap
+    cache.put(("filter", node), reader.sequence, rows, rows.nbytes + 256 if isinstance(rows, np.ndarray) else None)
+    return rows
+
+
+def bitmap_of(docids: np.ndarray) -> BitMap:
+    """The bitmap of docids (uint32). BitMap reads an array.array directly, an ndarray one Python integer at a time."""
+    listed = array("I")
+    listed.frombytes(docids.view(np.uint8))
+    return BitMap(listed)
 
 
 def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap:
@@ -183,9 +113,7 @@ def _kernel_rows(reader: Reader, table: np.ndarray, costs: np.ndarray, run: Call
         out, n = np.empty(reader.rows + 1, np.uint32), 0
         for low, high in deadline.stretches(costs):
             n += run(table[low:high], out[n:])
-        docids = array("I")  # BitMap reads an array.array directly, an ndarray one Python integer at a time
-        docids.frombytes(out[:n].view(np.uint8))
-        return BitMap(docids)
+        return bitmap_of(out[:n])
 
 
 def _values(table: np.ndarray) -> np.ndarray:
@@ -214,20 +142,6 @@ def _union(reader: Reader, field: int, part: int, terms: np.ndarray, start: int)
     return _kernel_rows(reader, table, costs, lambda some, out: sparse.postings_union(some, terms, start, words, out))
 
 
-def _numbers(reader: Reader, field: int, terms: Iterable[bytes]) -> Ordinals:
-    """The number of each term in the field's dictionary, without terms that are not in it."""
-    cached = reader.known.get(field, {})
-    prefix = format.field_key(reader.store.collection, format.TERMS, field)
-    numbers = {}
-    for term in deadline.each(terms):
-        number = cached.get(term)
-        if number is not None:
-            numbers[term] = number
-        elif (stored := reader.store.txn.get(prefix + term)) is not None:
-            numbers[term] = int.from_bytes(stored, "little")
-    return numbers
-
-
 def _in(node: In, reader: Reader, start: int) -> BitMap:
     spec, field = reader.schema.attributes[node.field], reader.fields[node.field]
     form = FORMS[spec.stored]
@@ -236,7 +150,7 @@ def _in(node: In, reader: Reader, start: int) -> BitMap:
         table = reader.table(field, format.FORWARD)
         costs = _values(table) * (2 + 4 * len(wanted).bit_length())
         return _kernel_rows(reader, table, costs, lambda some, out: columns.rows_in_set(some, wanted, spec.array, start, out))
-    numbers = form.numbers(node.values, lambda terms: _numbers(reader, field, terms))
+    numbers = form.numbers(node.values, lambda terms: numbers_of(reader, field, terms))
     return _union(reader, field, format.POSTINGS, np.array(numbers, dtype=np.uint64), start)
 
 
@@ -268,7 +182,7 @@ def _count(node: CountRange, reader: Reader, start: int) -> BitMap:
 
 def _match(node: MatchWords, reader: Reader, start: int) -> BitMap:
     spec, field = reader.schema.attributes[node.field], reader.fields[node.field]
-    numbers = FORMS[spec.stored].numbers(node.words, lambda terms: _numbers(reader, field, terms))
+    numbers = FORMS[spec.stored].numbers(node.words, lambda terms: numbers_of(reader, field, terms))
     if len(numbers) < len(node.words):
         return BitMap()
     result = None

@@ -109,7 +109,11 @@ def _bind(node: Filter, schema: Schema, negate: bool) -> Any:
         return _bind(node.child, schema, not negate)
     if kind is And or kind is Or:
         joined = kind if not negate else Or if kind is And else And
-        return join(joined, [_bind(child, schema, negate) for child in deadline.each(node.children)])
+        parts = [_bind(child, schema, negate) for child in deadline.each(node.children)]
+        alike = len(parts) > 1 and all(type(part) is Scalar or type(part) is Elements for part in parts)
+        if alike and len({part.field for part in parts}) == len(parts):
+            return Joined(joined, frozenset(parts))  # conditions on different attributes: there is nothing to simplify
+        return join(joined, parts)
     bind = _BINDERS.get(kind)
     if bind is None:
         raise FilterError(f"{shown(node)} is not a filter; build one with F, such as F('n') > 1", field="filter", value=node)

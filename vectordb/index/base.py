@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from vectordb_client.errors import CorruptionError, StorageError
 
-from ..kernels import bitset
 from .exact import Found
 from .file import IndexFile, damaged, stale
+from .mask import SegmentMask
 
 if TYPE_CHECKING:
     from .model import Corrections, PlanModel
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 Progress = Callable[[str, float], None]  # called with a stage and the share of it that is done, 0 … 1
 INDEX_KINDS: dict[str, type[IndexKind]] = {}  # name in a file's header → class; filled by ``vectordb.index``
 _NO_ROWS = np.empty(0, np.uint32)
-_NO_BITS, _NO_COUNTS = np.zeros((1, 1), np.uint64), np.zeros((1, 1), np.int32)
 
 
 class Cancelled(Exception):
@@ -99,33 +98,6 @@ class RowSource(Protocol):
     def blocks(self) -> Iterator[tuple[int, Any]]: ...
 
     def release(self) -> None: ...
-
-
-class SegmentMask:
-    """The mask of the rows of a segment that a search may return.
-
-    filtered: whether it excludes any row. bits: uint64 ``(1, u64s)``, one bit for each row; unused if not filtered. counts: int32 ``(1,
-    clusters)``, the number of rows in each cluster that may be returned. matches: int64 ``(1,)``, their total.
-    """
-
-    __slots__ = ("bits", "counts", "filtered", "matches", "nbytes")
-
-    def __init__(self, segment: IndexKind, docids: np.ndarray | None):
-        """docids: the rows, uint32 ascending; docids outside the segment are ignored. None: every row."""
-        self.filtered = docids is not None
-        if docids is None:
-            self.bits, self.counts = _NO_BITS, _NO_COUNTS
-            self.matches = np.array([segment.rows], np.int64)
-        else:
-            low, high = np.searchsorted(docids, [segment.first, segment.first + len(segment.inverse)])
-            self.bits = np.zeros((1, -(-segment.rows // 64)), np.uint64)
-            self.counts = np.zeros((1, len(segment.offsets) - 1), np.int32)
-            bitset.local_bits(docids[low:high], segment.inverse, segment.first, self.bits[0])
-            total = bitset.passing_of_clusters(self.bits[0], segment.offsets, self.counts[0])
-            self.matches = np.array([total], np.int64)
-            if total == segment.rows:
-                self.filtered = False
-        self.nbytes = self.bits.nbytes + self.counts.nbytes + 256
 
 
 @dataclass(frozen=True)
@@ -253,7 +225,8 @@ class IndexKind:
     sections whose checksums are verified in the background; damage of one can only cost recall. depths: the number of models in a file.
 
     direct: from (targets, k, recall) to what a direct search needs (``index/dense/direct.py``), or None where these can't be searched so;
-    direct_scratch: from its sizes to a thread's scratch space. Both are None for a kind that has no direct search.
+    direct_scratch: from its sizes to a thread's scratch space; direct_few: from (target, k) to how a segment is searched of which few rows
+    match. All are None for a kind that has no direct search.
 
     Of an open file: rows, those with an entry in the index. docids: uint32 ``(rows,)``, in the segment's own order. first: the lowest
     docid. inverse: int32, docid − first → row, −1 where there is none. offsets: int32, the first row of each cluster, and the end. apart:
@@ -273,6 +246,7 @@ class IndexKind:
     depths: ClassVar[int] = 0
     direct: ClassVar[Callable[[Sequence[Any], int, float], tuple[np.ndarray, tuple[int, ...]] | None] | None] = None
     direct_scratch: ClassVar[Callable[[tuple[int, ...]], Any] | None] = None
+    direct_few: ClassVar[Callable[[SegmentTarget, int], Run] | None] = None
     corrections: Corrections
     verified = False  # whether the checksums of the whole file have been verified
 

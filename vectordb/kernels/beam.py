@@ -149,7 +149,7 @@ def sorted_beam(scoring, links, ending, kept, most, visited, mark, buffer, size,
     """Search from the ``size`` rows in the buffer, which are marked in ``visited``. kept: the best rows that stay in the buffer whatever
     their distance. most: that it holds; those beyond are forgotten. Others as ``score_links``. Returns (size, rows scored).
     """
-    count, scored, i = ending.count, 0, 0
+    count, scored, i, lines = ending.count, 0, 0, (links.degree + 15) >> 4
     bound = buffer_bound(scoring, buffer[count - 1], ending) if size >= count else NOTHING
     visited[links.rows] = mark
     while True:
@@ -167,7 +167,7 @@ def sorted_beam(scoring, links, ending, kept, most, visited, mark, buffer, size,
                 continue
             size, place = insert(buffer, size, most, key)
             if place < i + SOON:
-                prefetch_lines(links.graph + 4 * links.degree * fresh[j], 2)
+                prefetch_lines(links.graph + 4 * links.degree * fresh[j], lines)
                 i = min(i, place)
             if place < count and size >= count:
                 bound = buffer_bound(scoring, buffer[count - 1], ending)
@@ -181,7 +181,7 @@ def filtered_beam(scoring, links, ending, bits, visited, mark, candidates, n, re
     """Search over all rows, of which those that pass become results: ``ending.count`` are kept. candidates, results: heaps of ``topk``
     keys, n and size of them, the best and the worst on top; their rows are marked. Others as ``score_links``. Returns (size, rows scored).
     """
-    count, scored = ending.count, 0
+    count, scored, lines = ending.count, 0, (links.degree + 15) >> 4
     bound = score_bound(results[0], ending) if size >= count else NOTHING
     visited[links.rows] = mark
     while n > 0 and scored <= ending.cap:
@@ -201,5 +201,5 @@ def filtered_beam(scoring, links, ending, bits, visited, mark, candidates, n, re
                 if size >= count:
                     bound = score_bound(results[0], ending)
         if n > 0:
-            prefetch_lines(links.graph + 4 * links.degree * row_of(candidates[0]), 2)
+            prefetch_lines(links.graph + 4 * links.degree * row_of(candidates[0]), lines)
     return size, scored

@@ -136,6 +136,37 @@ def encode_rows(rotated, step, out):
             out[i, j] = np.uint8(ZERO)
 
 
+@kernel
+def encode_and_measure(rotated, step, out, lengths, residual_norms):
+    """As ``encode_rows``; and the norm of each row into ``lengths`` (float64), of the row less its codes into ``residual_norms``
+    (float32).
+    """
+    encode_rows(rotated, step, out)
+    for i in range(len(rotated)):
+        square, missing = 0.0, 0.0
+        for j in range(rotated.shape[1]):
+            number = rotated[i, j]
+            gap = np.float64(number - np.float32(np.int32(out[i, j]) - ZERO) * step)
+            square += np.float64(number) * np.float64(number)
+            missing += gap * gap
+        lengths[i] = np.sqrt(square)
+        residual_norms[i] = np.float32(np.sqrt(missing))
+
+
+@kernel
+def rounding_error(numbers, step, unit):
+    """Mean square of the error of numbers (float32 ``(n, dim)``) that are rounded to codes of a step, in multiples of ``unit``, whose
+    square may be out of range.
+    """
+    total = 0.0
+    for i in range(len(numbers)):
+        for j in range(numbers.shape[1]):
+            number = np.float64(numbers[i, j])
+            gap = (number - min(max(np.rint(number / step), -127.0), 127.0) * step) / unit
+            total += gap * gap
+    return total / numbers.size
+
+
 @inner
 def encode_query(rotated, codes):
     """A query's signed codes (int8 ``(stride,)``, zeros past ``dim``); returns (its step, Σ codes)."""

@@ -12,6 +12,7 @@ from numba import carray, types
 from . import AUX, COUNT, DATA, TABLE_WIDTH
 from .columns import integer_of
 from .dense import dense_topk, place_of
+from .few import score_others, search_few
 from .jit import caller, inner, kernel, pointer
 from .layout import REPORT_WIDTH, SEGMENT_WIDTH, WORK_WIDTH
 from .segment import CHOOSE
@@ -25,14 +26,15 @@ SEARCH = 14  # address of ``search_segment``, if there are segments
 HEAD_WIDTH = 15
 (
     SEGMENT, SETTINGS, SETTING_COUNT, SETTING_WIDTH, LEVELS, LEVEL_COUNT, CORRELATIONS, CORRELATION_COUNT, RECALLS, COSTS, CELLS,
-    CORRECTIONS, PLANS, RECALL, DEPTH, FILTERED, BITS, BIT_COUNT, COUNTS, COUNT_COUNT, MATCHES,
-) = range(21)  # fmt: skip
-TARGET_WIDTH = 21  # RECALL has the bits of a float64
+    CORRECTIONS, PLANS, RECALL, DEPTH, FILTERED, BITS, BIT_COUNT, COUNTS, COUNT_COUNT, MATCHES, INVERSE, SPAN,
+) = range(23)  # fmt: skip
+TARGET_WIDTH = 23  # RECALL has the bits of a float64
 LOW, HIGH, SELECTED, DOCIDS, DOCID_COUNT = range(5)  # chunks [LOW, HIGH); SELECTED: only the rows DOCIDS, else all
 RANGE_WIDTH = 5
 # Columns of a lane (int64): addresses of the thread's arrays, and the length of ARENA in bytes. SIZE is written by the call.
 WORK, KEYS, REPORTS, QUERY, STARTS, ARENA, ARENA_BYTES, SIZE = range(8)
-LANE_WIDTH = 8
+FEW, FEW_COUNT = 8, 9  # address of the docids (uint32 ascending) that may be found, and how many, at most a few; −1: those of the block
+LANE_WIDTH = 10
 
 # What a call returns: REFUSED, or the number of rows found and some of these bits.
 REFUSED = -1  # the query needs a check that isn't made here: nothing was done
@@ -158,6 +160,20 @@ def search_target(search, at, work, queries, k, table, verified, half, heaps, si
     return _search_segment(search, arguments)
 
 
+@inner
+def search_listed(block_at, block, docids, work, queries, k, table, verified, half, heaps, sizes):
+    """Searches few rows, wherever they are. docids: uint32, ascending. Returns the chunks newly touched."""
+    held, at, touched = np.zeros(len(docids), np.bool_), block_at + 8 * HEAD_WIDTH, 0
+    for _ in range(block[TARGETS]):
+        target = carray(pointer(at), TARGET_WIDTH, np.int64)
+        segment = carray(pointer(target[SEGMENT]), SEGMENT_WIDTH, np.int64)
+        inverse = carray(pointer(target[INVERSE]), target[SPAN], np.int32)
+        touched += search_few(segment, work, inverse, docids, held, queries, k, table, verified, half, heaps, sizes)
+        at += 8 * TARGET_WIDTH
+    sizes[0], fresh = score_others(block[METRIC], docids, held, queries[0], table, verified, half, heaps[0], sizes[0])
+    return touched + fresh
+
+
 @kernel
 def search_direct(block_at, lane_at, query, out):
     """The best K rows for a query (float32 ``(dim,)``) by the block and the lane at two addresses.
@@ -185,12 +201,16 @@ def search_direct(block_at, lane_at, query, out):
     sizes[0] = 0
     touched = np.int64(0)
     at, report_at = block_at + 8 * HEAD_WIDTH, lane[REPORTS]
-    for _ in range(block[TARGETS]):
+    few = lane[FEW_COUNT] >= 0
+    if few:
+        docids = carray(pointer(lane[FEW]), lane[FEW_COUNT], np.uint32)
+        touched += search_listed(block_at, block, docids, work, queries, k, table, verified, half, heaps, sizes)
+    for _ in range(0 if few else block[TARGETS]):
         report = carray(pointer(report_at), (1, REPORT_WIDTH), np.float64)
         touched += search_target(block[SEARCH], at, work, queries, k, table, verified, half, heaps, sizes, report)
         at += 8 * TARGET_WIDTH
         report_at += 8 * REPORT_WIDTH
-    for _ in range(block[RANGES]):
+    for _ in range(0 if few else block[RANGES]):
         piece = carray(pointer(at), RANGE_WIDTH, np.int64)
         docids = carray(pointer(piece[DOCIDS]), piece[DOCID_COUNT], np.uint32)
         dense_topk(table, queries, half, block[METRIC], docids, piece[SELECTED] != 0, piece[LOW], piece[HIGH], heaps, sizes)

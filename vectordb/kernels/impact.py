@@ -15,13 +15,17 @@ from numba import carray
 
 from .bitset import gather
 from .impact_layout import (
+    BEGINS,
     BLOCK_ROWS,
     BUCKETS,
+    BY_TERM,
     CONTRIBUTIONS,
+    CURSORS,
     GROUP,
+    HEIGHTS,
     HISTOGRAM,
     LEVELS,
-    MAXIMA,
+    LISTED,
     NEAR,
     PLACES,
     QUERY,
@@ -33,17 +37,10 @@ from .impact_layout import (
     SUMS,
     VOCABULARY,
 )
-from .impact_lists import (
-    add_lists,
-    contributions_of,
-    floor_of,
-    group_maxima,
-    least_contribution,
-    place_terms,
-    rows_as_high,
-    rows_between,
-)
+from .impact_lists import add_block, contributions_of, least_contribution, narrow_scale, place_terms, postings_of
 from .impact_rows import gaps_of, in_order_of_terms, score_rows
+from .impact_runs import CURSOR, add_runs, most_of_window, open_lists
+from .impact_windows import SAMPLED, SPARE_ROWS, bring_forward, collect, first_floor, floor_of, raise_floor
 from .jit import inner, kernel, pointer
 from .topk import score_of, sort_keys
 
@@ -54,99 +51,207 @@ from .topk import score_of, sort_keys
 SCAN, IMPACTS, SAFE, POSTINGS = 0, 1, 2, 3
 
 # Constants: unit and meaning, then the source in brackets. [type]: from the range or rounding of a type. [S1]: checked by the filtered
-# sparse suite of 22 November 2026, commit 16627f3 (bench/RESULTS.md). [chosen]: chosen, not measured.
+# sparse suite of 22 November 2026, commit 16627f3 (bench/RESULTS.md). [estimate]: rounded; machines differ. [chosen]: chosen, not measured.
 FULL = 65_000  # the sum that a query's largest contributions are scaled to [type]
 ROUNDING = 1e-5  # share by which float32 sums may be off [type]
 FARTHEST = 4.5  # standard deviations beyond which no row is expected [S1]
 STEPS = 16  # in which rows between there and those scored are counted [chosen]
+ROW_POSTINGS = 150.0  # postings that are added up in the time in which a row is scored [estimate]
+KEPT_POSTINGS, MOST_KEPT = 1_000.0, 1_024.0  # a row of which is kept what sum it has for so many postings; so many rows at most [chosen]
+EARLY = 0.1  # share of these that is kept after the first window already [chosen]
+SEED_SHARE, SEED_MISSES = 0.03, 0.05  # the search by impacts with which SAFE begins [chosen]
 SPARE = 8  # results kept beyond k until they are scored in the order of terms [chosen]
 SQRT2 = math.sqrt(2.0)
 
 
 @inner
-def least_sum(best, size, k, scale, plan, misses, statistics, histogram, groups, matches, floor):
-    """The least sum with which a row can (SAFE) be among the k best, given those scored so far, or of so many that no more than ``misses``
-    of the best are to be expected below: how far sums lie below scores is taken to be normally distributed as ``statistics`` say, and
-    ``histogram`` tells about how many rows have which sum. 0 where even rows of which nothing was added up may be among the best, or more
-    rows would have to be scored than it pays.
-    """
-    if size < k:
-        return np.int64(0)
+def kth_of(best, size, k):
+    """The k-th best score of a heap of at least k keys."""
     keys = best[:size].copy()
     sort_keys(keys)
-    kth = np.float64(score_of(keys[size - k])) * scale
-    if plan == SAFE:
-        return np.int64(kth * (1 - ROUNDING)) - 1
+    return np.float64(score_of(keys[size - k]))
+
+
+@inner
+def least_sum(kth, misses, statistics, counts, matches, top):
+    """The sum, of ``top`` at most, below which no more than ``misses`` of the best are to be expected; 0 where rows may be among them that
+    have none.
+
+    kth: the k-th best score so far, on the scale of sums. How far sums lie below scores is taken to be normally distributed as
+    ``statistics`` say, and ``counts`` tells about how many of the ``matches`` rows have which sum.
+    """
     mean = statistics[1] / statistics[0]
     deviation = np.sqrt(max(statistics[2] / statistics[0] - mean * mean, 0.0))
     even = kth - mean  # a row with this sum is as likely as not among the best
     if even <= 0:
         return np.int64(0)
     deviation = max(deviation, 1.0)
-    top = min(floor, np.int64(even)) >> 6
+    high = min(top, np.int64(even)) >> 6
     low = max(np.int64(even - FARTHEST * deviation) >> 6, 0)
-    step = max((top - low) // STEPS, 1)
-    reached = 0  # groups with a sum of ``low`` or more
-    for bucket in range(low, BUCKETS):
-        reached += histogram[bucket]
-    rows = rows_of_groups(reached, groups) if low > 0 else np.float64(matches)
+    step = max((high - low) // STEPS, 1)
     missed = 0.0
-    while low < top:
-        for bucket in range(low, low + step):
-            reached -= histogram[bucket]
-        above = rows_of_groups(reached, groups)
-        missed += (rows - above) * 0.5 * math.erfc((even - 64.0 * (low + 0.5 * step)) / (deviation * SQRT2))
+    if low == 0:
+        reached = np.int64(0)
+        for bucket in range(BUCKETS):
+            reached += counts[bucket]
+        missed = max(matches - reached, 0) * 0.5 * math.erfc(even / (deviation * SQRT2))
+    while low < high:
+        rows = np.int64(0)
+        for bucket in range(low, min(low + step, high)):
+            rows += counts[bucket]
+        missed += rows * 0.5 * math.erfc((even - 64.0 * (low + 0.5 * step)) / (deviation * SQRT2))
         if missed > misses:
             break
-        low, rows = low + step, above
-    scored = 0
-    for bucket in range(floor >> 6, BUCKETS):
-        scored += histogram[bucket]
-    return np.int64(low << 6) if rows - rows_of_groups(scored, groups) <= groups else np.int64(0)
+        low += step
+    return min(np.int64(low << 6), top)
 
 
 @inner
-def rows_of_groups(reached, groups):
-    """About how many rows there are when so many of the groups have one: as if each lay anywhere."""
-    return -groups * math.log(1.0 - min(reached, groups - 0.5) / groups)
+def add_window(segment, listed, contributions, cursors, count, window, sums):
+    """Adds the postings of a window of rows to their sums. Returns postings read."""
+    if segment[BY_TERM]:
+        return add_runs(segment, cursors, count, window, sums)
+    return add_block(segment, listed, contributions, window, sums)
 
 
 @inner
-def by_impacts(segment, work, saturation, plan, share, misses, first, bound, matches, bits, places, weights, query, best, report):
-    """The plans IMPACTS and SAFE: adds lists up, scores the ``first`` rows of largest sums, and then all that their scores suggest. Returns
-    (results, whether that was enough).
+def rows_of_sums(segment, sums, work, kept, floor, bits, sampled, listed, contributions, cursors, near, heights, others, counts, report):
+    """Adds up the postings of the query's lists, a window of rows at a time, into ``sums`` (uint8 or uint16, at work[SUMS]). Keeps rows
+    whose bit is set and whose sums are ``floor`` or more (on the scale of ``heights``): about the ``kept`` highest. Returns (how many, the
+    floor in the end). The others as in ``collect`` and ``raise_floor``.
     """
-    k = len(best) - SPARE
     rows = segment[ROWS]
-    groups = (rows + GROUP - 1) // GROUP
-    padded = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS * BLOCK_ROWS
-    sums = carray(pointer(work[SUMS]), padded, np.uint16)
-    maxima = carray(pointer(work[MAXIMA]), groups, np.uint16)
-    near = carray(pointer(work[NEAR]), groups * GROUP, np.int32)
+    windows = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS
+    shift, address = 16 - 8 * sums.itemsize, work[SUMS]
+    opened = open_lists(segment, listed, contributions, cursors) if segment[BY_TERM] else np.int64(0)
+    n = np.int64(0)
+    for window in range(windows):
+        report[R_POSTINGS] += add_window(segment, listed, contributions, cursors, opened, window, sums)
+        low = window * BLOCK_ROWS
+        if window == 0 and windows > 1 and floor == 1:
+            floor = first_floor(sums, address, bits, 0, BLOCK_ROWS, np.int64(kept * max(1.0 / windows, EARLY)), 1.0 / windows, counts)
+        least = sums.dtype.type(max(floor >> shift, 1))
+        n = collect(sums, address, least, bits, low, min(rows - low, BLOCK_ROWS), near, heights, n, others, sampled)
+        part = (window + 1.0) / windows
+        aim = kept * max(part, EARLY)  # rows may lie in an order in which the first windows have the best
+        if n > 1.5 * aim + SPARE_ROWS:
+            n, floor = raise_floor(near, heights, n, floor, np.int64(aim), part, counts)
+    return n, floor
+
+
+@inner
+def by_impacts(segment, work, saturation, share, misses, first, bound, matches, bits, places, weights, query, best, report):
+    """The plan IMPACTS: adds up the largest contributions, scores the ``first`` rows of largest sums, and then all that their scores
+    suggest. Returns (results, whether that was enough).
+    """
+    k, rows = len(best) - SPARE, segment[ROWS]
+    padded = (rows + GROUP - 1) // GROUP * GROUP
+    wide = carray(pointer(work[SUMS]), BLOCK_ROWS, np.uint16)
+    narrow = carray(pointer(work[SUMS]), BLOCK_ROWS, np.uint8)
+    near = carray(pointer(work[NEAR]), padded, np.int32)
+    heights = carray(pointer(work[HEIGHTS]), padded, np.uint16)
+    listed = carray(pointer(work[LISTED]), len(places), np.int64)
+    begins = carray(pointer(work[BEGINS]), len(places), np.int64)
     contributions = carray(pointer(work[CONTRIBUTIONS]), len(places) * segment[LEVELS], np.int64)
-    histogram = carray(pointer(work[HISTOGRAM]), BUCKETS, np.int64)
+    cursors = carray(pointer(work[CURSORS]), CURSOR * len(places) * segment[LEVELS], np.int64)
+    counts = carray(pointer(work[HISTOGRAM]), BUCKETS, np.int64)
+    others = np.zeros(2 * SAMPLED, np.int64)
     statistics = np.zeros(3)
-    scale = np.float64(FULL - len(places)) / bound  # rounding may add one for each term
-    least = least_contribution(segment, places, weights, share, histogram) if plan == IMPACTS and share < 1 else np.float32(0)
-    contributions_of(segment, places, weights, saturation[STRETCH], np.float32(scale), least, plan == SAFE, contributions)
-    report[R_POSTINGS] += add_lists(segment, places, contributions, sums)
-    group_maxima(sums, bits, maxima)
-    floor = floor_of(maxima, first, histogram)
-    n = rows_between(sums, maxima, bits, floor, 65_536, near)
-    estimating = scale if plan == IMPACTS and matches == rows else 0.0
-    size = score_rows(segment, saturation, query, near, n, estimating, sums, best, 0, statistics)
-    if plan == IMPACTS and matches < rows:
-        read = rows_as_high(sums, groups, floor, near)
-        gaps_of(segment, saturation, query, near, read, scale, sums, statistics)
-        report[R_SCORED] += read
-    low = least_sum(best, size, k, scale, plan, misses * k, statistics, histogram, groups, matches, floor)
-    enough = low > 0 or plan == SAFE
-    if enough and low < floor:
-        more = rows_between(sums, maxima, bits, max(low, 1), floor, near)
-        size = score_rows(segment, saturation, query, near, more, 0.0, sums, best, size, statistics)
-        n += more
-    report[R_SCORED] += n
-    return size, enough
+    total = postings_of(segment, listed, places)
+    least = least_contribution(segment, listed, places, weights, share, total, counts) if share < 1 else np.float32(0)
+    scale = narrow_scale(segment, listed, begins, weights, least)
+    eight = scale > 0
+    if not eight:
+        scale = np.float64(FULL - len(places)) / bound  # rounding may add one for each term
+    contributions_of(segment, listed, weights, saturation[STRETCH], np.float32(scale), least, False, contributions)
+    if eight:
+        scale *= 256
+    kept = max(2.0 * first, min(total / KEPT_POSTINGS, MOST_KEPT))
+    counts[:] = 0
+    sampled, n, floor = matches < rows, np.int64(0), np.int64(1)
+    for attempt in range(2):
+        if eight:
+            n, floor = rows_of_sums(
+                segment, narrow, work, kept, floor, bits, sampled, listed, contributions, cursors, near, heights, others, counts, report
+            )  # fmt: skip
+        else:
+            n, floor = rows_of_sums(
+                segment, wide, work, kept, floor, bits, sampled, listed, contributions, cursors, near, heights, others, counts, report
+            )  # fmt: skip
+        if attempt == 0:
+            for i in range(n):
+                counts[heights[i] >> 6] += 1
+            top = max(floor_of(counts, first), floor)
+            scored = bring_forward(near, heights, 0, n, top)
+            least_high = np.int64(0)
+            if sampled:  # rows that a filter excludes may be those that score most for their sums
+                sort_keys(others)  # the highest are left out: a copy of the query's own text would say nothing of other rows
+                least_high = others[0] >> 32
+                report[R_SCORED] += gaps_of(segment, saturation, query, others, SAMPLED, scale, statistics)
+            size = score_rows(segment, saturation, query, near, heights, 0, scored, scale, least_high, best, 0, statistics)
+            report[R_SCORED] += scored
+            if size < k or statistics[0] == 0:
+                return size, False
+            low = least_sum(kth_of(best, size, k) * scale, misses * k, statistics, counts, matches, top)
+            if low == 0:
+                return size, False
+        else:
+            scored = bring_forward(near, heights, 0, n, top)
+        if low >= top:
+            return size, True
+        if low >= floor:
+            more = bring_forward(near, heights, scored, n, low)
+            size = score_rows(segment, saturation, query, near, heights, scored, more, 0.0, 0, best, size, statistics)
+            report[R_SCORED] += more - scored
+            return size, True
+        expected = 0
+        for bucket in range(low >> 6, top >> 6):
+            expected += counts[bucket]
+        if expected > total / ROW_POSTINGS:
+            return size, False
+        # Rows were dropped that are wanted now: all is added up again, and all from this sum on are kept.
+        floor, kept, sampled = low, np.float64(padded), False
+    return size, False
+
+
+@inner
+def by_bounds(segment, work, saturation, first, bound, matches, bits, places, weights, query, best, report):
+    """The plan SAFE. A search by impacts gives a score that k rows have at least. Then windows whose rows can't reach it are left out; in
+    the others all postings are added up, rounded up, and the rows scored that may reach it. Returns results.
+    """
+    k, rows = len(best) - SPARE, segment[ROWS]
+    padded = (rows + GROUP - 1) // GROUP * GROUP
+    sums = carray(pointer(work[SUMS]), BLOCK_ROWS, np.uint16)
+    near = carray(pointer(work[NEAR]), padded, np.int32)
+    heights = carray(pointer(work[HEIGHTS]), padded, np.uint16)
+    listed = carray(pointer(work[LISTED]), len(places), np.int64)
+    contributions = carray(pointer(work[CONTRIBUTIONS]), len(places) * segment[LEVELS], np.int64)
+    cursors = carray(pointer(work[CURSORS]), CURSOR * len(places) * segment[LEVELS], np.int64)
+    scale = np.float64(FULL - len(places)) / bound
+    size, share = np.int64(0), SEED_SHARE
+    while True:
+        size, _ = by_impacts(
+            segment, work, saturation, share, SEED_MISSES, first, bound, matches, bits, places, weights, query, best, report
+        )
+        if size >= k or share == 1.0:
+            break
+        share = 1.0
+    floor = np.int64(1)
+    if size >= k:
+        floor = max(np.int64(kth_of(best, size, k) * scale * (1 - ROUNDING)) - 1, np.int64(1))
+    contributions_of(segment, listed, weights, saturation[STRETCH], np.float32(scale), np.float32(0), True, contributions)
+    opened = open_lists(segment, listed, contributions, cursors) if segment[BY_TERM] else np.int64(0)
+    others, statistics = np.zeros(1, np.int64), np.zeros(3)
+    size = 0
+    for window in range((rows + BLOCK_ROWS - 1) // BLOCK_ROWS):
+        if segment[BY_TERM] and most_of_window(segment, cursors, opened, window) < floor:
+            continue
+        report[R_POSTINGS] += add_window(segment, listed, contributions, cursors, opened, window, sums)
+        low = window * BLOCK_ROWS
+        n = collect(sums, work[SUMS], np.uint16(floor), bits, low, min(rows - low, BLOCK_ROWS), near, heights, 0, others, False)
+        size = score_rows(segment, saturation, query, near, heights, 0, n, 0.0, 0, best, size, statistics)
+        report[R_SCORED] += n
+    return size
 
 
 @kernel
@@ -154,36 +259,62 @@ def search_impacts(segment, work, saturation, plan, share, misses, first, matche
     """The best rows of a segment for one query by exact score, as keys of docids into ``heap`` (int64). Returns how many: as many
     as the heap has room for, or all rows that pass and share a term.
 
-    saturation: float32 (4,), see GAIN … STRETCH. terms: uint64 ascending, weights float32, none below TINY_WEIGHT. share: which part of the
-    query's postings is added up, the largest contributions first; misses: which share of the results may be expected to be missed; first:
-    rows scored before it is known how many more must be. matches: how many rows may be found; bits: uint64, a bit for each of them, none
-    past the last row.
+    saturation: float32 (4,), see GAIN … STRETCH. terms: uint64 ascending, weights float32. Rows that score 0 or less aren't found. share:
+    which part of the query's postings is added up, the largest contributions first; misses: which share of the results may be expected to
+    be missed; first: rows scored before it is known how many more must be. matches: how many rows may be found; bits: uint64, a bit for
+    each of them, none past the last row.
     """
     report[:] = 0
     k = len(heap)
     places = carray(pointer(work[PLACES]), len(terms), np.int64)
+    listed = carray(pointer(work[LISTED]), len(terms), np.int64)
+    begins = carray(pointer(work[BEGINS]), len(terms), np.int64)
     query = carray(pointer(work[QUERY]), max(segment[VOCABULARY], 65_536), np.float32)
     best = np.empty(k + SPARE, np.int64)
-    bound = place_terms(segment, terms, weights, saturation[STRETCH], places, query)
+    bound = place_terms(segment, terms, weights, saturation[STRETCH], places, listed, begins, query)
     size = 0
     if bound > 0:
         if plan == SCAN:
             rows = segment[ROWS]
             near = carray(pointer(work[NEAR]), (rows + GROUP - 1) // GROUP * GROUP, np.int32)
+            heights = carray(pointer(work[HEIGHTS]), 1, np.uint16)
             report[R_SCORED] = gather(True, bits, 0, rows, near)
-            sums = carray(pointer(work[SUMS]), 1, np.uint16)
-            size = score_rows(segment, saturation, query, near, report[R_SCORED], 0.0, sums, best, 0, np.zeros(3))
+            size = score_rows(segment, saturation, query, near, heights, 0, report[R_SCORED], 0.0, 0, best, 0, np.zeros(3))
         else:
-            size, enough = by_impacts(
-                segment, work, saturation, plan, share, misses, first, bound, matches, bits, places, weights, query, best, report
-            )
-            if not enough:  # every row that shares a term gets a sum now
-                size, _ = by_impacts(
-                    segment, work, saturation, SAFE, share, misses, first, bound, matches, bits, places, weights, query, best, report
+            enough = False
+            if plan == IMPACTS:
+                size, enough = by_impacts(
+                    segment, work, saturation, share, misses, first, bound, matches, bits, places, weights, query, best, report
                 )
-                report[R_FALLBACK] = 1
+                report[R_FALLBACK] = not enough
+            if not enough:
+                size = by_bounds(segment, work, saturation, first, bound, matches, bits, places, weights, query, best, report)
         size = in_order_of_terms(segment, saturation, query, best, size, heap)
     for q in range(len(terms)):
         if places[q] >= 0:
             query[places[q]] = 0
     return size
+
+
+@kernel
+def all_sums(segment, work, terms, weights, out):
+    """The sums of a query's postings for all rows of a segment, into ``out`` (uint16, for whole windows)."""
+    places = carray(pointer(work[PLACES]), len(terms), np.int64)
+    listed = carray(pointer(work[LISTED]), len(terms), np.int64)
+    begins = carray(pointer(work[BEGINS]), len(terms), np.int64)
+    query = carray(pointer(work[QUERY]), max(segment[VOCABULARY], 65_536), np.float32)
+    contributions = carray(pointer(work[CONTRIBUTIONS]), len(terms) * segment[LEVELS], np.int64)
+    cursors = carray(pointer(work[CURSORS]), CURSOR * len(terms) * segment[LEVELS], np.int64)
+    bound = place_terms(segment, terms, weights, np.float32(1), places, listed, begins, query)
+    if bound > 0:
+        scale = np.float32(np.float64(FULL - len(terms)) / bound)
+        contributions_of(segment, listed, weights, np.float32(1), scale, np.float32(0), True, contributions)
+        opened = open_lists(segment, listed, contributions, cursors) if segment[BY_TERM] else np.int64(0)
+        for window in range(len(out) // BLOCK_ROWS):
+            low = window * BLOCK_ROWS
+            add_window(segment, listed, contributions, cursors, opened, window, out[low : low + BLOCK_ROWS])
+    else:
+        out[:] = 0
+    for q in range(len(terms)):
+        if places[q] >= 0:
+            query[places[q]] = 0

@@ -10,8 +10,8 @@ import numpy as np
     VOCABULARY,
     TERMS,  # address of uint64 (vocabulary,), ascending
     FREQUENCIES,  # uint32 (vocabulary,): rows that hold a term
-    LIST_AT,  # uint32 (blocks · vocabulary + 1,): where a list begins in LISTS
-    LISTS,  # uint16: runs of a list, each (level, count, rows less the block's first)
+    LIST_AT,  # BY_TERM: int64 (lists + 1,), else uint32 (blocks · vocabulary + 1,): where a list begins in LISTS
+    LISTS,  # uint16: BY_TERM: see ``impact_runs``, else runs of a list, each (level, count, rows less the block's first)
     LEVELS,
     LEVEL_MOST,  # float32 (levels,): the largest weight of a level, descending
     LEVEL_MEAN,  # float32 (levels,)
@@ -19,17 +19,20 @@ import numpy as np
     ROW_AT,  # int64 (rows + 1,): where a row begins in ROW_TERMS and ROW_WEIGHTS
     ROW_TERMS,  # uint16, or uint32 where WIDE: positions in TERMS, ascending
     WIDE,
-    ROW_WEIGHTS,  # float32; address 0 where all are 1
+    ROW_WEIGHTS,  # float32, or uint8 where BYTES; address 0 where all are alike: the first of LEVEL_MOST, or term frequencies of 1
     DOCIDS_AT,  # uint32 (rows,), ascending
     ROW_LENGTHS,  # float32 (rows,): ROW_WEIGHTS are term frequencies of texts of these lengths; address 0 where they are weights
-) = range(16)
-SEGMENT_WIDTH = 16
+    BY_TERM,  # 1: all of a term's postings are one list; 0, in files of earlier versions: there is one for each block of rows
+    SIGNS,  # 2: after the lists of the positive weights of all terms are those of the negative ones; else 1
+    BYTES,  # 1: ROW_WEIGHTS are uint8
+) = range(19)
+SEGMENT_WIDTH = 19
 # What BM25 makes of a frequency (see ``sparse.saturated``), float32; and how many times the weights that a segment was built with may be
 # exceeded, since the mean length is another now. Without lengths only the last is read, and is 1.
 GAIN, FIXED, SLOPE, STRETCH = range(4)
 # Columns of scratch space: addresses of arrays of the thread.
-SUMS, MAXIMA, NEAR, QUERY, CONTRIBUTIONS, PLACES, HISTOGRAM = range(7)
-WORK_WIDTH = 7
+SUMS, HEIGHTS, NEAR, QUERY, CONTRIBUTIONS, PLACES, LISTED, BEGINS, CURSORS, HISTOGRAM = range(10)
+WORK_WIDTH = 10
 # Columns of a report.
 R_POSTINGS, R_SCORED, R_FALLBACK = range(3)
 REPORT_WIDTH = 3

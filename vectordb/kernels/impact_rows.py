@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from .impact_layout import DOCIDS_AT, FIXED, GAIN, ROW_AT, ROW_LENGTHS, ROW_TERMS, ROW_WEIGHTS, ROWS, SLOPE, WIDE
+from .impact_layout import BYTES, DOCIDS_AT, FIXED, GAIN, ROW_AT, ROW_LENGTHS, ROW_TERMS, ROW_WEIGHTS, ROWS, SLOPE, WIDE
 from .jit import inner, pointer, prefetch
 from .sparse import saturated
 from .topk import make_key, offer, row_of
@@ -21,6 +21,8 @@ def row_score(segment, saturation, query, row, start, end):
     total = np.float32(0)
     count = end - start
     last = np.int64(len(query) - 1)  # a damaged file may name terms that there aren't
+    if segment[ROW_LENGTHS] != 0:
+        return counted_score(segment, saturation, query, row, start, end)
     if segment[ROW_WEIGHTS] == 0:
         if segment[WIDE]:
             wide = carray(pointer(segment[ROW_TERMS] + 4 * start), count, np.uint32)
@@ -31,8 +33,6 @@ def row_score(segment, saturation, query, row, start, end):
             for i in range(count):
                 total += query[narrow[i]]
         return total
-    if segment[ROW_LENGTHS] != 0:
-        return counted_score(segment, saturation, query, row, start, end)
     weights = carray(pointer(segment[ROW_WEIGHTS] + 4 * start), count, np.float32)
     if segment[WIDE]:
         wide = carray(pointer(segment[ROW_TERMS] + 4 * start), count, np.uint32)
@@ -53,21 +53,30 @@ def counted_score(segment, saturation, query, row, start, end):
     total = np.float32(0)
     count = end - start
     last = np.int64(len(query) - 1)
-    frequencies = carray(pointer(segment[ROW_WEIGHTS] + 4 * start), count, np.float32)
     norm = norm_of(segment, saturation, row)
     if segment[WIDE]:
         wide = carray(pointer(segment[ROW_TERMS] + 4 * start), count, np.uint32)
         for i in range(count):
             weight = query[min(np.int64(wide[i]), last)]
             if weight != 0:
-                total += weight * saturated(frequencies[i], saturation[GAIN], norm)
+                total += weight * saturated(weight_at(segment, start + i), saturation[GAIN], norm)
     else:
         narrow = carray(pointer(segment[ROW_TERMS] + 2 * start), count, np.uint16)
         for i in range(count):
             weight = query[narrow[i]]
             if weight != 0:
-                total += weight * saturated(frequencies[i], saturation[GAIN], norm)
+                total += weight * saturated(weight_at(segment, start + i), saturation[GAIN], norm)
     return total
+
+
+@inner
+def weight_at(segment, i):
+    """The weight, or term frequency, of an item of the forward index that isn't multiplied into the query."""
+    if segment[ROW_WEIGHTS] == 0:
+        return np.float32(1)
+    if segment[BYTES]:
+        return np.float32(carray(pointer(segment[ROW_WEIGHTS] + i), 1, np.uint8)[0])
+    return carray(pointer(segment[ROW_WEIGHTS] + 4 * i), 1, np.float32)[0]
 
 
 @inner(ordered=True)
@@ -83,19 +92,24 @@ def prefetch_row(segment, start, end):
     for line in range(0, width * (end - start) + 63, 64):
         prefetch(segment[ROW_TERMS] + width * start + line)
     if segment[ROW_WEIGHTS] != 0:
-        for line in range(0, 4 * (end - start) + 63, 64):
-            prefetch(segment[ROW_WEIGHTS] + 4 * start + line)
+        width = 1 if segment[BYTES] else 4
+        for line in range(0, width * (end - start) + 63, 64):
+            prefetch(segment[ROW_WEIGHTS] + width * start + line)
 
 
 @inner
-def score_rows(segment, saturation, query, near, count, scale, sums, heap, size, statistics):
-    """Scores rows near[:count] and offers them. statistics: of score · scale − sum, (count, sum, sum of squares), added to."""
+def score_rows(segment, saturation, query, near, heights, begin, end, scale, least, heap, size, statistics):
+    """Scores rows near[begin:end] and offers those that score above 0.
+
+    statistics: of score · scale − sum, (count, sum, sum of squares), added to for rows with sums (``heights``) of ``least`` or more; not
+    where scale is 0.
+    """
     row_at = carray(pointer(segment[ROW_AT]), segment[ROWS] + 1, np.int64)
     k = len(heap)
-    for i in range(min(ROWS_AHEAD, count)):
+    for i in range(begin, min(begin + ROWS_AHEAD, end)):
         prefetch_row(segment, row_at[near[i]], row_at[near[i] + 1])
-    for i in range(count):
-        if i + ROWS_AHEAD < count:
+    for i in range(begin, end):
+        if i + ROWS_AHEAD < end:
             after = near[i + ROWS_AHEAD]
             prefetch_row(segment, row_at[after], row_at[after + 1])
         row = np.int64(near[i])
@@ -104,21 +118,29 @@ def score_rows(segment, saturation, query, near, count, scale, sums, heap, size,
             key = make_key(score, row)
             if size < k or key > heap[0]:
                 size = offer(heap, size, k, key)
-        if scale > 0:
-            learn_gap(np.float64(score) * scale - np.float64(sums[row]), statistics)
+        if scale > 0 and np.int64(heights[i]) >= least:
+            learn_gap(np.float64(score) * scale - np.float64(heights[i]), statistics)
     return size
 
 
 @inner
-def gaps_of(segment, saturation, query, near, count, scale, sums, statistics):
-    """How far the sums of rows near[:count] lie below their scores, added to ``statistics`` as by ``score_rows``."""
+def gaps_of(segment, saturation, query, others, most, scale, statistics):
+    """How far the sums of other rows (int64 ascending, sum « 32 | row; 0: none) lie below their scores, added to ``statistics``: of the
+    first ``most`` of them. Returns how many.
+    """
     row_at = carray(pointer(segment[ROW_AT]), segment[ROWS] + 1, np.int64)
-    for i in range(count):
-        prefetch_row(segment, row_at[near[i]], row_at[near[i] + 1])
-    for i in range(count):
-        row = np.int64(near[i])
+    begin = 0
+    while begin < len(others) and others[begin] <= 0:
+        begin += 1
+    end = min(begin + most, len(others))
+    for i in range(begin, end):
+        row = others[i] & np.int64(0xFFFFFFFF)
+        prefetch_row(segment, row_at[row], row_at[row + 1])
+    for i in range(begin, end):
+        row = others[i] & np.int64(0xFFFFFFFF)
         score = row_score(segment, saturation, query, row, row_at[row], row_at[row + 1])
-        learn_gap(np.float64(score) * scale - np.float64(sums[row]), statistics)
+        learn_gap(np.float64(score) * scale - np.float64(others[i] >> 32), statistics)
+    return end - begin
 
 
 @inner
@@ -146,9 +168,7 @@ def in_order_of_terms(segment, saturation, query, best, size, heap):
             else:
                 term = np.int64(carray(pointer(segment[ROW_TERMS] + 2 * j), 1, np.uint16)[0])
             if query[term] != 0:
-                weight = np.float32(1)
-                if segment[ROW_WEIGHTS] != 0:
-                    weight = carray(pointer(segment[ROW_WEIGHTS] + 4 * j), 1, np.float32)[0]
+                weight = weight_at(segment, j)
                 if segment[ROW_LENGTHS] != 0:
                     weight = saturated(weight, saturation[GAIN], norm)
                 total += query[term] * weight

@@ -259,3 +259,18 @@ def count_ones(typingctx, word):
         return builder.ctpop(args[0])
 
     return types.uint64(types.uint64), codegen
+
+
+@intrinsic
+def as_high(typingctx, address, least):
+    """Which of the 64 unsigned numbers at an address, of the type of ``least``, are ``least`` or more, as bits, the first lowest."""
+
+    def codegen(context, builder, signature, args):
+        numbers = ir.VectorType(args[1].type, 64)
+        held = builder.load(builder.inttoptr(args[0], numbers.as_pointer()), align=least.bitwidth // 8)
+        first = builder.insert_element(ir.Constant(numbers, ir.Undefined), args[1], ir.Constant(ir.IntType(32), 0))
+        every = ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
+        spread = builder.shuffle_vector(first, ir.Constant(numbers, ir.Undefined), every)
+        return builder.bitcast(builder.icmp_unsigned(">=", held, spread), ir.IntType(64))
+
+    return types.uint64(types.intp, least), codegen

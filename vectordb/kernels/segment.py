@@ -88,6 +88,7 @@ CHOOSE, LOOK = -1, -2
 # Constants: unit and meaning, then the source in brackets. [P2]: checked by the suite "planner" of 22 November 2026, commit e7bcf53
 # (bench/RESULTS.md, "Under filters"). [chosen]: chosen, not measured.
 KEPT_LEAST = 40  # rows kept by codes, besides KEPT times the results asked for [P2]
+BY_SIGNS = (BINARY_SCAN, CLUSTERS_BINARY)  # plans that compare sign bits
 SPARSELY = 64  # with fewer than one docid in so many matching, rows are looked up one by one [chosen]
 LEAST_CAP = 1_000  # rows that a graph search may score before it is given up, besides half of the matches [P2]
 
@@ -228,7 +229,9 @@ def search_segment(
             Scoring(segment[CENTROIDS], stride, work[QUERY_CODES], scale, offset, centroid_bias, biased), offsets, heap, order, taken
         )
         taken[0] = -1
-        encode_signs(segment, rotated, spare, signs)
+        signed = filtered or forced == LOOK
+        if signed:
+            encode_signs(segment, rotated, spare, signs)
         if forced == LOOK:
             report[R_LOCAL] = selectivity_near(segment, signs, clusters, allowed, space)
             continue
@@ -247,6 +250,9 @@ def search_segment(
         plan, size, n = EXACT, 0, 0
         for _ in range(3):
             plan, effort = np.int64(settings[setting, PLAN]), settings[setting, EFFORT]
+            if not signed and plan in BY_SIGNS:
+                encode_signs(segment, rotated, spare, signs)
+                signed = True
             size, scored, failed = 0, np.int64(0), False
             if plan == SCAN:
                 n = gather(filtered, allowed.bits, 0, rows, space.near)

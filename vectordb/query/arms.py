@@ -9,7 +9,7 @@ import numpy as np
 from ..common import deadline
 from ..engine.snapshot import View
 from ..fields import FIELD_TYPES
-from ..filters.bitmap import FilterCache
+from ..filters.cache import FilterCache
 from ..index.exact import Found
 from . import segments, terms
 from .request import Arm, Search

@@ -16,21 +16,25 @@ from typing import Any
 
 import numpy as np
 from vectordb_client.errors import VectorDBError
+from vectordb_client.model.filter_nodes import Filter
 from vectordb_client.model.results import Hit, Hits
 from vectordb_client.model.search_request import SearchRequest
 from vectordb_client.model.vectors import query_vector
 
 from ..common import deadline
-from ..engine.snapshot import Snapshots, View
+from ..engine.snapshot import Snapshot, Snapshots, View
 from ..fields import FIELD_TYPES
-from ..filters.bitmap import FilterCache
-from ..index.base import Report, Run, TailRange
+from ..filters.bitmap import matching_rows
+from ..filters.cache import FilterCache
+from ..index.base import Report, Run, SegmentTarget, TailRange
 from ..index.exact import METRICS, on_one_thread
+from ..index.mask import FEW_ROWS, SegmentMask
 from ..index.model import MEASURED_EVERY
 from ..kernels import direct as kernel
 from ..kernels import entry
 from ..kernels.layout import R_FALLBACK, R_MICROSECONDS, R_SETTING, REPORT_WIDTH
 from ..storage import format
+from ..storage.format import Txn
 from ..storage.gate import Visitor
 from . import segments, trace
 from .read import attribute_reader
@@ -59,6 +63,7 @@ class Lane(Visitor):
         self.addresses = np.zeros(kernel.LANE_WIDTH, np.int64)
         self.at = self.addresses.ctypes.data
         self.arena = np.empty(ARENA_BYTES, np.uint8)
+        self.addresses[kernel.FEW_COUNT] = -1
         self.addresses[kernel.ARENA], self.addresses[kernel.ARENA_BYTES] = self.arena.ctypes.data, ARENA_BYTES
         self.keys = self.starts = np.empty(0, np.int64)
         self.query, self.reports, self.scratch = np.empty(0, np.float32), np.empty((0, REPORT_WIDTH)), None
@@ -225,12 +230,13 @@ def _placed(view: View, search: Search, filters: FilterCache) -> _Place | None:
 class DirectSearches:
     """The direct searches of one collection."""
 
-    def __init__(self, snapshots: Snapshots):
+    def __init__(self, snapshots: Snapshots, filters: FilterCache):
         self._snapshots = snapshots
+        self._filters = filters
         self._env = snapshots.directory.env
         self._gate = self._env.gate
 
-    def learn(self, view: View, search: Search, filters: FilterCache) -> None:
+    def learn(self, view: View, search: Search) -> None:
         """Make the block of a search that went the long way, if it can be searched directly and was seen before in its snapshot."""
         request = search.request
         if not request.reusable or len(search.arms) != 1 or search.exact or search.explain or search.vectors or search.steps:
@@ -238,21 +244,33 @@ class DirectSearches:
         (arm,) = search.arms
         if search.prefetch is not None or arm.words is not None or search.queries != 1:
             return
-        key, blocks = (request, arm.name), view.snapshot.direct
+        if search.filter is not None and RowFilter(view, search.filter, self._filters).few is not None:
+            plain = search._replace(request=request.unfiltered, filter=None)
+            if self._learn(view, plain, at_once=True):
+                return
+        self._learn(view, search)
+
+    def _learn(self, view: View, search: Search, at_once: bool = False) -> bool:
+        """``learn`` for a search that may have a block. at_once: the first time that it is seen. Returns whether it has one now."""
+        (arm,) = search.arms
+        key, blocks = (search.request, arm.name), view.snapshot.direct
         known = blocks.get(key, _UNSEEN)
         if known is _UNSEEN:
             if len(blocks) >= MAX_BLOCKS:
                 blocks.clear()
-            blocks[key] = None
-        elif known is None or (known and known.changes != known.files.changes):
-            place = _placed(view, search, filters)
+            blocks[key] = known = None
+            if not at_once:
+                return False
+        if known is None or (known and known.changes != known.files.changes):
+            place = _placed(view, search, self._filters)
             if place is None:
                 blocks[key] = False
-                return
+                return False
             block = Block(view, search, place)
             if block.nbytes + sum([each.nbytes for each in blocks.copy().values() if each]) > MAX_BLOCK_BYTES:
                 blocks.clear()
-            blocks[key] = block
+            blocks[key] = known = block
+        return bool(known)
 
     def search(self, request: SearchRequest, vectors: Any) -> Hits | None:
         """The hits of one query; None if the long way must be gone."""
@@ -262,9 +280,18 @@ class DirectSearches:
         if snapshot is None:
             return None
         ((name, query),) = vectors.items()
-        block = snapshot.direct.get((request, name))
+        block, node = snapshot.direct.get((request, name)), None
         if not block:
-            return None
+            # A filter that few rows match needs no block of its own: that of the same search without a filter is given these rows.
+            if block is False or request.filter is None:
+                return None
+            block = snapshot.direct.get((request.unfiltered, name))
+            if not block:
+                return None
+            try:
+                node = self._filters.bind(request.filter, snapshot.schema)
+            except VectorDBError:
+                return None
         if (
             type(query) is not np.ndarray
             or query.dtype is not _F32
@@ -289,7 +316,10 @@ class DirectSearches:
         if audits is not None and audits.is_due():
             return None
         notes = trace.current()
-        clock = None if notes is None else notes.start(block.search, snapshot.live, snapshot.sequence)
+        clock = docids = None
+        if notes is not None:
+            asked = block.search if node is None else block.search._replace(request=request, filter=node)
+            clock = notes.start(asked, snapshot.live, snapshot.sequence)
         out = np.empty(block.size, np.int64)
         try:
             lane.inside = gate
@@ -302,7 +332,12 @@ class DirectSearches:
                 if snapshot.map_moves != gate.moves or block.files.changes != block.changes:
                     return None
                 block.calls = calls = block.calls + 1
-                if block.measured and not calls % MEASURED_EVERY:
+                if node is not None:
+                    docids = self._few(node, txn, snapshot)
+                    if docids is None:
+                        return None
+                    told = _listed(block, lane, query, out, docids)
+                elif block.measured and not calls % MEASURED_EVERY:
                     told = _measured(block, lane, query, out)
                 else:
                     told = block.call(block.at, lane.at, query, out)
@@ -325,8 +360,20 @@ class DirectSearches:
         hits = _new(Hits)
         hits._unread = block.reader, (out, count, block.k, told & kernel.INTEGERS, pieces), count
         if notes is not None and clock is not None and runs is not None:
-            _record(notes, clock, block, runs, out[:count])
+            if docids is None:
+                _record(notes, clock, block, runs, out[:count])
+            else:
+                _record_few(notes, clock, block, asked, docids, out[:count])
         return hits
+
+    def _few(self, node: Filter, txn: Txn, snapshot: Snapshot) -> np.ndarray | None:
+        """The docids that match a canonical filter, if they are few; None if they aren't, or can't be found."""
+        view = View(self._snapshots.directory, txn, snapshot, self._snapshots.collection)
+        try:
+            rows = matching_rows(node, view, self._filters)
+        except VectorDBError:
+            return None
+        return rows if isinstance(rows, np.ndarray) and len(rows) <= FEW_ROWS else None
 
 
 _UNSEEN = object()
@@ -348,6 +395,16 @@ def _as_float32(block: Block, query: Any) -> np.ndarray | None:
     except (VectorDBError, TypeError, ValueError):
         return None
     return np.ascontiguousarray(checked) if checked.dtype is _F32 and checked.shape == block.shape else None
+
+
+def _listed(block: Block, lane: Lane, query: np.ndarray, out: np.ndarray, docids: np.ndarray) -> int:
+    """A call for some rows, given by docid."""
+    addresses = lane.addresses
+    addresses[kernel.FEW], addresses[kernel.FEW_COUNT] = docids.__array_interface__["data"][0], len(docids)
+    try:
+        return block.call(block.at, lane.at, query, out)
+    finally:
+        addresses[kernel.FEW_COUNT] = -1
 
 
 def _measured(block: Block, lane: Lane, query: np.ndarray, out: np.ndarray) -> int:
@@ -372,6 +429,20 @@ def _record(notes: trace.SearchTrace, clock: trace.Clock, block: Block, runs: li
     else:
         report = Report(block.targets, block.k, [Run(*run) for run in runs])
         segments.record_report(block.search, arm, block.matches, hits, report, block.tail_rows)
+    clock.lap(f"arm {arm.name}")
+
+
+def _record_few(notes: trace.SearchTrace, clock: trace.Clock, block: Block, search: Search, docids: np.ndarray, found: np.ndarray) -> None:
+    """``_record`` of a search among few rows."""
+    (arm,) = search.arms
+    hits = [(found, found)]
+    if block.kind is None or block.kind.direct_few is None:
+        segments.record_exact(search, arm, len(docids), hits)
+    else:
+        targets = [SegmentTarget(target.segment, SegmentMask(target.segment, docids)) for target in block.targets]
+        report = Report(targets, block.k, [block.kind.direct_few(target, block.k) for target in targets])
+        others = len(docids) - sum(int(target.allowed.matches[0]) for target in targets)
+        segments.record_report(search, arm, len(docids), hits, report, others or None)
     clock.lap(f"arm {arm.name}")
 
 

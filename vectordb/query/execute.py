@@ -10,7 +10,7 @@ from vectordb_client.model.results import Hit, Hits
 
 from ..common import deadline
 from ..engine.snapshot import View
-from ..filters.bitmap import FilterCache
+from ..filters.cache import FilterCache
 from ..filters.text import to_string
 from ..index.exact import Found
 from ..storage import format

@@ -14,7 +14,7 @@ from vectordb_client.model.search_request import SearchRequest
 from vectordb_client.model.values import Id
 
 from ..engine.snapshot import Snapshots, View
-from ..filters.bitmap import FilterCache
+from ..filters.cache import FilterCache
 from . import changes, direct, execute, read
 from .request import RequestCache
 
@@ -28,7 +28,7 @@ class PieceReader:
         self._snapshots = snapshots
         self._filters = filters
         self._requests = RequestCache(filters)
-        self.direct = direct.DirectSearches(snapshots)
+        self.direct = direct.DirectSearches(snapshots, filters)
 
     def get(self, ids: list[Id], take: Callable[[list[bool], Iterator[list[Point]]], T], *, with_vectors: Any, with_attributes: Any) -> T:
         """Return ``take(exists, pieces)``: whether each id exists, and their points, read in pieces while ``take`` consumes them."""
@@ -65,7 +65,7 @@ class PieceReader:
         with self._snapshots.pin() as view:
             search = self._requests.search(view, request, vectors, text, batch)
             taken = take(execute.Answers(view, search, self._filters))
-            self.direct.learn(view, search, self._filters)
+            self.direct.learn(view, search)
             return taken
 
     def changes(

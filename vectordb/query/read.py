@@ -16,7 +16,8 @@ from vectordb_client.model.values import Id
 
 from ..common import deadline
 from ..engine.snapshot import View
-from ..filters.bitmap import FilterCache, matching
+from ..filters.bitmap import matching
+from ..filters.cache import FilterCache
 from ..storage import format
 
 # Matches; up to this many, a page of scroll sorts them by id. With more, walking all ids in order fills a page sooner.

@@ -16,7 +16,7 @@ from vectordb_client.model.vectors import query_fields, query_texts, query_vecto
 
 from ..engine.encoding import load_encoder
 from ..engine.snapshot import View
-from ..filters.bitmap import FilterCache
+from ..filters.cache import FilterCache
 
 MAX_KEPT = 512  # requests kept by ``RequestCache``
 

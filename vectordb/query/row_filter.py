@@ -10,8 +10,9 @@ from pyroaring import BitMap
 from vectordb_client.model.filter_nodes import Filter
 
 from ..engine.snapshot import OpenSegment, View
-from ..filters.bitmap import FilterCache, matching
-from ..index.base import SegmentMask
+from ..filters.bitmap import bitmap_of, matching, matching_rows
+from ..filters.cache import FilterCache
+from ..index.mask import FEW_ROWS, SegmentMask
 from .trace import current
 
 
@@ -33,23 +34,35 @@ class RowFilter:
         return RowFilter(self.view, self.node, self._cache, np.sort(docids))
 
     @cached_property
-    def bitmap(self) -> BitMap | None:
-        """The live rows that match the filter; None without a filter."""
+    def _matching(self) -> BitMap | np.ndarray | None:
+        """The live rows that match the filter, as a bitmap or as docids; None without a filter."""
         if self.node is None:
             return None
-        started = time.perf_counter()
-        matches = matching(self.node, self.view, self._cache)
         notes = current()
+        started = 0.0 if notes is None else time.perf_counter()
+        matches = matching(self.node, self.view, None) if self._cache is None else matching_rows(self.node, self.view, self._cache)
         if notes is not None and notes.clock is not None:
             notes.clock.charge("filter", time.perf_counter() - started)
         return matches
+
+    @property
+    def few(self) -> np.ndarray | None:
+        """The docids that match the filter, uint32 ascending, if they are known to be FEW_ROWS at most; else None."""
+        matches = self._matching
+        return matches if isinstance(matches, np.ndarray) and len(matches) <= FEW_ROWS else None
+
+    @cached_property
+    def bitmap(self) -> BitMap | None:
+        """The live rows that match the filter; None without a filter."""
+        matches = self._matching
+        return bitmap_of(matches) if isinstance(matches, np.ndarray) else matches
 
     @cached_property
     def matches(self) -> int:
         """The number of rows that the search may return."""
         if self.given is not None:
             return len(self.given)
-        return self.view.snapshot.live if self.bitmap is None else len(self.bitmap)
+        return self.view.snapshot.live if self._matching is None else len(self._matching)
 
     @property
     def everything(self) -> bool:
@@ -61,21 +74,27 @@ class RowFilter:
         if self.everything:
             return None
         if self._rows is None:
-            bitmap = self.bitmap
-            self._rows = self.view.snapshot.live_rows() if bitmap is None else np.asarray(bitmap.to_array(), dtype=np.uint32)
+            matches = self._matching
+            if matches is None:
+                self._rows = self.view.snapshot.live_rows()
+            else:
+                self._rows = matches if isinstance(matches, np.ndarray) else np.asarray(matches.to_array(), dtype=np.uint32)
         return self._rows
 
     def allowed(self, part: OpenSegment) -> SegmentMask:
         """The mask of a segment. It is cached by the filter and valid until a row of the segment dies."""
         if self.everything:
             return part.segment.all_allowed
+        rows = self.rows()
+        if rows is not None and len(rows) <= FEW_ROWS:
+            return SegmentMask(part.segment, rows)  # it takes less time to make than to look up
         key = ("allowed", self.node, part.file, self.view.snapshot.meta.revision)
         # Rows are immutable, so the mask changes only when one of them dies.
         dead = self.view.dead.range_cardinality(part.first, part.end)
         cached = self._cache.get(key)
         if cached is not None and cached[0] == dead:
             return cached[1]
-        allowed = SegmentMask(part.segment, self.rows())
+        allowed = SegmentMask(part.segment, rows)
         self._cache.put(key, dead, allowed, allowed.nbytes)
         return allowed
 

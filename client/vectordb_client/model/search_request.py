@@ -173,8 +173,10 @@ class SearchRequest:
                 if isinstance(request.filter, dict):
                     request.__dict__["filter"] = _copied(request.filter)
                 if len(_kept) >= MAX_KEPT:
-                    _kept.clear()
+                    _forget()
                 _kept[key] = request
+                if request.filter is not None:
+                    request.__dict__["_unfiltered"] = cls.of({name: options[name] for name in sorted(options) if name != "filter"})
         return request
 
     @classmethod
@@ -186,6 +188,15 @@ class SearchRequest:
         if isinstance(request.filter, Mapping):
             request.__dict__["filter"] = from_dict(request.filter)
         return request
+
+    @property
+    def unfiltered(self) -> SearchRequest:
+        """The request of the same options without a filter."""
+        known = self.__dict__.get("_unfiltered")
+        if known is None:
+            known = SearchRequest.of({name: value for name, value in self.changed().items() if name != "filter"})
+            self.__dict__["_unfiltered"] = known
+        return known
 
     def changed(self) -> dict[str, Any]:
         """The values of the options that differ from their defaults."""
@@ -209,6 +220,14 @@ class SearchRequest:
 
 
 _kept: dict[tuple, SearchRequest] = {}
+
+
+def _forget() -> None:
+    """Make room for other requests. Those without a filter stay if they are not the most: there are few, and each serves many filters."""
+    plain = {key: request for key, request in _kept.copy().items() if request.filter is None}
+    _kept.clear()
+    if len(plain) < MAX_KEPT // 2:
+        _kept.update(plain)
 
 
 def _key(options: Mapping[str, Any]) -> tuple | None:

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from vectordb_client.model.fields.dense import USUAL_DEGREE, USUAL_EF_CONSTRUCTION
 
 from ...common import background
 from ...kernels.codes import encode_rows, stride_of
 from ..base import BuildOptions, Codec, Progress, RowSource, inverse_of, stepper
 from ..file import write
 from ..scratch import aligned_copy
-from . import calibrate
+from . import calibrate, linking
 from .codecs import CODECS, ByteCodes
 from .frame import BLOCK, Frame, usable
 from .graphs import FaissBuilder, Graph, HnswlibBuilder, blocks_of, of_library
+from .linking import Layout, Linker
+from .pieces import in_pieces
 from .segment import DenseSegment
 
 # Constants: unit and meaning, then the source in brackets. [P1]: checked by the suite "planner" of 22 November 2026, commits 2160b5a to
@@ -30,20 +33,27 @@ MAX_CLUSTERS = 4_096  # clusters [P1]
 ROWS_LEARNED = 64  # rows per cluster in the sample for k-means [P1]
 LEAST_LEARNED = 4_096  # rows in that sample, at least [chosen]
 TRIES = 16  # rows drawn for each calibration query, from which duplicates are removed [chosen]
+ENCODED = 2_048  # rows that are encoded at a time: what is made of them stays in the cache [chosen]
 FARTHEST = 1e6  # steps; larger numbers are clipped before they are squared. Only rows that are kept apart have such numbers [float]
 
 
 @dataclass(frozen=True)
 class Options(BuildOptions):
     """How a segment is built. degree: links of a row in an upper layer of the graph (M of HNSW); the bottom layer has twice as many.
-    threads: 0 means all cores; with 1, the same rows and seed give the same file, except for what the calibration measured.
+    ef_construction: candidates for the links of a new row. None: as the data needs it. threads: 0 means all cores; with 1, the same rows
+    and seed give the same file, except for what the calibration measured.
     """
 
-    graph_builder: str = "faiss"
-    degree: int = 16
-    ef_construction: int = 80
+    graph_builder: str = "vamana"
+    degree: int | None = None
+    ef_construction: int | None = None
     seed: int = 0
     threads: int = 0
+
+    def sizes(self) -> tuple[int, int]:
+        """(degree, ef_construction) that a graph is begun with."""
+        degree = self.degree or USUAL_DEGREE
+        return degree, self.ef_construction or max(USUAL_EF_CONSTRUCTION, degree)
 
 
 def options_of(spec: Any) -> Options:
@@ -90,7 +100,7 @@ def build(
     step("clusters", 0.0)
     centroids = _centroids(frame, len(vectors), options.seed, threads)
     codecs = {name: codec.train(frame, len(vectors)) for name, codec in CODECS.items()}
-    assigned, distances = _encode(frame, vectors, centroids, codecs.values(), step)
+    assigned, distances = _encode(frame, vectors, centroids, codecs.values(), threads, step)
     byte = cast(ByteCodes, codecs[ByteCodes.name])
     distances += np.square(byte.lengths / frame.step)
     near = byte.lengths <= frame.limit
@@ -122,9 +132,15 @@ def build(
     # the graph.
     linked = n >= GRAPH_ROWS
     held = _different(vectors, min(calibrate.QUERIES if linked else calibrate.FEW_QUERIES, n // 20), rng)
-    drafts = _graphs(options, metric, vectors, codes, held, place, threads, step) if linked else iter([({}, {})] * 2)
+    drafts: Iterator[tuple[dict, dict]] = iter([({}, {})] * 2)
     if linked:
-        sections["medoids"] = _medoids(assigned, distances, held, place, len(centroids))
+        medoids = sections["medoids"] = _medoids(assigned, distances, held, place, len(centroids))
+        if options.graph_builder == "vamana":
+            lifts = _lifts(vectors)[order] / frame.step if metric == "dot" else np.zeros(0, np.float32)
+            layout = Layout(sections["codes"], sections["offsets"], medoids, centroids, lifts.astype(np.float32))
+            drafts = _linked(options, layout, place[held], threads, step)
+        else:
+            drafts = _graphs(options, metric, vectors, codes, held, place, threads, step)
     links, entry = next(drafts)
     step("calibration", 0.0)
     draft = DenseSegment(meta | entry, sections | links)
@@ -141,19 +157,20 @@ def _different(vectors: np.ndarray, count: int, rng: np.random.Generator) -> np.
 
 
 def _encode(
-    frame: Frame, vectors: np.ndarray, centroids: np.ndarray, codecs: Collection[Codec], step: Progress
+    frame: Frame, vectors: np.ndarray, centroids: np.ndarray, codecs: Collection[Codec], threads: int, step: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
     """Encode all rows with each codec. Returns (the nearest centroid of each row, int64; its squared distance in steps, less the row's own
     squared length, float64).
     """
     assigned, distances = np.empty(len(vectors), np.int64), np.empty(len(vectors), np.float64)
-    for low in range(0, len(vectors), BLOCK):
-        block = frame.rotated(vectors[low : low + BLOCK])
+
+    def encode(low: int, high: int) -> None:
+        block = frame.rotated(vectors[low:high])
         for codec in codecs:
             codec.encode_rows(low, block)
-        here = slice(low, low + len(block))
-        assigned[here], distances[here] = _nearest(np.clip(block / frame.step, -FARTHEST, FARTHEST), centroids)
-        step("codes", (low + len(block)) / len(vectors))
+        assigned[low:high], distances[low:high] = _nearest(np.clip(block / frame.step, -FARTHEST, FARTHEST), centroids)
+
+    in_pieces(len(vectors), ENCODED, threads, encode, lambda high: step("codes", high / len(vectors)))
     return assigned, distances
 
 
@@ -189,6 +206,26 @@ def _arranged(frame: Frame, docids: np.ndarray, assigned: np.ndarray, centroids:
     if frame.metric == "l2":
         sections["centroid_bias"] = -np.einsum("ij,ij->i", middles, middles).astype(np.float32)
     return sections
+
+
+def _linked(options: Options, layout: Layout, held: np.ndarray, threads: int, step: Progress) -> Iterator[tuple[dict, dict]]:
+    """(sections, header entries) of the graph without the held-out rows (int32, in cluster order), then of the whole graph."""
+    step("graph", 0.0)
+    linker = Linker(layout, *options.sizes(), threads, step)
+    linker.link_medoids()
+    n, medoids = len(layout.codes), layout.medoids[layout.medoids >= 0]
+    rest = np.setdiff1d(np.arange(n, dtype=np.int32), held)
+    linker.insert(np.random.default_rng(options.seed).permutation(np.setdiff1d(rest, medoids)), len(medoids))
+    if options.degree is None and options.ef_construction is None and len(held):
+        recall = linker.recall(held)
+        how = next((each for each in linking.REFINEMENTS if recall < each.below), None)
+        if how is not None:
+            linker.refine(rest, how)
+    yield linker.sections(), linker.entries()
+    linker.step = lambda stage, share: step("calibration", 1.0)  # few rows: not worth telling
+    linker.insert(held, n - len(held))
+    linker.adopt()
+    yield linker.sections(), linker.entries()
 
 
 def _graphs(options, metric, vectors, codes, held, place, threads, step) -> Iterator[tuple[dict, dict]]:
@@ -239,13 +276,9 @@ def _centroids(frame: Frame, rows: int, seed: int, threads: int) -> np.ndarray:
 def _nearest(rows: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(the nearest centroid of each row; its squared distance, less the row's own squared length)."""
     lengths = np.einsum("ij,ij->i", centroids, centroids)
-    nearest, distances = np.empty(len(rows), np.int64), np.empty(len(rows), np.float64)
-    for low in range(0, len(rows), 8_192):
-        here = slice(low, low + 8_192)
-        apart = lengths - 2 * (rows[here] @ centroids.T)
-        nearest[here] = np.argmin(apart, axis=1)
-        distances[here] = np.take_along_axis(apart, nearest[here, None], axis=1)[:, 0]
-    return nearest, distances
+    apart = lengths - 2 * (rows @ centroids.T)
+    nearest = np.argmin(apart, axis=1)
+    return nearest, np.take_along_axis(apart, nearest[:, None], axis=1)[:, 0]
 
 
 def _medoids(assigned: np.ndarray, distances: np.ndarray, held: np.ndarray, place: np.ndarray, clusters: int) -> np.ndarray:
@@ -270,17 +303,23 @@ def _graph_source(metric: str, vectors: np.ndarray, codes: np.ndarray) -> Callab
         width = -(-vectors.shape[1] // 16) * 16
         return lambda rows: codes[rows, : min(width, codes.shape[1])].astype(np.float32)
     largest = np.float32(max(float(vectors.max()), -float(vectors.min())) or 1.0)
-    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-    extra = (np.sqrt(squares.max() - squares) / largest).astype(np.float32)
+    extra = (_lifts(vectors) / largest).astype(np.float32)
     return lambda rows: np.concatenate([vectors[rows] / largest, extra[rows, None]], axis=1)
+
+
+def _lifts(vectors: np.ndarray) -> np.ndarray:
+    """The number that, as one more dimension, brings each vector to the length of the longest, float64 ``(n,)``."""
+    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    return np.sqrt(squares.max() - squares)
 
 
 def _builder(options: Options, bytes_: bool, source: Callable[[np.ndarray], np.ndarray], rows: int, threads: int):
     """A trained builder of the graph."""
     width = source(np.zeros(1, np.int64)).shape[1]
+    degree, ef = options.sizes()
     if options.graph_builder == "hnswlib":
-        return HnswlibBuilder(width, rows, options.degree, options.ef_construction, options.seed, threads)
-    builder = FaissBuilder(width, bytes_, options.degree, options.ef_construction, options.seed, threads)
+        return HnswlibBuilder(width, rows, degree, ef, options.seed, threads)
+    builder = FaissBuilder(width, bytes_, degree, ef, options.seed, threads)
     builder.train(source(np.arange(0, rows, max(rows // 20_000, 1))))
     return builder
 

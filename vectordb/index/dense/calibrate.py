@@ -40,7 +40,7 @@ from .segment import DenseSegment
 # What is measured.
 QUERIES, FEW_QUERIES = 160, 48  # queries; the second for segments without a graph [build]
 FILTERED = 80  # the first queries, that filters are drawn for and around [build]
-REQUESTS = (84, 28)  # filtered requests of each selectivity, for each of DEPTHS [build]
+REQUESTS = (112, 32)  # filtered requests of each selectivity, for each of DEPTHS [build]
 OTHERS = (24, 8)  # queries without a filter by which plans that need no graph are measured, for each of DEPTHS [build]
 DEEP = 3  # one query in DEEP is asked for the larger number of results, where there is no filter [build]
 SCAN_QUERIES = 6  # queries of a group by which the code scan is timed; its time hardly varies [build]
@@ -52,14 +52,14 @@ SELECTIVITIES = (0.8, 0.35, 0.12, 0.04, 0.012, 0.004, 0.0015)  # of the filters 
 SCANNED = 400  # matching rows; a filter with fewer isn't calibrated: scanning them is always the plan [chosen]
 CORRELATIONS = (-8.0, -5.0, -3.5, -2.0, -1.0, -0.4, 0.0, 0.5, 1.0, 2.0, 4.0)  # log2 ρ at which a model has points [P2]
 # How a filter is correlated with the query; ``_ball`` has the probabilities [P2].
-KINDS = ("none", "near", "fewer near", "none near", "whole clusters", "around another", "around another")
+KINDS = ("none", "near", "fewer near", "none near", "whole clusters", "around another", "none near", "around another")
 FAR_BLUR = 0.3  # blur of a filter's boundary that lies far from the query, relative to one near it [P2]
 RANKED = 8_192  # rows, evenly spread, whose order stands for that of all [chosen]
 
 # What the measurements become.
 TELLING = 0.01  # share of the score gap between a query's 10th best and median row, below which rows count as tied [tests]
 ROUNDING = 3e-7  # rounding error of a float32 dot product of unit vectors, times √dimensions [float]
-FEWEST = 6.0  # queries, summed weights, that a point of a model needs; with fewer it takes its neighbour's values [chosen]
+FEWEST = 6.0  # queries, summed weights, that a point of a model needs [chosen]
 TAIL = 0.05  # share of the queries, those with the lowest recalls, that a model keeps the mean recall of [chosen]
 NEARLY_ALL = 0.995  # recall of a setting whose cost bounds the search for others [build]
 ALL = 0.9985  # recall at which a sweep ends: more effort only costs more [build]
@@ -108,7 +108,7 @@ def calibrate(
     levels = [1.0, *(float(np.log2(s)) for s in shares)]  # the first stands for "no filter"; it is above the log2 of every selectivity
     done = itertools.count(1)
 
-    def measure(level: int) -> list[tuple[np.ndarray, ...]]:
+    def measure(level: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         measured = bench.lane(seed + level).level(shares[level - 1] if level else None)
         progress(next(done) / len(levels))
         return measured
@@ -136,7 +136,7 @@ def _spread(rhos: np.ndarray, recalls: np.ndarray, costs: np.ndarray) -> tuple[n
     float32 ``(points, settings)``.
 
     rhos: log2 ρ ``(n,)``. recalls, costs (microseconds): ``(n, settings)``. Each query counts for the two points that it lies between, by
-    linear weights. A point with too few queries takes the values of the nearest point that has enough.
+    linear weights. A point with too few takes the mean of the FEWEST queries nearest to it.
     """
     right = np.clip(np.searchsorted(CORRELATIONS, rhos), 1, len(CORRELATIONS) - 1)
     points = np.array(CORRELATIONS)
@@ -144,16 +144,15 @@ def _spread(rhos: np.ndarray, recalls: np.ndarray, costs: np.ndarray) -> tuple[n
     weights = np.zeros((len(CORRELATIONS), len(rhos)))
     weights[right - 1, np.arange(len(rhos))] = 1 - part
     weights[right, np.arange(len(rhos))] = part
+    for point in np.flatnonzero(weights.sum(axis=1) < FEWEST):
+        distances = np.abs(rhos - points[point])
+        weights[point] = distances <= np.sort(distances)[min(int(FEWEST), len(rhos)) - 1]
     sums = weights.sum(axis=1)
-    filled = np.flatnonzero(sums >= min(FEWEST, sums.max()))
-    nearest = filled[np.argmin(np.abs(points[filled][None, :] - points[:, None]), axis=1)]
-    means = [(weights[filled] @ values) / sums[filled, None] for values in (recalls, costs)]
+    means = [(weights @ values) / sums[:, None] for values in (recalls, costs)]
     # Subtract some standard errors from the mean recall, which is less certain where queries differ much or are few.
-    squares = (weights[filled] @ np.square(recalls)) / sums[filled, None] - np.square(means[0])
-    means[0] = means[0] - DOUBT * np.sqrt(np.maximum(squares, 0) / sums[filled, None])
-    lows = _lowest(recalls, weights[filled], sums[filled])
-    places = np.searchsorted(filled, nearest)
-    return means[0][places].astype(np.float32), lows[places].astype(np.float32), means[1][places].astype(np.float32)
+    squares = (weights @ np.square(recalls)) / sums[:, None] - np.square(means[0])
+    means[0] = means[0] - DOUBT * np.sqrt(np.maximum(squares, 0) / sums[:, None])
+    return means[0].astype(np.float32), _lowest(recalls, weights, sums).astype(np.float32), means[1].astype(np.float32)
 
 
 def _lowest(recalls: np.ndarray, weights: np.ndarray, sums: np.ndarray) -> np.ndarray:
@@ -246,7 +245,7 @@ class _Bench:
             drawn = self._requests(["none"], None, self.rng.permutation(count))
         else:
             among = min(FILTERED, count)
-            chosen = np.concatenate([self.rng.permutation(among) for _ in range(-(-REQUESTS[0] // among))])[: min(REQUESTS[0], 2 * among)]
+            chosen = np.concatenate([self.rng.permutation(among) for _ in range(-(-REQUESTS[0] // among))])[: min(REQUESTS[0], 3 * among)]
             drawn = self._requests(list(KINDS), share, chosen)
         for d, k in enumerate(DEPTHS):
             # Every other one, or every third, …: the kinds of filters take turns.
@@ -439,8 +438,8 @@ class _Drawn:
 
     def of(self, some: np.ndarray, needed: np.ndarray, k: int) -> _Cell:
         """Some of them, for k results. needed: the k-th best score of each."""
-        tables = (self.queries, self.bits, self.counts, self.matches, self.rhos)
-        return _Cell(self.filtered, *(np.ascontiguousarray(table[some]) for table in tables), needed, k)
+        queries, bits, counts, matches = self.queries[some], self.bits[some], self.counts[some], self.matches[some]
+        return _Cell(self.filtered, queries, bits, counts, matches, self.rhos[some], needed, k)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...kernels import query_codes, scoring
-from ...kernels.codes import LINE, ZERO, block_distances, encode_rows, pack_signs, stride_of, u64s_of
+from ...kernels.codes import LINE, block_distances, encode_and_measure, pack_signs, stride_of, u64s_of
 from ..base import Codec
 from ..scratch import aligned_copy
 from .frame import Frame
@@ -40,11 +40,8 @@ class ByteCodes(Codec):
         return cls(frame, rows)
 
     def encode_rows(self, low: int, rotated: np.ndarray) -> None:
-        high, step = low + len(rotated), self.frame.step
-        encode_rows(rotated, step, self.codes[low:high])
-        self.lengths[low:high] = np.sqrt(np.einsum("ij,ij->i", rotated, rotated, dtype=np.float64))
-        residuals = rotated - (self.codes[low:high, : rotated.shape[1]].astype(np.float32) - ZERO) * step
-        self.residual_norms[low:high] = np.sqrt(np.einsum("ij,ij->i", residuals, residuals, dtype=np.float64))
+        part = slice(low, low + len(rotated))
+        encode_and_measure(rotated, self.frame.step, self.codes[part], self.lengths[part], self.residual_norms[part])
 
     def arranged(self, order: np.ndarray, sections: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         frame, lengths = self.frame, self.lengths[order]

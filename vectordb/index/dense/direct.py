@@ -49,6 +49,8 @@ def columns_of(targets: Sequence[SegmentTarget], k: int, recall: float) -> tuple
             direct.COUNTS: allowed.counts.ctypes.data,
             direct.COUNT_COUNT: allowed.counts.shape[1],
             direct.MATCHES: allowed.matches.ctypes.data,
+            direct.INVERSE: segment.inverse.ctypes.data,
+            direct.SPAN: len(segment.inverse),
         }
         for column, value in values.items():
             row[column] = value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...kernels.codes import ROUNDS, rotate_rows
+from ...kernels.codes import ROUNDS, rotate_rows, rounding_error
 
 # Constants: unit and meaning, then the source in brackets. [tests]: set so that tests with outliers pass (test_outliers.py); no benchmark
 # is recorded. [float]: from the range of the type. [chosen]: chosen, not measured.
@@ -127,16 +127,12 @@ def _limit(lengths: np.ndarray) -> float:
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     norms = _lengths(vectors)[:, None]
-    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
+    return np.divide(vectors, np.where(norms > 0, norms, 1), out=np.empty(vectors.shape, np.float32), casting="same_kind")
 
 
 def _learned_step(rotated: np.ndarray) -> tuple[float, float]:
     """(step, root mean squared error): the step of the least squared error on a sample. Smaller steps clip the largest numbers."""
-    sample = rotated[:SAMPLED_STEPS].astype(np.float64)
-    largest = max(float(np.abs(sample).max()), SMALLEST)
-    best = (np.inf, largest / 127)
-    for share in SHARES:
-        step = largest * share / 127
-        rounded = np.clip(np.rint(sample / step), -127, 127) * step
-        best = min(best, (float(np.square((sample - rounded) / largest).mean()), step))
+    sample = rotated[:SAMPLED_STEPS]
+    largest = max(float(sample.max()), -float(sample.min()), SMALLEST)
+    best = min((rounding_error(sample, largest * share / 127, largest), largest * share / 127) for share in SHARES)
     return best[1], float(np.sqrt(best[0])) * largest

@@ -13,7 +13,7 @@ from ..model import DEPTHS
 from .build import build_rows, options_of
 from .codecs import CODECS, EARLIER
 from .direct import columns_of, scratch
-from .search import bounds, search, usable
+from .search import bounds, few_run, search, usable
 from .segment import DenseSegment
 
 # Unit and meaning. Chosen, not measured.
@@ -44,6 +44,10 @@ class HNSWFile(DenseSegment):
     bounds = staticmethod(bounds)
     direct = staticmethod(columns_of)
     direct_scratch = staticmethod(scratch)
+    direct_few = staticmethod(few_run)
+
+    def facts(self) -> dict[str, Any]:
+        return super().facts() | {name: value for name, value in self.meta.get("linking", {}).items() if value is not None}
 
     @classmethod
     def max_rows(cls, spec: Any) -> int:

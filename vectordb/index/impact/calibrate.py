@@ -26,7 +26,7 @@ from .segment import ImpactSegment
 # Constants: unit and meaning, then the source in brackets. [build]: bounds the time that calibration adds to a build: 7.8 s of building
 # 100,000 rows, 44 s of a million (bench/RESULTS.md, sparse suites of 22 November 2026, commit 062f29e). [S2]: checked by the same run.
 # [chosen]: chosen, not measured.
-QUERIES, FEWEST_QUERIES = 32, 16  # queries; the number falls from the first to the second as segments grow [build]
+QUERIES, FEWEST_QUERIES = 64, 32  # queries; the number falls from the first to the second as segments grow; of filters, half [build]
 ASKED_ROWS = 6_400_000  # queries × rows, between those two bounds [build]
 FEW_TERMS = 6  # terms of the shortest form of a query [S2]
 SELECTIVITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.004)  # of the filters [S2]
@@ -72,7 +72,7 @@ class _Bench:
         if idf:
             frequencies = segment.sections["frequencies"].astype(np.float64)
             self.idf = np.log1p((segment.rows - frequencies + 0.5) / (frequencies + 0.5)).astype(np.float32)
-        self.forms = [[], [], []] if segment.signed or not segment.vocabulary else self._queries()
+        self.forms = [[], [], []] if not segment.vocabulary else self._queries()
 
     def lane(self, seed: int) -> _Bench:
         """A copy for another thread, with its own scratch space and random numbers."""
@@ -92,12 +92,12 @@ class _Bench:
                 continue
             places = sections["row_terms"][low:high].astype(np.int64)
             # A query of BM25 has each word once, so its weights are 1; the row's own weights are term frequencies.
-            ones = self.segment.binary or "row_lengths" in sections
+            ones = "row_weights" not in sections or "row_lengths" in sections
             weights = np.ones(high - low, np.float32) if ones else sections["row_weights"][low:high]
             for form, size in zip(forms, (high - low, -(-(high - low) // 3), FEW_TERMS), strict=True):
                 kept = np.sort(self.rng.choice(high - low, min(size, high - low, MAX_QUERY_TERMS), replace=False))
                 products = weights[kept] * self.idf[places[kept]]
-                if (products >= TINY_WEIGHT).all():
+                if (np.abs(products) >= TINY_WEIGHT).all():
                     form.append((row, sections["terms"][places[kept]], products))
         return forms
 
@@ -127,11 +127,12 @@ class _Bench:
             return self.segment.every_bit.copy()
         start = int(self.rng.integers(rows))
         noise, near, out = self.noise[start : start + rows], 0.0, None
+        other = self.noise[-start - rows : len(self.noise) - start]
         if query is not None:
             near = min(BEST * TIMES ** self.rng.random(), 0.9 * (1 - share))
             out = self._best(query, near, noise)
         kept = np.zeros(-(-rows // 64) * 64, np.bool_)
-        kept[:rows] = noise[::-1] < share / (1 - near) * 65_536
+        kept[:rows] = other < np.uint16(share / (1 - near) * 65_536)
         if out is not None:
             kept[:rows][out] = False
         return np.packbits(kept, bitorder="little").view(np.uint64)
@@ -140,20 +141,23 @@ class _Bench:
         """Mask (bool) of roughly the top ``share`` of rows for the query. Noise blurs the cut, because real filters correlate with topic,
         not score. At most half of the rows that share a term with the query.
         """
-        self._run(SAFE, query, 1, self.segment.every_bit)
         rows = self.segment.rows
-        sums = self.scratch.sums[:rows].astype(np.float32)
-        count = min(round(share * rows), np.count_nonzero(sums) // 2)
-        places = [rows // 2, -min(10, rows), -max(count, 1)]
-        middle, top, bound = np.partition(sums, places)[places].tolist()
-        return sums + np.float32(self.rng.random() ** 2 * (top - middle) / 32_768) * (noise.astype(np.float32) - 32_768) >= bound
+        whole = np.empty(-(-rows // impact_layout.BLOCK_ROWS) * impact_layout.BLOCK_ROWS, np.uint16)
+        kernel.all_sums(self.segment.description, self.scratch.work, *query[1:], whole)
+        sums = whole[:rows]
+        reach = np.cumsum(np.bincount(sums, minlength=65_536)[::-1])  # rows whose sum is 65,535 − i or more
+        count = min(round(share * rows), int(reach[-2]) // 2)
+        middle, top, bound = (65_535 - np.searchsorted(reach, [rows - rows // 2, min(10, rows), max(count, 1)])).tolist()
+        blur = np.float32(self.rng.random() ** 2 * (top - middle) / 32_768)
+        return sums + blur * (noise.astype(np.float32) - np.float32(32_768)) >= bound
 
     def cell(self, share: float, k: int) -> tuple[np.ndarray, np.ndarray]:
         """(recalls, costs in microseconds) of all settings at one selectivity and depth. A setting's recall is the lowest of those of the
         three forms of queries and that under filters that exclude the queries' best rows.
         """
         recalls, costs = np.ones(len(SETTINGS)), np.zeros(len(SETTINGS))
-        forms = [form if k == DEPTHS[0] else form[::2] for form in self.forms if form]
+        step = (1 if k == DEPTHS[0] else 2) * (1 if share == 1 else 2)
+        forms = [form[::step] for form in self.forms if form]
         if not forms:
             return recalls, costs
         groups = [[self._asked(query, share, False, k) for query in form] for form in forms]

@@ -23,10 +23,10 @@ class ImpactFile(ImpactSegment):
     options = ImpactIndex
     needed = frozenset({kernel.SCAN, kernel.SAFE})
     depths = len(DEPTHS)
-    large = frozenset({"lists", "row_terms", "row_weights"})
+    large = frozenset({"lists", "runs", "row_terms", "row_weights"})
     own_sections = large | {
-        "docids", "inverse", "terms", "frequencies", "list_at", "level_most", "level_mean", "level_share", "row_at", "row_lengths",
-        "settings", "levels", "recalls", "costs", "scan",
+        "docids", "inverse", "terms", "frequencies", "list_at", "run_at", "level_most", "level_mean", "level_share", "row_at",
+        "row_lengths", "settings", "levels", "recalls", "costs", "scan",
     }  # fmt: skip
 
     build = staticmethod(build_rows)

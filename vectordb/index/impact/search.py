@@ -33,24 +33,24 @@ _NOTHING = Run(-1, -1, 0, 0.0, 1.0, False, 0.0, 0)
 
 
 def usable(segments: Sequence[ImpactSegment], queries: Sequence[Query], k: int, exact: bool, saturation: Saturation | None) -> bool:
-    """``IndexKind.usable``. The index can't answer where a weight is negative or tiny, because the plans rely on sums that only grow; for
-    more than MAX_DEPTH results; and for too many terms or scores outside SCORES, because sums have 16 bits. An exact search uses the
-    lossless plans, once all files have been verified.
+    """``IndexKind.usable``. The index can't answer for more than MAX_DEPTH results, and for too many terms or scores outside SCORES,
+    because sums have 16 bits; and a query whose weights are all negative has no use for it unless rows have negative weights too. An exact
+    search uses the lossless plans, once all files have been verified.
     """
     if exact and not all(segment.verified for segment in segments):
         return False
     if k > MAX_DEPTH:
         return False
-    most = 0.0
+    most, signed = 0.0, any(segment.signed for segment in segments)
     for segment in segments:
-        if segment.signed:
+        if segment.unsearchable:
             return False
         most = max(most, segment.most if saturation is None else segment.most * stretch(saturation, segment.mean))
     for terms, weights in queries:
         if not len(terms):
             continue
-        bound = most * float(weights.sum(dtype=np.float64))
-        if len(terms) > MAX_QUERY_TERMS or weights.min() < TINY_WEIGHT or (bound and not SCORES[0] < bound < SCORES[1]):
+        bound = most * float(np.abs(weights).sum(dtype=np.float64))
+        if len(terms) > MAX_QUERY_TERMS or (bound and not SCORES[0] < bound < SCORES[1]) or (weights.max() < 0 and not signed):
             return False
     return True
 
@@ -107,6 +107,13 @@ def _search_segment(request: SegmentRequest, target: SegmentTarget, query: Query
         bits = allowed.bits[0] if allowed.filtered else segment.every_bit
         given = segment.description, space.work, numbers_for(request.saturation, segment.mean)
         size = kernel.search_impacts(*given, int(plan), share, misses, first_pass(needed), matches, bits, *query, heap, facts)
+        if (
+            size < needed and len(query[0]) and (segment.signed or query[1].min() < TINY_WEIGHT)
+        ):  # rows that score 0 or less may be among the best
+            heap = by_postings(request, target, query, needed)
+            size = len(heap)
+            facts[impact_layout.R_POSTINGS] += segment.postings_of(query[0])
+            facts[impact_layout.R_FALLBACK], forced = 1, choice.setting  # nothing is learned of its cost
     corrections = segment.corrections
     corrections.calls += 1
     elapsed = None

@@ -22,16 +22,18 @@ class ImpactSegment(IndexKind):
     """The sections of a sparse segment as kernels see them.
 
     description: int64, addresses and sizes for kernels. vocabulary: the number of distinct terms. binary: every weight is 1. signed: some
-    weight is negative or tiny, so the index can't be searched. most: an upper bound of all weights. mean: the mean text length when the
-    index was built, if it was built from term frequencies; saturation: float32 ``(4,)``, the coefficients at that mean, as kernels take
-    them. choices: the cache of ``search``: request → (number of calls when it was chosen, choice).
+    weight is negative, so there are lists of these. unsearchable: a file of an earlier version with negative or tiny weights. most: an
+    upper bound of the sizes of all weights. mean: the mean text length when the index was built, if it was built from term frequencies;
+    saturation: float32 ``(4,)``, the coefficients at that mean, as kernels take them. choices: the cache of ``search``: request → (number
+    of calls when it was chosen, choice).
     """
 
     plans = PLANS
 
     def __init__(self, meta: dict[str, Any], sections: dict[str, np.ndarray], file: IndexFile | None = None):
         super().__init__(meta, sections, file)
-        self.binary, self.signed = meta["binary"], meta["signed"]
+        self.unsearchable = meta["signed"] and "list_at" in sections
+        self.binary, self.signed = meta["binary"], meta["signed"] and not self.unsearchable
         self.vocabulary = len(sections["terms"])
         self.most = float(sections["level_most"][0]) if self.vocabulary else 0.0
         self.mean = meta.get("mean", 1.0)
@@ -51,8 +53,8 @@ class ImpactSegment(IndexKind):
             layout.VOCABULARY: self.vocabulary,
             layout.TERMS: address["terms"],
             layout.FREQUENCIES: address["frequencies"],
-            layout.LIST_AT: address["list_at"],
-            layout.LISTS: address["lists"],
+            layout.LIST_AT: address.get("run_at") or address["list_at"],
+            layout.LISTS: address["runs"] if "run_at" in address else address["lists"],
             layout.LEVELS: len(sections["level_most"]),
             layout.LEVEL_MOST: address["level_most"],
             layout.LEVEL_MEAN: address["level_mean"],
@@ -63,6 +65,9 @@ class ImpactSegment(IndexKind):
             layout.ROW_WEIGHTS: address.get("row_weights", 0),
             layout.DOCIDS_AT: address["docids"],
             layout.ROW_LENGTHS: address.get("row_lengths", 0),
+            layout.BY_TERM: "run_at" in address,
+            layout.SIGNS: 2 if self.signed else 1,
+            layout.BYTES: "row_weights" in sections and sections["row_weights"].dtype == np.uint8,
         }
         description = np.zeros(layout.SEGMENT_WIDTH, np.int64)
         for column, value in values.items():

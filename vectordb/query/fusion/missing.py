@@ -11,7 +11,8 @@ from pyroaring import BitMap
 from vectordb_client.model.filter_nodes import And, Filter, HasVector, Not
 
 from ...engine.snapshot import View
-from ...filters.bitmap import FilterCache, matching
+from ...filters.bitmap import matching
+from ...filters.cache import FilterCache
 from ...filters.nodes import make
 from ...kernels.dense import hold
 from ..request import Arm, Search

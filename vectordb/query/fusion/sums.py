@@ -8,7 +8,7 @@ import numpy as np
 from vectordb_client.model.results import ArmScore
 
 from ...engine.snapshot import View
-from ...filters.bitmap import FilterCache
+from ...filters.cache import FilterCache
 from ...index.exact import Found
 from .. import segments
 from ..arms import queries_of, score_rows, search_arm, sign

@@ -28,7 +28,8 @@ from .base import (
     wrong_vector,
 )
 
-GRAPH_BUILDERS = ("faiss", "hnswlib")
+GRAPH_BUILDERS = ("vamana", "faiss", "hnswlib")
+USUAL_DEGREE, USUAL_EF_CONSTRUCTION = 16, 80  # where an index leaves one of them open
 MIN_DEGREE, MAX_DEGREE, MAX_EF_CONSTRUCTION = 4, 64, 2000
 
 
@@ -120,22 +121,27 @@ class DenseColumn(Column):
 class HNSW:
     """How the index of a dense field is built. It doesn't limit the recall that a search can ask for.
 
-    A higher degree or ef_construction gives a better graph, which takes longer to build. A higher degree also takes more memory.
+    A higher degree or ef_construction gives a better graph, which takes longer to build. A higher degree also takes more memory. If both
+    are None, the build chooses: it measures how many of the nearest rows searches find, and improves the graph where these are too few. If
+    one is None, it is 16 or 80.
 
     Attributes:
-        graph_builder: "faiss", or "hnswlib" where that is installed.
+        graph_builder: "vamana", "faiss", or "hnswlib" where that is installed. "vamana" builds over compressed vectors, which is fastest.
+            Only it can choose; the others take 16 and 80.
         degree: neighbours of a node, 4 to 64. The lowest layer has twice as many.
         ef_construction: candidates that are considered when a node is linked, from ``degree`` to 2000.
     """
 
-    graph_builder: str = "faiss"
-    degree: int = 16
-    ef_construction: int = 80
+    graph_builder: str = "vamana"
+    degree: int | None = None
+    ef_construction: int | None = None
 
     def __post_init__(self):
         choice("graph_builder", self.graph_builder, GRAPH_BUILDERS)
-        check_integer("degree", self.degree, MIN_DEGREE, MAX_DEGREE)
-        check_integer("ef_construction", self.ef_construction, self.degree, MAX_EF_CONSTRUCTION)
+        if self.degree is not None:
+            check_integer("degree", self.degree, MIN_DEGREE, MAX_DEGREE)
+        if self.ef_construction is not None:
+            check_integer("ef_construction", self.ef_construction, self.degree or USUAL_DEGREE, MAX_EF_CONSTRUCTION)
 
 
 @named_class

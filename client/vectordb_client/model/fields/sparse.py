@@ -12,7 +12,7 @@ from ...errors import InvalidArgumentError, LimitError, SchemaError, many, shown
 from ..arguments import named_class
 from ..checks import check_flag
 from ..foreign import compressed, is_integer, is_sparse, listed, read_with, size_of
-from ..norms import check_sparse_norms, surely_allowed
+from ..norms import MAX_NORM, check_sparse_norms, surely_allowed
 from ..options import check_integer, choice
 from .base import (
     Column,
@@ -95,7 +95,7 @@ class SparseColumn(Column):
     @classmethod
     def query(cls, name: str, spec: Sparse, value: Any) -> tuple[np.ndarray, np.ndarray]:
         """Check a query: (ascending uint64 terms, float32 weights)."""
-        plain = _plain_pair(value)
+        plain = _plain_pair(_arrays_of(value) if type(value) is dict else value)
         if plain is None:
             if isinstance(value, (list, tuple)) and value and all(isinstance(query, Mapping) for query in value):
                 what = f"query vector {name!r} is a list of sparse vectors; for several queries write search_batch"
@@ -324,6 +324,20 @@ def _checked_csr(name, indptr, terms, weights, n, ids) -> tuple[np.ndarray, np.n
             f"vector {name!r} of row {row} has {sizes[row]} terms, at most {MAX_TERMS} are allowed", field=name, value=int(sizes[row])
         )
     return indptr, terms, weights
+
+
+def _arrays_of(value: dict) -> Any:
+    """The query {integer: float} as ascending terms and weights; a query with anything else in it as it is."""
+    if not value or set(map(type, value)) != {int} or set(map(type, value.values())) != {float}:
+        return value
+    try:
+        terms = np.fromiter(value, np.uint64, len(value))
+    except OverflowError:
+        return value
+    if not (min(value.values()) > -MAX_NORM and max(value.values()) < MAX_NORM):  # these can be cast without a warning
+        return value
+    weights, order = np.fromiter(value.values(), np.float64, len(value)), terms.argsort()
+    return terms[order], weights[order].astype(np.float32)
 
 
 def _plain_pair(value: Any) -> tuple[np.ndarray, np.ndarray] | None:
