@@ -95,7 +95,8 @@ class FusedRecall:
             search(a, Point(self._candidates, REFERENCE) if len(points) > 1 else points[0]) for a, points in enumerate(self.points)
         ]
         shape = len(self.points), max(map(len, self.points))
-        lists, costs, found_in = [], np.zeros(shape), np.ones(shape)
+        lists: list[list[Found]] = []
+        costs, found_in = np.zeros(shape), np.ones(shape)
         with paused():
             for a, points in enumerate(self.points):
                 lists.append([])
