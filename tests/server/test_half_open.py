@@ -307,9 +307,13 @@ def test_two_workers_of_few_files_outlast_both(tmp_path, raw):
     command = [sys.executable, "-m", "vectordb", "serve", "--data", str(tmp_path / "data"), "--port", "0", "--workers", "2"]
     command += ["--snapshot-dir", str(tmp_path / "snapshots"), "--grace", "1"]
     few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))  # noqa: E731
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=few) as process:
+    said = (tmp_path / "said").open("w+")
+    with said, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, preexec_fn=few) as process:
         try:
-            port = int(re.search(r" on 127\.0\.0\.1:(\d+) ", process.stdout.readline())[1])
+            line = process.stdout.readline()
+            found = re.search(r" on 127\.0\.0\.1:(\d+) ", line)
+            assert found, f"no address: {line!r}; exit status {process.poll()}; stderr: {(tmp_path / 'said').read_text()[-3000:]}"
+            port = int(found[1])
             target = f"127.0.0.1:{port}"
             with Client(target, api_key=token, timeout=60) as client:
                 docs = client.collection("docs")

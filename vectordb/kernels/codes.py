@@ -9,11 +9,10 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from .dots import LINE
 from .hadamard import transform
-from .jit import inner, kernel
+from .jit import inner, intrinsic, kernel
 
 ROUNDS = 3  # of a rotation: sign flips and a Hadamard transform each [chosen, not measured]
 ZERO = 128  # the byte of 0

@@ -11,9 +11,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from .jit import FAST_DOT, inner
+from .jit import FAST_DOT, inner, intrinsic
 
 LINE = 64  # bytes of a cache line
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from .jit import inner
+from .jit import inner, intrinsic
 
 LANES, BLOCK = 16, 256  # numbers of a register, and those that one pass transforms
 

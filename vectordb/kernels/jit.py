@@ -16,13 +16,14 @@ import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, event
-from numba.extending import intrinsic
+from numba.extending import intrinsic as _intrinsic
 
 from . import internals, store, tiers
 
 log = logging.getLogger("vectordb.kernels")
 FAST_DOT = tiers.fast_dot()
 _FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
+intrinsic: Any = _intrinsic  # numba passes the first argument, so a call has one fewer than type checkers would expect
 if internals.supported():
     internals.number_symbols()
 
