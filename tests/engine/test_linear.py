@@ -11,6 +11,7 @@ import pytest
 import vectordb
 from tests.support.upkeep import until
 from vectordb import HNSW, Dense, F, Int, InvalidArgumentError, Linear, MultiVector, Schema, Sparse
+from vectordb.query.fusion import linear
 from vectordb.query.fusion.linear import Listed, Source, top
 
 ROWS = 300
@@ -90,6 +91,23 @@ def drawn_arm(rng, weight):
     bounds = (scores.astype(np.float64) + gaps).astype(np.float32)
     bounds = np.where(bounds < scores, scores, bounds)
     return scores, weight, needed, bounds, (bounds.astype(np.float64) - scores) * rng.choice([1.0, 1.5]), bool(rng.random() < 0.7)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_proof_by_the_first_lists_is_that_of_the_long_way(seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    scores = [drawn_scores(rng) for _ in range(rng.integers(1, 4))]
+    weights, limit, depth = rng.random(len(scores)), int(rng.integers(1, 20)), int(rng.integers(20, 60))
+
+    def ranked() -> list:
+        arms = [Scored(each, float(weight), False) for each, weight in zip(scores, weights, strict=True)]
+        return [np.asarray(part).tolist() for part in dataclasses.astuple(top([arm.source for arm in arms], limit, depth, True))]
+
+    monkeypatch.setattr(linear, "SCORED_AT_ONCE", 1_000)
+    at_once = ranked()
+    monkeypatch.setattr(linear, "_proven_at_once", lambda *given: None)
+    *long_way, _ = ranked()
+    np.testing.assert_equal(at_once[:-1], long_way)
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -29,9 +29,9 @@ HIGHEST = 0.99  # targets above it hold every arm to the target, because the ref
 FIRST = 64  # searches that are measured before a combination is chosen [H]
 EVERY = 2_000  # later searches for each one that is measured, which takes some twenty times as long as another [chosen]
 KEPT = 192  # measured searches that are remembered [chosen]
-DOUBT = 1.0  # standard errors subtracted from a mean recall: the cheapest of many combinations is one that was lucky [H]
+DOUBT = 0.5  # standard errors subtracted from a mean recall: the cheapest of many combinations is one that was lucky [H]
 USUAL = 0.25  # quantile of the measured times of a point that is taken for its cost: other work disturbs the others [chosen]
-SLOPE, SLOPES = 0.6, (0.3, 1.0)  # fused recall lost for each unit of a list's: where no list lost any; and its range [H]
+SLOPE, SLOPES = 0.3, (0.2, 1.0)  # fused recall lost for each unit of a list's: where no list lost any; and its range [H]
 LEAST_LOSS = 1e-3  # sum of squares of lost recalls from which a slope can be computed [chosen]
 CROSSED = 3  # arms of which all combinations are measured; of more arms only those with the same point in each arm [chosen]
 MOST_KINDS = 64  # kinds of searches that are remembered, for a directory [chosen]
@@ -95,7 +95,8 @@ class FusedRecall:
             search(a, Point(self._candidates, REFERENCE) if len(points) > 1 else points[0]) for a, points in enumerate(self.points)
         ]
         shape = len(self.points), max(map(len, self.points))
-        lists, costs, found_in = [], np.zeros(shape), np.ones(shape)
+        lists: list[list[Found]] = []
+        costs, found_in = np.zeros(shape), np.ones(shape)
         with paused():
             for a, points in enumerate(self.points):
                 lists.append([])
@@ -134,14 +135,15 @@ class FusedRecall:
             return plain
         recalls, costs = np.array(self._recalls, np.float64), np.quantile(np.array(self._costs), USUAL, axis=0)
         means = recalls.mean(axis=0)
-        lowered = means - DOUBT * recalls.std(axis=0) / np.sqrt(measured) - self._unpromised(means)
+        promised = means - self._unpromised(means)
+        lowered = promised - DOUBT * recalls.std(axis=0) / np.sqrt(measured)
         total = costs[np.arange(arms), self.combinations].sum(axis=1)
         reaching = np.where(lowered >= recall, total, np.inf)
         best = int(np.argmin(reaching))
         if reaching[best] == np.inf:
             return plain
         chosen = zip(self.points, self.combinations[best].tolist(), strict=True)
-        return Choice(tuple(points[i] for points, i in chosen), float(means[best]), measured)
+        return Choice(tuple(points[i] for points, i in chosen), float(promised[best]), measured)
 
     def _unpromised(self, means: np.ndarray) -> np.ndarray:
         """What the recall of each combination owes to lists that were better than their points promise: float64 ``(combinations,)``. A plan
