@@ -255,7 +255,7 @@ def test_what_a_library_refuses_is_an_error_of_ours(part, tmp_path, monkeypatch)
     monkeypatch.setattr(graphs.FaissBuilder, part, refuse)
     monkeypatch.setattr(build, "GRAPH_ROWS", 100)
     with pytest.raises(StorageError, match=r"faiss can't build this index: .*NaN") as caught:
-        build.build(tmp_path / "index", plain(), np.arange(ROWS, dtype=np.uint32), "l2", build.Options(threads=1))
+        build.build(tmp_path / "index", plain(), np.arange(ROWS, dtype=np.uint32), "l2", build.Options("faiss", threads=1))
     assert isinstance(caught.value, VectorDBError) and (caught.value.field, caught.value.value) == ("index", "faiss")
     assert not (tmp_path / "index").exists()
 
