@@ -76,13 +76,14 @@ def docids_of(node: Filter, reader: Reader, cache: FilterCache) -> np.ndarray | 
     for each in nodes:
         negated = type(each) is Not
         inner = each.child if negated else each
-        kind = type(inner)
-        if kind is not In and kind is not Range:
+        if not isinstance(inner, (In, Range)):
             return None
         source = reader.sources.get(inner.field) or _source(inner.field, reader)
-        if kind is In and len(inner.values) > MAX_LISTED:
+        if isinstance(inner, In) and len(inner.values) > MAX_LISTED:
             return None
         if source.form.dtype is None:
+            if isinstance(inner, Range):
+                return None
             numbers = [number for value in inner.values if (number := _number(value, source, reader)) is not None]
             if not numbers:  # no row has any of the values
                 if negated:
@@ -160,10 +161,11 @@ def numbers_of(reader: Reader, field: int, terms: Iterable[bytes]) -> Ordinals:
 
 def _ranges(node: In | Range, floats: bool) -> list[int]:
     """The ranges of keys of a condition on numbers, one after another."""
-    if type(node) is In:
+    if isinstance(node, In):
         keys = sorted(map(_float_key, node.values)) if floats else sorted(node.values)
         return [key for key in keys for _ in range(2)]
-    low, high = node.low, node.high
+    low: Any = node.low
+    high: Any = node.high
     if floats:
         low, high = _float_key(-np.inf if low is None else low), _float_key(np.inf if high is None else high)
     return [_LOWEST if low is None else low, _HIGHEST if high is None else high]

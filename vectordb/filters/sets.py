@@ -264,7 +264,7 @@ class Scalar:
             node = IsNull(self.field)
             return Or, [node if self.null else Not(node)]
         if domain.ends(values) > (0 if self.null else 1):
-            nodes = [Not(node) for node in domain.nodes(self.field, self.outside)]
+            nodes: list[Filter] = [Not(node) for node in domain.nodes(self.field, self.outside)]
             return And, nodes if self.null else [*nodes, Not(IsNull(self.field))]
         nodes = domain.nodes(self.field, values)
         return Or, [*nodes, IsNull(self.field)] if self.null and not domain.never_null else nodes

@@ -13,7 +13,7 @@ from .layout import DIM, DOCIDS_AT, FIRST_DOCID, METRIC, PRESENT, ROWS, SPAN
 from .topk import heap_of_best, make_key, offer, pop_best, row_of, score_of
 
 RESCORED_AT_ONCE = 16  # rows that are asked for before they are scored, while fewer than k are there [chosen, not measured]
-RESCORED_MORE = 4  # rows that are asked for at once after that, as long as the error bound asks for more [chosen, not measured]
+RESCORED_MORE = 4  # rows that are asked for at once after that for cosine, as long as the error bound asks for more [chosen, not measured]
 SPARE_SHARE = 5  # one row more for each so many results, at least two, is scored at first: codes hardly mistake more [prototype]
 
 
@@ -32,7 +32,11 @@ def rescore(segment, query, results, size, start, shift, bound, table, verified,
     found = np.empty((RESCORED_AT_ONCE, 3), np.int64)  # docid, chunk and position in it
     k = len(heap)
     touched = 0
-    at_once = min(RESCORED_AT_ONCE, k + max(2, k // SPARE_SHARE))
+    # The codes of the longest rows may be clipped, by more than the bound says. Only for cosine are these not the best rows of a query.
+    first, more = RESCORED_AT_ONCE, RESCORED_AT_ONCE
+    if metric == COSINE:
+        first, more = min(first, k + max(2, k // SPARE_SHARE)), RESCORED_MORE
+    at_once = first
     while left > 0:
         if hits == k and score_of(results[0]) + shift + bound < score_of(heap[0]):
             return hits, touched, True
@@ -54,7 +58,7 @@ def rescore(segment, query, results, size, start, shift, bound, table, verified,
                 if metric == COSINE:
                     score = cosine_of(score, carray(pointer(table[c, NORMS]), table[c, COUNT], np.float32)[position])
                 hits = offer(heap, hits, k, make_key(score, found[i, 0]))
-        at_once = RESCORED_MORE if hits == k else RESCORED_AT_ONCE
+        at_once = more if hits == k else RESCORED_AT_ONCE
     return hits, touched, False
 
 

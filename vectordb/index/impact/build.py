@@ -92,13 +92,14 @@ def build(
         lengths[indptr[1:] == indptr[:-1]] = 0  # reduceat gives an empty row the item that follows it
         counted = {"row_lengths": lengths.astype(np.float32)}
         impacts = saturation.weights(weights, np.repeat(lengths, np.diff(indptr)))
-    signed = impacts is not None and bool((impacts < 0).any())
+    negative = np.zeros(0, np.bool_) if impacts is None else impacts < 0
+    signed = bool(negative.any())
     rounded, levels = _leveled(impacts, len(terms), options)
     frequencies = np.empty(len(vocabulary), np.int64)
     impact_build.count_postings(indptr, row_terms, 0, len(docids), frequencies)
     row_lists = row_terms
     if signed:  # the lists of negative weights follow those of positive ones
-        row_lists = row_terms + np.where(impacts < 0, np.uint32(len(vocabulary)), np.uint32(0)).astype(np.uint32)
+        row_lists = row_terms + np.where(negative, np.uint32(len(vocabulary)), np.uint32(0)).astype(np.uint32)
     list_at, lists = _lists(indptr, row_lists, rounded, (1 + signed) * len(vocabulary), len(levels["level_most"]), threads, step)
     meta = {
         "kind": "sparse",

@@ -283,9 +283,10 @@ class _Pool:
 
     def sums(self) -> np.ndarray:
         """An upper bound of each row's sum; the sum itself where all scores are known. Added in the order of the arms."""
-        if self._sums is None:
-            self._sums = np.add.reduce(self.upper_bound, axis=0, initial=0.0)
-        return self._sums
+        sums = self._sums
+        if sums is None:
+            sums = self._sums = np.add.reduce(self.upper_bound, axis=0, initial=0.0)
+        return sums
 
     def best(self, limit: int) -> tuple[np.ndarray, bool]:
         """(places of the best rows in ``docids``, best first; whether it is proven that no other row can be among them)."""
