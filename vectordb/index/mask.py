@@ -11,8 +11,7 @@ from ..kernels import bitset
 if TYPE_CHECKING:
     from .base import IndexKind
 
-FEW_ROWS = 1_000  # rows; so few that match are searched one by one: nothing is cheaper [measured: 54,138 Debian packages, 384 dimensions]
-_NO_ROWS = np.empty(0, np.uint32)
+FEW_ROWS = 1_000  # rows; so few that match are searched one by one [estimate]
 _NO_BITS, _NO_COUNTS = np.zeros((1, 1), np.uint64), np.zeros((1, 1), np.int32)
 
 
@@ -29,7 +28,9 @@ class SegmentMask:
 
     def __init__(self, segment: IndexKind, docids: np.ndarray | None):
         """docids: the rows, uint32 ascending; docids outside the segment are ignored. None: every row."""
-        self._segment, self.few = segment, None
+        # Only where the rest is made later: a segment keeps its own mask of all rows, and must not keep itself alive by it.
+        self._segment: IndexKind | None = None
+        self.few: np.ndarray | None = None
         self._made: tuple[bool, np.ndarray, np.ndarray, np.ndarray] | None = None
         self.nbytes = 256
         if docids is None:
@@ -40,22 +41,15 @@ class SegmentMask:
             low, high = docids.searchsorted([segment.first, segment.first + len(segment.inverse)]).tolist()
             docids = docids[low:high]
         if len(docids) <= FEW_ROWS:
-            self.few = docids
+            self._segment, self.few = segment, docids
         else:
-            self._made = self._make(docids)
-
-    def _make(self, docids: np.ndarray) -> tuple[bool, np.ndarray, np.ndarray, np.ndarray]:
-        segment = self._segment
-        bits = np.zeros((1, -(-segment.rows // 64)), np.uint64)
-        counts = np.zeros((1, len(segment.offsets) - 1), np.int32)
-        bitset.local_bits(docids, segment.inverse, segment.first, bits[0])
-        total = bitset.passing_of_clusters(bits[0], segment.offsets, counts[0])
-        return total != segment.rows, bits, counts, np.array([total], np.int64)
+            self._made = _made_of(segment, docids)
 
     @property
     def _all(self) -> tuple[bool, np.ndarray, np.ndarray, np.ndarray]:
         if self._made is None:
-            self._made = self._make(self.few if self.few is not None else _NO_ROWS)
+            assert self._segment is not None and self.few is not None
+            self._made = _made_of(self._segment, self.few)
         return self._made
 
     @property
@@ -73,3 +67,12 @@ class SegmentMask:
     @property
     def matches(self) -> np.ndarray:
         return self._all[3]
+
+
+def _made_of(segment: IndexKind, docids: np.ndarray) -> tuple[bool, np.ndarray, np.ndarray, np.ndarray]:
+    """(filtered, bits, counts, matches) of a mask."""
+    bits = np.zeros((1, -(-segment.rows // 64)), np.uint64)
+    counts = np.zeros((1, len(segment.offsets) - 1), np.int32)
+    bitset.local_bits(docids, segment.inverse, segment.first, bits[0])
+    total = bitset.passing_of_clusters(bits[0], segment.offsets, counts[0])
+    return total != segment.rows, bits, counts, np.array([total], np.int64)

@@ -31,7 +31,7 @@ MANY = -1  # what ``rows_that_meet`` returns where it gave up
 _LOWEST = np.int64(-(2**63))
 _HIGHEST = np.int64(2**63 - 1)
 _ANY = np.int64(1 << 60)
-SORTED = 3  # time to look a row up by its value, which includes to sort its docid, relative to one looked up by its term [measured]
+SORTED = 3  # time to look a row up by its value, which includes to sort its docid, relative to one looked up by its term [estimate]
 _INSERTED = 24  # docids; so many or fewer are sorted by insertion [chosen, not measured]
 
 

@@ -19,7 +19,7 @@ from .rescore import RESCORED_AT_ONCE
 from .scoring import SCORED_AHEAD, Scoring, code_score, score_of_product
 from .topk import make_key, offer, row_of, score_of
 
-UNCODED = 80  # rows; so many or fewer are scored at full precision right away [measured: 384 dimensions]
+UNCODED = 80  # rows; so many or fewer are scored at full precision right away [estimate]
 
 
 @inner

@@ -286,7 +286,7 @@ class DirectSearches:
         block, node = snapshot.direct.get((request, name)), None
         if not block:
             # A filter that few rows match needs no block of its own: that of the same search without a filter is given these rows.
-            if block is False or request.filter is None:
+            if block is False or request.filter is None or not request.reusable:
                 return None
             block = snapshot.direct.get((request.unfiltered, name))
             if not block:
@@ -440,7 +440,7 @@ def _record_few(notes: trace.SearchTrace, clock: trace.Clock, block: Block, sear
     """``_record`` of a search among few rows."""
     (arm,) = search.arms
     hits = [(found, found)]
-    if block.kind is None or block.kind.direct_few is None:
+    if block.kind is None or block.kind.direct_few is None or not len(docids):
         segments.record_exact(search, arm, len(docids), hits)
     else:
         targets = [SegmentTarget(target.segment, SegmentMask(target.segment, docids)) for target in block.targets]

@@ -29,6 +29,8 @@ MAX_KEPT = 512  # checked requests kept for searches with the same options
 MAX_KEPT_TEXT = 1 << 14  # characters of a text, such as a filter, in a request that is kept
 MAX_KEPT_PARTS = 256  # names and values of a filter given as a dict, in a request that is kept
 _PLAIN = frozenset((int, float, bool, type(None)))  # types whose values can be a part of a key
+_FILTERS = (kind for base in Filter.__subclasses__() for kind in (base, *base.__subclasses__()))
+_HASHED = _PLAIN | {str, *_FILTERS}  # types whose values are hashed before they are checked
 
 
 class Flag(NamedTuple):
@@ -159,13 +161,12 @@ class SearchRequest:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> SearchRequest:
         """The request of some options. Equal plain options, with filters of equal value, give the same request while it is kept."""
-        # As ``_key`` makes it of values that can be a part of a key as they are. Others are of types that no key has.
-        key: tuple | None = (*map(OPTIONS.get, options), *map(type, options.values()), *options.values())
-        try:
-            request = _kept.get(key)
-        except TypeError:  # a list or dict
+        # As ``_key`` makes it of values that can be a part of a key. Values of other types may do anything when they are hashed.
+        if _HASHED.issuperset(map(type, options.values())):
+            key: tuple | None = (*map(OPTIONS.get, options), *map(type, options.values()), *options.values())
+        else:
             key = _key(options)
-            request = None if key is None else _kept.get(key)
+        request = None if key is None else _kept.get(key)
         if request is None:
             key = _key(options)
             request = cls(options, key is not None)

@@ -29,7 +29,7 @@ from .segment import DenseSegment
 # Constants: unit and meaning, then the source in brackets. [estimate]: a rounded time; machines differ. [chosen]: chosen, not measured.
 MAX_DEPTH = 2_000  # results; for a higher limit the index isn't used [chosen]
 CALL_MICROSECONDS = 4.0  # microseconds of a kernel call from Python and back, subtracted from measured times [estimate]
-# Microseconds of a search among few rows, besides and for each row, and for each of its numbers [measured: 54,138 Debian packages].
+# Microseconds of a search among few rows, besides and for each row, and for each of its numbers [estimate].
 FEW_FIXED, FEW_ROW, FEW_NUMBER = 5.0, 0.01, 0.00004
 CEILING_ROUNDING = 1e-4  # relative margin on the highest possible score, far above the rounding error of float32 sums [chosen]
 _QUERIES_AT_ONCE = 64  # queries in a kernel call, which can't be cancelled: bounds how late a deadline is noticed [chosen]
