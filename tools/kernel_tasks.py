@@ -117,24 +117,24 @@ ALSO = [
     ("index", "bitset.filter_by_score", "float32[1A], float32, float64, float64, float64, uint16[1C], int64, uint64[1C]"),
     ("index", "bitset.filter_by_score", "float32[1C], float32, float64, float64, float64, uint16[1C], int64, uint64[1C]"),
     ("index", "planner.log_correlation", "float64, float64"),
-    ("index", "linking.code_norms", "uint8[2C], int32[1C], int32[1C]"),
+    ("graph", "linking.code_norms", "uint8[2C], int32[1C], int32[1C]"),
     (
-        "index",
+        "graph",
         "linking.link_back",
         "uint8[2C], int32[1C], int32[1C], float32[1C], int32[2C], int32[1C], int64[1C], int32[1C], int64, int64, int64, float32",
     ),
     (
-        "index",
+        "graph",
         "linking.links_by_hops",
         "uint8[2C], int32[1C], int32[1C], float32[1C], int32[2C], int32[1C], int64, int64, int64, int64, float32, int32[2C]",
     ),
     (
-        "index",
+        "graph",
         "linking.links_by_search",
         "uint8[2C], int32[1C], int32[1C], float32[1C], int32[2C], int32[2C], int32[1C], int32[1C], "
         "int64, int64, int64, int64, float32, bool, int32[2C]",
     ),
-    ("index", "linking.nearest_rows", "uint8[2C], int32[1C], int32[1C], float32[1C], int64, int64, int64[1C]"),
+    ("graph", "linking.nearest_rows", "uint8[2C], int32[1C], int32[1C], float32[1C], int64, int64, int64[1C]"),
     ("more", "columns.rows_in_set", "int64[2C], float64[1C], bool, int64, uint32[1C]"),
     ("more", "columns.rows_in_set", "int64[2C], int64[1C], bool, int64, uint32[1C]"),
 ]
