@@ -9,7 +9,7 @@ from vectordb_client.model.schema import Dense, Schema, Sparse
 
 import vectordb
 from tests.support import indexed, sparse_indexed
-from vectordb.query.fusion import depths
+from vectordb.query.fusion import depths, lists
 from vectordb.query.fusion.depths import Choice, FusedRecall, Point
 
 LIMIT, CANDIDATES = 10, 100
@@ -92,16 +92,30 @@ def test_points_have_room_for_the_results(limit):
     assert len(set(points)) == len(points)
 
 
+class AtOnce:
+    """Measures before the search returns, instead of in the background."""
+
+    rested = True
+
+    def start(self, work) -> None:
+        work()
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(lists, "budget", AtOnce())
+
+
 @pytest.fixture(scope="module")
 def docs(tmp_path_factory):
-    """6,000 points with a dense and a sparse vector that agree in part, and 200 queries."""
+    """6,000 points with a dense and a sparse vector that agree in part, and 200 queries. So few searches are audited that none is here."""
     n, queries = 6_000, 200
     rng = np.random.default_rng(3)
     topics = sparse_indexed.topics_of(5, n + queries)
     middles = 1.2 * rng.standard_normal((8, indexed.DIM))
     vectors = (middles[topics] + rng.standard_normal((n + queries, indexed.DIM))).astype(np.float32)
     texts = list(sparse_indexed.texts(5, n + queries).vectors())
-    with vectordb.open(tmp_path_factory.mktemp("fused"), maintenance=False, recall_audit=0.0) as database:
+    with vectordb.open(tmp_path_factory.mktemp("fused"), maintenance=False, recall_audit=1e-9) as database:
         docs = database.create_collection("docs", Schema({"v": Dense(indexed.DIM), "s": Sparse()}))
         docs.upsert(ids=range(n), vectors={"v": vectors[:n], "s": texts[:n]})
         docs.optimize()
@@ -128,7 +142,7 @@ def test_the_plan_says_how_deep_the_arms_were_read_and_why(docs):
     before = collection.search(queries[0], **options, explain=True).plan["fusion"]
     assert before["recall"] == {"target": 0.8, "predicted": None, "searches": 0}
     assert before["lists"] == {name: {"depth": CANDIDATES, "recall": 0.8} for name in ("v", "s")}
-    hits = collection.search_batch({"v": [q["v"] for q in queries[:80]], "s": [q["s"] for q in queries[:80]]}, **options)
+    hits = [collection.search(query, **options) for query in queries[:80]]
     assert [len(each) for each in hits] == [LIMIT] * 80
     plan = collection.search(queries[0], **options, explain=True).plan
     recall = plan["fusion"]["recall"]
@@ -143,3 +157,22 @@ def test_exact_searches_and_small_results_are_read_whole(docs):
     collection, queries = docs
     plan = collection.search(queries[0], limit=LIMIT, exact=True, explain=True).plan
     assert "lists" not in plan["fusion"] and [arm["candidates"] for arm in plan["arms"]] == [CANDIDATES] * 2
+
+
+def test_searches_are_measured_in_the_background_where_audits_are_allowed(docs, monkeypatch):
+    waiting = []
+    monkeypatch.setattr(lists, "budget", type("Later", (AtOnce,), {"start": lambda self, work: waiting.append(work)})())
+    collection, queries = docs
+    options = {"limit": LIMIT, "fusion": RRF(k=17.0), "with_attributes": False, "recall": 0.8}
+    query = {"v": queries[0]["v"].copy(), "s": queries[0]["s"]}
+    collection.search(query, **options)
+    query["v"][:] = 0.0  # the caller's array is the caller's
+    (measure,) = waiting
+    seen = lambda: collection.search(queries[1], **options, explain=True).plan["fusion"]["recall"]["searches"]  # noqa: E731
+    assert seen() == 0
+    measure()
+    assert seen() == 1
+    collection._directory.audits.share, share = 0.0, collection._directory.audits.share
+    collection.search(queries[1], **options)
+    collection._directory.audits.share = share
+    assert len(waiting) == 1

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from .request import Search
@@ -161,16 +160,6 @@ def begin() -> SearchTrace:
     """Start recording the searches of the current thread, until ``end()``. Returns the record."""
     _thread.trace = trace = SearchTrace()
     return trace
-
-
-@contextmanager
-def paused() -> Iterator[None]:
-    """Record nothing of the current thread's searches inside the block."""
-    trace, _thread.trace = _thread.trace, None
-    try:
-        yield
-    finally:
-        _thread.trace = trace
 
 
 def end() -> None:

@@ -1,9 +1,9 @@
 """How deep each arm of a fusion is read, and at which recall, so that the fused list reaches the recall that was asked for.
 
 The recall of a fused list is its overlap with the one that exact lists of ``candidates`` rows would give. How much of an arm it needs
-depends on the data: on how much the arms agree. So it is measured. Some searches run each arm at several points (a depth and a recall),
-beside a reference whose lists are near exact. Every combination of points is fused and compared with the fused list of the reference. A
-search takes the cheapest combination whose measured recall reaches its target.
+depends on the data: on how much the arms agree. So it is measured. Some searches are repeated in the background, each arm at several points
+(a depth and a recall), beside a reference whose lists are near exact. Every combination of points is fused and compared with the fused list
+of the reference. A search takes the cheapest combination whose measured recall reaches its target.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...index.exact import Found
-from ..trace import paused
 
 # Constants: unit and meaning, then the source in brackets. [H]: checked on SciFact, Debian's package descriptions and the data set
 # "hybrid-20k" with held-out queries (tests/engine/test_fused_recall.py has the floors). [chosen]: chosen, not measured.
@@ -27,7 +26,7 @@ SHALLOW = 0.9  # recall of a list of ``limit`` rows, where it is shorter than th
 REFERENCE = 0.998  # recall of the reference's lists [chosen]
 HIGHEST = 0.99  # targets above it hold every arm to the target, because the reference is no better [chosen]
 FIRST = 64  # searches that are measured before a combination is chosen [H]
-EVERY = 2_000  # later searches for each one that is measured, which takes some twenty times as long as another [chosen]
+EVERY = 2_000  # later searches for each one that is measured [chosen]
 KEPT = 192  # measured searches that are remembered [chosen]
 DOUBT = 0.5  # standard errors subtracted from a mean recall: the cheapest of many combinations is one that was lucky [H]
 USUAL = 0.25  # quantile of the measured times of a point that is taken for its cost: other work disturbs the others [chosen]
@@ -63,8 +62,10 @@ def points_of(limit: int, candidates: int) -> list[Point]:
 class FusedRecall:
     """What was measured of one kind of search: its arms, fusion, limit, candidates and about the selectivity of its filter."""
 
-    def __init__(self, indexed: Sequence[bool], limit: int, candidates: int, clock: Callable[[], float] = time.perf_counter):
-        """indexed: of each arm, whether it can be searched at different points; the others are exact at any. clock: seconds."""
+    def __init__(self, indexed: Sequence[bool], limit: int, candidates: int, clock: Callable[[], float] = time.thread_time):
+        """indexed: of each arm, whether it can be searched at different points; the others are exact at any. clock: seconds
+        of this thread's processor time, because measuring pauses between its pieces.
+        """
         points, whole = points_of(limit, candidates), [Point(candidates, 1.0)]
         self.points = [points if each else whole for each in indexed]
         self._candidates, self._clock = candidates, clock
@@ -85,8 +86,8 @@ class FusedRecall:
         self._calls += 1
         return len(self._recalls) < FIRST or self._calls % EVERY == 0
 
-    def measure(self, search: Callable[[int, Point], Found], fused: Callable[[Sequence[Found]], np.ndarray]) -> list[Found]:
-        """Run the current search at every point. Returns the lists of the reference.
+    def measure(self, search: Callable[[int, Point], Found], fused: Callable[[Sequence[Found]], np.ndarray]) -> None:
+        """Run a search at every point, and remember what is found.
 
         search(arm, point): the list of an arm. fused(lists): the docids of the fused list.
         """
@@ -97,16 +98,15 @@ class FusedRecall:
         shape = len(self.points), max(map(len, self.points))
         lists: list[list[Found]] = []
         costs, found_in = np.zeros(shape), np.ones(shape)
-        with paused():
-            for a, points in enumerate(self.points):
-                lists.append([])
-                for i, point in enumerate(points if len(points) > 1 else ()):
-                    started = self._clock()
-                    lists[a].append(search(a, point))
-                    costs[a, i] = self._clock() - started
-                    best = set(reference[a][0][: point.depth].tolist())
-                    found_in[a, i] = len(best.intersection(lists[a][i][0].tolist())) / max(len(best), 1)
-                lists[a] = lists[a] or [reference[a]]
+        for a, points in enumerate(self.points):
+            lists.append([])
+            for i, point in enumerate(points if len(points) > 1 else ()):
+                started = self._clock()
+                lists[a].append(search(a, point))
+                costs[a, i] = self._clock() - started
+                best = set(reference[a][0][: point.depth].tolist())
+                found_in[a, i] = len(best.intersection(lists[a][i][0].tolist())) / max(len(best), 1)
+            lists[a] = lists[a] or [reference[a]]
         truth = set(fused(reference).tolist())
         recalls = np.ones(len(self.combinations), np.float32)
         if truth:
@@ -118,7 +118,6 @@ class FusedRecall:
             self._costs.append(costs)
             self._found.append(found_in)
             self._choices = {}
-        return reference
 
     def choose(self, recall: float) -> Choice:
         """The points of the arms for a target: the cheapest combination that reaches it, else the whole lists at the target."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 
+from ...common import deadline
+from ...engine.audits import Paced, budget
 from ...engine.snapshot import View
 from ...filters.bitmap import FilterCache
 from ...index.exact import Found
 from ..arms import search_arm
-from ..request import Search
+from ..request import Arm, Search
 from ..row_filter import RowFilter
 from ..trace import Clock
 from .depths import HIGHEST, Choice, FusedRecall, FusedRecalls, Point
@@ -35,14 +38,8 @@ def search_lists(
     if recalls is None:
         lists, plans = _at(view, search, points, rows, filters, clock)
         return lists, plans, {}
-    if not search.explain:
-        for q in range(search.queries):
-            if not recalls.due():
-                break
-            reference = _measure(view, search.of_query(q), recalls, rows, filters)
-            if search.queries == 1:
-                clock.lap("arms, measured")
-                return [[found] for found in reference], [], {}
+    if not search.explain and view.directory.audits.share and recalls.due() and budget.rested:
+        _measure_later(view, search, recalls, rows, filters)
     choice = recalls.choose(search.recall)
     lists, plans = _at(view, search, choice.points, rows, filters, clock)
     return lists, plans, _described(search, choice) if search.explain else {}
@@ -88,8 +85,22 @@ def _at(
     return lists, plans
 
 
-def _measure(view: View, search: Search, recalls: FusedRecall, rows: RowFilter, filters: FilterCache) -> list[Found]:
-    """Measure the recalls of the search of one query. Returns the lists of the reference."""
+def _measure_later(view: View, search: Search, recalls: FusedRecall, rows: RowFilter, filters: FilterCache) -> None:
+    """Measure the recalls of the first query's search where audits run: in the background, in pieces with pauses."""
+    sequence, env, search = view.sequence, view.directory.env, search.of_query(0)
+    # The caller may change its arrays after the call.
+    search = search._replace(arms=tuple([Arm(arm.name, arm.spec, deepcopy(arm.queries)) for arm in search.arms]))
+
+    def work() -> None:
+        with deadline.scope(Paced(env.deadline, lambda: env.awaited)), view.again() as now:
+            if now.sequence == sequence:
+                _measure(now, search, recalls, rows.of(now), filters)
+
+    budget.start(work)
+
+
+def _measure(view: View, search: Search, recalls: FusedRecall, rows: RowFilter, filters: FilterCache) -> None:
+    """Measure the recalls of the search of one query."""
     weights = arm_weights(search)
 
     def one(a: int, point: Point) -> Found:
@@ -98,7 +109,7 @@ def _measure(view: View, search: Search, recalls: FusedRecall, rows: RowFilter, 
     def fused(lists: Sequence[Found]) -> np.ndarray:
         return merge(view, search, lists, weights, search.limit).docids
 
-    return recalls.measure(one, fused)
+    recalls.measure(one, fused)
 
 
 def _described(search: Search, choice: Choice) -> dict[str, Any]:
