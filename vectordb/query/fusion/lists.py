@@ -87,12 +87,13 @@ def _at(
 
 def _measure_later(view: View, search: Search, recalls: FusedRecall, rows: RowFilter, filters: FilterCache) -> None:
     """Measure the recalls of the first query's search where audits run: in the background, in pieces with pauses."""
-    sequence, env, search = view.sequence, view.directory.env, search.of_query(0)
+    sequence, env, search, again = view.sequence, view.directory.env, search.of_query(0), view.again
+    assert again is not None  # of every view that ``Snapshots.pin`` made
     # The caller may change its arrays after the call.
     search = search._replace(arms=tuple([Arm(arm.name, arm.spec, deepcopy(arm.queries)) for arm in search.arms]))
 
     def work() -> None:
-        with deadline.scope(Paced(env.deadline, lambda: env.awaited)), view.again() as now:
+        with deadline.scope(Paced(env.deadline, lambda: env.awaited)), again() as now:
             if now.sequence == sequence:
                 _measure(now, search, recalls, rows.of(now), filters)
 
