@@ -29,7 +29,9 @@ from tests.support.indexed import (
     recall,
 )
 from vectordb.index.base import SegmentMask, SegmentRequest, SegmentTarget
+from vectordb.index.dense import calibrate
 from vectordb.index.dense.build import Options
+from vectordb.index.dense.frame import Frame
 from vectordb.index.dense.kind import HNSWFile
 from vectordb.index.dense.plans import PLANS
 from vectordb.index.dense.scratch import DenseScratch
@@ -461,3 +463,19 @@ def test_chunks_that_a_search_read_are_marked_and_confirmed_once():
     chunks.verified[:] = 2  # marks of another thread, which hasn't confirmed them yet
     HNSWFile.search(SegmentRequest([part], [], chunks, held_out(1, 24), indexed.spec, 5, 0.95))
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("count", [400, 6_000])
+def test_nothing_is_learned_from_the_rows_that_serve_as_calibration_queries(count, monkeypatch):
+    """Rows that the centroids were learned from lie nearer to theirs than new queries do, and make the plans seem to find more."""
+    learned, calibrated = Frame.learned, calibrate.calibrate
+    frames, queries = [], []
+    monkeypatch.setattr(Frame, "learned", lambda *given: frames.append(learned(*given)) or frames[-1])
+    monkeypatch.setattr(calibrate, "calibrate", lambda *given: queries.append(given[4]) or calibrated(*given))
+    vectors = clustered(3, count, DIM)
+    vectors[:5] *= 1e6  # outliers, which are kept apart, so that the other rows get other numbers
+    segment = Indexed(vectors, "l2").segment
+    assert len(segment.docids) == count - 5
+    (frame,), (chosen,) = frames, queries
+    docids = np.sort(segment.docids.astype(np.int64))[chosen]
+    assert len(chosen) >= min(count // 25, 100) and not np.isin(docids, frame.seen).any()

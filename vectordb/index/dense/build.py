@@ -19,7 +19,7 @@ from ..file import write
 from ..scratch import aligned_copy
 from . import calibrate, linking
 from .codecs import CODECS, ByteCodes
-from .frame import BLOCK, Frame, usable
+from .frame import BLOCK, UNSEEN, Frame, usable
 from .graphs import FaissBuilder, Graph, HnswlibBuilder, blocks_of, of_library
 from .linking import Layout, Linker
 from .pieces import in_pieces
@@ -131,7 +131,7 @@ def build(
     # Some rows serve as calibration queries. They are added to the graph after the calibration, so that it measures queries that are not in
     # the graph.
     linked = n >= GRAPH_ROWS
-    held = _different(vectors, min(calibrate.QUERIES if linked else calibrate.FEW_QUERIES, n // 20), rng)
+    held = _different(vectors, _unseen(frame, kept), min(calibrate.QUERIES if linked else calibrate.FEW_QUERIES, n // UNSEEN), rng)
     drafts: Iterator[tuple[dict, dict]] = iter([({}, {})] * 2)
     if linked:
         medoids = sections["medoids"] = _medoids(assigned, distances, held, place, len(centroids))
@@ -149,9 +149,16 @@ def build(
     write(path, meta | entry, sections | links | model)
 
 
-def _different(vectors: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Up to ``count`` random rows, ascending, without duplicate vectors: repeating a query measures nothing new."""
-    some = rng.permutation(len(vectors))[: TRIES * count]
+def _unseen(frame: Frame, kept: np.ndarray) -> np.ndarray:
+    """Which of the rows that were kept the quantisation and the clusters were not learned from, int64. A row that was is nearer to its
+    centroid than a new query would be, so plans that search the nearest clusters would seem to find more.
+    """
+    return np.flatnonzero(~np.isin(kept, frame.seen))
+
+
+def _different(vectors: np.ndarray, among: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Up to ``count`` random rows of ``among``, ascending, without duplicate vectors: repeating a query measures nothing new."""
+    some = among[rng.permutation(len(among))[: TRIES * count]]
     _, first = np.unique(vectors[some], axis=0, return_index=True)
     return np.sort(some[np.sort(first)[:count]])
 

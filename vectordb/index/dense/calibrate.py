@@ -41,7 +41,7 @@ from .segment import DenseSegment
 QUERIES, FEW_QUERIES = 160, 48  # queries; the second for segments without a graph [build]
 FILTERED = 80  # the first queries, that filters are drawn for and around [build]
 REQUESTS = (112, 32)  # filtered requests of each selectivity, for each of DEPTHS [build]
-OTHERS = (80, 24)  # queries without a filter by which plans that need no graph are measured, for each of DEPTHS [build]
+OTHERS = (160, 48)  # queries without a filter by which plans that need no graph are measured, for each of DEPTHS [build]
 DEEP = 3  # one query in DEEP is asked for the larger number of results, where there is no filter [build]
 SCAN_QUERIES = 6  # queries of a group by which the code scan is timed; its time hardly varies [build]
 EXACT_QUERIES, EXACT_QUERIES_OF_LARGE = 6, 2  # queries by which the exact scan is timed; the second above PARALLEL_ROWS [build]

@@ -13,6 +13,7 @@ from ...kernels.codes import ROUNDS, rotate_rows, rounding_error
 # Constants: unit and meaning, then the source in brackets. [tests]: set so that tests with outliers pass (test_outliers.py); no benchmark
 # is recorded. [float]: from the range of the type. [chosen]: chosen, not measured.
 BLOCK = 65_536  # rows at a time; bounds memory [chosen]
+UNSEEN = 20  # at least one row in so many is left out of the sample, to serve as a query when the plans are calibrated [chosen]
 SAMPLED_STEPS = 4_096  # rows that the step is learned from [chosen]
 MOST = 0.97  # the quantile of the rows' norms from which the outlier limit is derived [tests]
 FAR = 3.0  # times that norm; a longer row is an outlier: a step wide enough for it would blur all other rows [tests]
@@ -30,7 +31,7 @@ class Frame:
     metric: of the field; for cosine, vectors are normalised first. mean, flips: the centre, and the signs of the random rotation. step: the
     width of a code. error: the root mean square of a number's quantisation error. sample_radius: the largest norm of a rotated vector in
     the sample. limit: the norm up to which rotated vectors get codes; the others are outliers. sample: the rotated sample in units of the
-    step, in random order.
+    step, in random order. seen: int64 ascending, the indexes of the vectors that were sampled.
     """
 
     metric: str
@@ -41,6 +42,7 @@ class Frame:
     sample_radius: float
     limit: float
     sample: np.ndarray
+    seen: np.ndarray
 
     @classmethod
     def learned(cls, vectors: np.ndarray, metric: str, most: int, rng: np.random.Generator) -> Frame:
@@ -48,8 +50,8 @@ class Frame:
         (n, dim), unit = vectors.shape, metric == "cosine"
         flips = rng.choice(np.array([-1, 1], np.float32), (ROUNDS, dim))
         # A random sample: rows may be sorted by topic or date, so the first rows don't represent the others.
-        rows = rng.choice(n, min(n, most), replace=False)
-        sample = vectors[np.sort(rows)]
+        rows = np.sort(rng.choice(n, min(n - n // UNSEEN, most), replace=False))
+        sample = vectors[rows]
         mean = _middle(_unit(sample) if unit else sample)
         # A dimension in which all rows are equal can't rank them, and would only add noise where the query differs: leave it out.
         constant, value = _constants(vectors)
@@ -64,7 +66,7 @@ class Frame:
             rotated, lengths = rotated[near], lengths[near]
         rotated = rotated[rng.permutation(len(rotated))]
         step, error = _learned_step(rotated)
-        return cls(metric, mean, flips, np.float32(step), error, float(lengths.max()), limit, rotated / np.float32(step))
+        return cls(metric, mean, flips, np.float32(step), error, float(lengths.max()), limit, rotated / np.float32(step), rows)
 
     def rotated(self, vectors: np.ndarray) -> np.ndarray:
         """Vectors after normalising (for cosine), centring and rotating, float32 ``(n, dim)``."""
