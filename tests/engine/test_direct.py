@@ -211,6 +211,24 @@ def test_after_writes_deletes_and_compaction(database):
     assert check(docs, query)[0].attributes["more"] == 3
 
 
+@pytest.mark.parametrize("shape", ["deleted", "filtered", "segments"])
+def test_few_rows_of_a_segment_are_searched_one_by_one(database, monkeypatch, shape):
+    """Where few rows of a segment match, no plan is chosen, however good another is predicted to be."""
+    if shape == "segments":
+        monkeypatch.setattr(kind, "MAX_ROWS", 500)
+    docs = fill(database)
+    condition = None if shape == "deleted" else "n >= 300"
+    if shape == "deleted":
+        docs.delete(filter="n < 600")
+    docs.search({"v": held_out(1, DIM)[0]})
+    for segment in docs._directory.index_files._open.values():
+        segment.corrections.table[0] = 1.0  # the cheapest of all plans is predicted to find everything
+    for query in held_out(20, DIM):
+        hits = check(docs, query, filter=condition)
+        if shape != "filtered":
+            assert hits.ids.tolist() == docs.search({"v": query}, filter=condition, exact=True).ids.tolist()
+
+
 def _write_there(path, number, vector):
     with vectordb.open(path, maintenance=False) as database:
         database.collection("docs").upsert(ids=[number], vectors={"v": [vector]})

@@ -536,7 +536,9 @@ def test_a_file_is_mapped_once_and_let_go_when_it_is_replaced(manual, rng, monke
     c = manual.create_collection("c", Schema({"v": Dense(4), "once": Dense(4)}, {"n": Int()}))
     c.upsert(ids=range(100), vectors={"v": vectors(rng, 100), "once": vectors(rng, 100)})
     c.optimize()
-    del opened[:]  # the maintainer looked at them
+    # The maintainer looked at the files, and a thread keeps them open until it has verified them.
+    until(lambda: c._directory.index_files.verified() and not len(c._directory.index_files._open))
+    del opened[:]
     for i in range(5):
         fill(c, rng, [1000 + i])  # each write makes a new snapshot
         accounts(c, "v"), accounts(c, "once")

@@ -26,9 +26,11 @@ SEARCH = 14  # address of ``search_segment``, if there are segments
 HEAD_WIDTH = 15
 (
     SEGMENT, SETTINGS, SETTING_COUNT, SETTING_WIDTH, LEVELS, LEVEL_COUNT, CORRELATIONS, CORRELATION_COUNT, RECALLS, COSTS, CELLS,
-    CORRECTIONS, PLANS, RECALL, DEPTH, FILTERED, BITS, BIT_COUNT, COUNTS, COUNT_COUNT, MATCHES, INVERSE, SPAN,
-) = range(23)  # fmt: skip
-TARGET_WIDTH = 23  # RECALL has the bits of a float64
+    CORRECTIONS, PLANS, RECALL, DEPTH, FILTERED, BITS, BIT_COUNT, COUNTS, COUNT_COUNT, MATCHES, INVERSE, SPAN, LISTED, LISTED_COUNT,
+) = range(25)  # fmt: skip
+# RECALL has the bits of a float64. LISTED, LISTED_COUNT: address and number of the docids (uint32 ascending) that may be found where these
+# are few, so that each of them is scored; −1: the rows are in BITS, and a plan is chosen.
+TARGET_WIDTH = 25
 LOW, HIGH, SELECTED, DOCIDS, DOCID_COUNT = range(5)  # chunks [LOW, HIGH); SELECTED: only the rows DOCIDS, else all
 RANGE_WIDTH = 5
 # Columns of a lane (int64): addresses of the thread's arrays, and the length of ARENA in bytes. SIZE is written by the call.
@@ -161,17 +163,30 @@ def search_target(search, at, work, queries, k, table, verified, half, heaps, si
 
 
 @inner
-def search_listed(block_at, block, docids, work, queries, k, table, verified, half, heaps, sizes):
-    """Searches few rows, wherever they are. docids: uint32, ascending. Returns the chunks newly touched."""
-    held, at, touched = np.zeros(len(docids), np.bool_), block_at + 8 * HEAD_WIDTH, 0
+def search_targets(block_at, block, few, docids, work, queries, k, table, verified, half, heaps, sizes, report_at):
+    """Searches every segment of a block. few: only the rows ``docids`` (uint32, ascending), wherever they are. Returns the chunks newly
+    touched.
+    """
+    at, touched, held = block_at + 8 * HEAD_WIDTH, 0, np.zeros(len(docids), np.bool_)
     for _ in range(block[TARGETS]):
         target = carray(pointer(at), TARGET_WIDTH, np.int64)
-        segment = carray(pointer(target[SEGMENT]), SEGMENT_WIDTH, np.int64)
-        inverse = carray(pointer(target[INVERSE]), target[SPAN], np.int32)
-        touched += search_few(segment, work, inverse, docids, held, queries, k, table, verified, half, heaps, sizes)
+        if few or target[LISTED_COUNT] >= 0:
+            listed, marks = docids, held
+            if not few:
+                listed = carray(pointer(target[LISTED]), target[LISTED_COUNT], np.uint32)
+                marks = np.empty(len(listed), np.bool_)
+            segment = carray(pointer(target[SEGMENT]), SEGMENT_WIDTH, np.int64)
+            inverse = carray(pointer(target[INVERSE]), target[SPAN], np.int32)
+            touched += search_few(segment, work, inverse, listed, marks, queries, k, table, verified, half, heaps, sizes)
+        else:
+            report = carray(pointer(report_at), (1, REPORT_WIDTH), np.float64)
+            touched += search_target(block[SEARCH], at, work, queries, k, table, verified, half, heaps, sizes, report)
         at += 8 * TARGET_WIDTH
-    sizes[0], fresh = score_others(block[METRIC], docids, held, queries[0], table, verified, half, heaps[0], sizes[0])
-    return touched + fresh
+        report_at += 8 * REPORT_WIDTH
+    if few:
+        sizes[0], fresh = score_others(block[METRIC], docids, held, queries[0], table, verified, half, heaps[0], sizes[0])
+        touched += fresh
+    return touched
 
 
 @kernel
@@ -199,17 +214,10 @@ def search_direct(block_at, lane_at, query, out):
     table = carray(pointer(block[TABLE]), (block[CHUNKS], TABLE_WIDTH), np.int64)
     verified = carray(pointer(block[VERIFIED]), block[CHUNKS], np.uint8)
     sizes[0] = 0
-    touched = np.int64(0)
-    at, report_at = block_at + 8 * HEAD_WIDTH, lane[REPORTS]
     few = lane[FEW_COUNT] >= 0
-    if few:
-        docids = carray(pointer(lane[FEW]), lane[FEW_COUNT], np.uint32)
-        touched += search_listed(block_at, block, docids, work, queries, k, table, verified, half, heaps, sizes)
-    for _ in range(0 if few else block[TARGETS]):
-        report = carray(pointer(report_at), (1, REPORT_WIDTH), np.float64)
-        touched += search_target(block[SEARCH], at, work, queries, k, table, verified, half, heaps, sizes, report)
-        at += 8 * TARGET_WIDTH
-        report_at += 8 * REPORT_WIDTH
+    listed = carray(pointer(lane[FEW]), max(lane[FEW_COUNT], 0), np.uint32)
+    touched = search_targets(block_at, block, few, listed, work, queries, k, table, verified, half, heaps, sizes, lane[REPORTS])
+    at = block_at + 8 * (HEAD_WIDTH + TARGET_WIDTH * block[TARGETS])
     for _ in range(0 if few else block[RANGES]):
         piece = carray(pointer(at), RANGE_WIDTH, np.int64)
         docids = carray(pointer(piece[DOCIDS]), piece[DOCID_COUNT], np.uint32)

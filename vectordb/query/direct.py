@@ -155,7 +155,7 @@ class Block:
         self.calls, self.serial = 0, next(_serial)
         self.call, self.narrow = entry.search(), entry.narrow()
         # Only then is the time of a call that of the plan.
-        self.measured = len(place.targets) == 1 and not place.ranges
+        self.measured = len(place.targets) == 1 and not place.ranges and place.targets[0].allowed.few is None
         self.sizes = place.sizes
         head = np.zeros(kernel.HEAD_WIDTH, np.int64)
         values = {
@@ -181,7 +181,7 @@ class Block:
         self._block = np.concatenate([head, place.columns, np.array(ranges, np.int64).reshape(-1)])
         self.at = self._block.ctypes.data
         self._kept = place  # its arrays' addresses are in the block
-        masks = sum(target.allowed.nbytes for target in self.targets if target.allowed.filtered)
+        masks = sum(target.allowed.nbytes for target in self.targets)
         self.nbytes = masks + sum(piece.docids.nbytes for piece in place.ranges) + self._block.nbytes
 
 
@@ -431,9 +431,16 @@ def _record(notes: trace.SearchTrace, clock: trace.Clock, block: Block, runs: li
     if block.kind is None:
         segments.record_exact(block.search, arm, block.matches, hits)
     else:
-        report = Report(block.targets, block.k, [Run(*run) for run in runs])
+        report = Report(block.targets, block.k, [_run(block, *each) for each in zip(block.targets, runs, strict=True)])
         segments.record_report(block.search, arm, block.matches, hits, report, block.tail_rows)
     clock.lap(f"arm {arm.name}")
+
+
+def _run(block: Block, target: SegmentTarget, run: list) -> Run:
+    """How a segment was searched. run: its part of the report."""
+    if target.allowed.few is not None and block.kind is not None and block.kind.direct_few is not None:
+        return block.kind.direct_few(target, block.k)
+    return Run(*run)
 
 
 def _record_few(notes: trace.SearchTrace, clock: trace.Clock, block: Block, search: Search, docids: np.ndarray, found: np.ndarray) -> None:

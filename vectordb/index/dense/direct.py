@@ -43,15 +43,21 @@ def columns_of(targets: Sequence[SegmentTarget], k: int, recall: float) -> tuple
             direct.PLANS: segment.corrections.table.shape[1],
             direct.RECALL: np.float64(needed(recall, k, model.depth)).view(np.int64),
             direct.DEPTH: model.depth,
-            direct.FILTERED: allowed.filtered,
-            direct.BITS: allowed.bits.ctypes.data,
-            direct.BIT_COUNT: allowed.bits.shape[1],
-            direct.COUNTS: allowed.counts.ctypes.data,
-            direct.COUNT_COUNT: allowed.counts.shape[1],
-            direct.MATCHES: allowed.matches.ctypes.data,
             direct.INVERSE: segment.inverse.ctypes.data,
             direct.SPAN: len(segment.inverse),
         }
+        if allowed.few is not None:
+            values |= {direct.LISTED: allowed.few.ctypes.data, direct.LISTED_COUNT: len(allowed.few)}
+        else:
+            values |= {
+                direct.FILTERED: allowed.filtered,
+                direct.BITS: allowed.bits.ctypes.data,
+                direct.BIT_COUNT: allowed.bits.shape[1],
+                direct.COUNTS: allowed.counts.ctypes.data,
+                direct.COUNT_COUNT: allowed.counts.shape[1],
+                direct.MATCHES: allowed.matches.ctypes.data,
+                direct.LISTED_COUNT: -1,
+            }
         for column, value in values.items():
             row[column] = value
         sizes = tuple(map(max, sizes, (segment.rows, segment.clusters, segment.dim)))
