@@ -376,18 +376,28 @@ def test_what_running_teaches_stays_within_bounds(measurements):
         (learned.learn_cost if of_cost else learned.learn_recall)(plan, predicted, actual)
     recalls, costs = learned.table
     assert (recalls >= -0.2).all() and (recalls <= 0.02).all()
-    assert (costs >= 0.25).all() and (costs <= 4).all()
+    assert (costs >= 0.25).all() and (costs <= 4).all() and 0.05 <= learned.speed <= 20
 
 
 def test_costs_and_recalls_follow_what_is_measured():
     learned = Corrections.of(PLANS)
     for _ in range(400):
-        learned.learn_cost(2, 10.0, 20.0)
+        for plan, actual in ((2, 20.0), (3, 10.0), (4, 10.0)):
+            learned.learn_cost(plan, 10.0, actual)
         learned.learn_recall(3, 0.95, 0.85)
         learned.learn_recall(4, 0.85, 0.95)  # finding more than predicted is hardly a reason to do less
     recalls, costs = learned.table
-    assert costs.tolist() == pytest.approx([1, 1, 2, 1, 1, 1, 1, 1, 1], abs=0.02)
+    assert costs[2] / costs[3] == pytest.approx(2, abs=0.15) and costs[3] == pytest.approx(costs[4], abs=0.1)
     assert recalls.tolist() == pytest.approx([0, 0, 0, -0.1, 0.02, 0, 0, 0, 0], abs=0.001)
+
+
+def test_a_slower_machine_doesnt_change_the_choice():
+    """A plan that runs isn't blamed for what would slow down every other as well: half the speed, or caches that are cold."""
+    learned = Corrections.of(PLANS, 2.5)
+    for actual in (5.0, 30.0):
+        for _ in range(400):
+            learned.learn_cost(2, 10.0, actual)
+        assert learned.table[1] == pytest.approx(1, abs=0.25) and learned.factors[2] == pytest.approx(actual / 10, rel=0.02)
 
 
 def test_a_plan_that_runs_slower_than_predicted_is_chosen_less(monkeypatch):

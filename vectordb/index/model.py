@@ -18,9 +18,11 @@ DEPTHS = (10, 100)  # results asked for; a request for another number uses the n
 MOST_OF_FIRST = 3  # times the first depth: the most results for which the first model is used [chosen]
 DOUBT = 0.5  # standard errors subtracted from a measured mean recall [P2]
 MEASURED_EVERY = 16  # searches of a segment for each one that is timed; timing costs time itself [chosen]
-LEARNING = 1 / 64  # weight of one measurement in the moving average [chosen]
+LEARNING = 1 / 64  # weight of one measurement in the moving average of a plan [chosen]
+LEARNING_SPEED = 1 / 8  # the same of the speed of the machine, which must follow before plans are blamed for it [chosen]
 MOST_SURPRISING = 8.0  # ratio of measured to predicted cost at which one measurement is clipped [chosen]
 COST_FACTORS = (0.25, 4.0)  # range of a plan's cost factor [chosen]
+SPEEDS = (0.05, 20.0)  # range of the cost factor that all plans share [chosen]
 RECALL_OFFSETS = (-0.2, 0.02)  # range of a plan's recall offset; it may fall far, but hardly rise [chosen]
 
 PLAN = 0  # column of a setting; the other two are the plan's parameters
@@ -29,24 +31,36 @@ NOTHING_MATCHES = "nothing matches"
 
 @dataclass
 class Corrections:
-    """Corrections of a segment's predictions, learned while searching. table: float64 ``(2, plans)``: each plan's recall offset (measured −
-    predicted recall) and cost factor (measured ÷ predicted cost). A cost factor shared by all plans doesn't change the choice.
+    """Corrections of a segment's predictions, learned while searching.
+
+    table: float64 ``(2, plans)``: each plan's recall offset (measured − predicted recall) and cost factor. speed: the part of measured ÷
+    predicted cost that all plans share, because the processor is slower or its caches are colder than they were in the calibration. It
+    doesn't change the choice: if the plans that run were blamed for it, others would be chosen that are no faster.
     """
 
     table: np.ndarray
+    speed: float = 1.0
     calls: int = field(default=0)
 
     @classmethod
-    def of(cls, plans: Mapping[int, Plan]) -> Corrections:
+    def of(cls, plans: Mapping[int, Plan], speed: float = 1.0) -> Corrections:
         """Neutral corrections of a table of plans."""
         count = max(plans) + 1
-        return cls(np.stack([np.zeros(count), np.ones(count)]))
+        return cls(np.stack([np.zeros(count), np.ones(count)]), speed)
+
+    @property
+    def factors(self) -> np.ndarray:
+        """Measured ÷ predicted cost of each plan, float64 ``(plans,)``."""
+        return self.table[1] * self.speed
 
     def learn_cost(self, plan: int, predicted: float, actual: float) -> None:
-        """Move a plan's cost factor towards a measurement (microseconds)."""
+        """Move the cost factors towards a measurement of a plan (microseconds)."""
         if predicted > 0:
-            factor, (least, most) = self.table[1], COST_FACTORS
-            factor[plan] = min(max(factor[plan] + LEARNING * (min(actual / predicted, MOST_SURPRISING) - factor[plan]), least), most)
+            factor, ratio = self.table[1], actual / predicted
+            shared = min(ratio / factor[plan], MOST_SURPRISING * self.speed)
+            self.speed = min(max(self.speed + LEARNING_SPEED * (shared - self.speed), SPEEDS[0]), SPEEDS[1])
+            own, (least, most) = min(ratio / self.speed, MOST_SURPRISING), COST_FACTORS
+            factor[plan] = min(max(factor[plan] + LEARNING * (own - factor[plan]), least), most)
 
     def learn_recall(self, plan: int, predicted: float, actual: float) -> None:
         """Move a plan's recall offset towards a measurement."""
@@ -73,9 +87,8 @@ class PlanModel:
         """(costs in microseconds, recalls) of all settings for a request with at least one match, with the corrections of the segment.
         local: the selectivity near the query; −1 if it wasn't measured.
         """
-        plans = self.settings[:, PLAN].astype(int)
-        offsets, factors = target.segment.corrections.table
-        return self.costs * factors[plans], np.minimum(self.recalls + offsets[plans], 1.0)
+        plans, corrections = self.settings[:, PLAN].astype(int), target.segment.corrections
+        return self.costs * corrections.factors[plans], np.minimum(self.recalls + corrections.table[0, plans], 1.0)
 
     def plan_of(self, run: Run) -> Plan:
         """The plan of the setting that ran."""
@@ -110,7 +123,7 @@ class PlanModel:
         """How a segment was searched, as plain data (``Report.explained``)."""
         segment, matches, ran = target.segment, int(target.allowed.matches[0]), run.setting >= 0
         plan = self.plan_of(run) if ran else self.plans[min(self.plans)]
-        offset, factor = segment.corrections.table[:, plan.id]
+        offset, factor = segment.corrections.table[0, plan.id], segment.corrections.factors[plan.id]
         return {
             "rows": segment.rows,
             "matches": matches,

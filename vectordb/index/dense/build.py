@@ -144,7 +144,9 @@ def build(
     links, entry = next(drafts)
     step("calibration", 0.0)
     draft = DenseSegment(meta | entry, sections | links)
-    model = calibrate.calibrate(draft, vectors, docids, order, held, options.seed, threads, lambda share: step("calibration", share))
+    model, meta["cold"] = calibrate.calibrate(
+        draft, vectors, docids, order, held, options.seed, threads, lambda share: step("calibration", share)
+    )
     links, entry = next(drafts)
     write(path, meta | entry, sections | links | model)
 

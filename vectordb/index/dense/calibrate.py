@@ -67,6 +67,7 @@ COST_BOUND = 1.3  # times the cost of the cheapest setting of recall NEARLY_ALL;
 LEVEL = 0.002  # recall that a sweep has to gain by three more settings, else it ends [build]
 STEP_COST = 1.3  # how many times as much as the one before it a setting beyond the end of a sweep is taken to cost [chosen]
 COLD_QUERIES, COLD_BYTES = 24, 4 << 20  # searches by which the cost of a call is measured, and memory read between them [chosen]
+MOST_COLD = 3.0  # times the cost in a batch; a search of its own isn't taken to cost more [chosen]
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ def calibrate(
     seed: int,
     threads: int,
     progress: Callable[[float], None],
-) -> dict[str, np.ndarray]:
-    """Calibrate a segment. Returns the sections of its file that hold the models.
+) -> tuple[dict[str, np.ndarray], float]:
+    """Calibrate a segment. Returns (the sections of its file that hold the models, the result of ``_Bench.cold``).
 
     vectors, docids: its rows, by docid. order: int ``(rows,)``, the index in ``vectors`` of the segment's row i. held: indexes in
     ``vectors`` of the rows that serve as queries. progress: called with the share that is done, 0 … 1.
@@ -118,17 +119,17 @@ def calibrate(
             cells = list(pool.map(measure, range(len(levels))))
     else:
         cells = [measure(level) for level in range(len(levels))]
-    overhead = bench.lane(seed).call_cost(np.array([cell[0][0] for cell in cells[0]]))
     tables = [np.array([[cell[d][part] for cell in cells] for d in range(len(DEPTHS))], np.float32) for part in range(3)]
     recalls, lows, costs = (table.reshape(len(DEPTHS), -1, table.shape[-1]) for table in tables)
-    return {
+    sections = {
         "settings": bench.settings.table,
         "levels": np.array(levels),
         "locals": np.array(CORRELATIONS),
         "recalls": recalls,
         "lows": lows,
-        "costs": costs + np.float32(overhead),
+        "costs": costs,
     }
+    return sections, bench.lane(seed).cold(np.array([cell[0][0] for cell in cells[0]]))
 
 
 def _spread(rhos: np.ndarray, recalls: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -260,9 +261,9 @@ class _Bench:
             measured.append(_spread(cell.rhos, recalls, costs))
         return measured
 
-    def call_cost(self, recalls: np.ndarray) -> float:
-        """Microseconds that a search takes longer in a call of its own, with the caches as other work leaves them, than in a batch of the
-        same plan. recalls: of the settings without a filter, for each of DEPTHS.
+    def cold(self, recalls: np.ndarray) -> float:
+        """The time of a search in a call of its own, with the caches as other work leaves them, relative to one in a batch of the same
+        plan: 1 … MOST_COLD. recalls: of the settings without a filter, for each of DEPTHS.
         """
         drawn = self._requests(["none"], None, self.rng.permutation(len(self.queries))[:COLD_QUERIES])
         every, k = np.arange(len(drawn.matches)), DEPTHS[0]
@@ -274,7 +275,7 @@ class _Bench:
         for i in every:
             other.sum()
             times.append(self._timed(setting, cell, every[i : i + 1], heaps[i : i + 1], sizes[i : i + 1]))
-        return min(max(float(np.quantile(times, 0.25)) - batch, 0.0), 2 * batch)
+        return min(max(float(np.quantile(times, 0.25)) / batch, 1.0), MOST_COLD)
 
     def _full_cost(self, cell: _Cell) -> float:
         """The cost of an exact scan of the matching rows, in microseconds: correlation hardly changes it."""

@@ -44,7 +44,7 @@ class DenseModel(PlanModel):
         exact = planner.setting_of(self.settings, planner.EXACT)
         growth, extra = planner.beyond(k, self.depth, int(target.allowed.matches[0]))
         cells, weights = self._place(target, local)
-        offsets, factors = target.segment.corrections.table
+        offsets, factors = target.segment.corrections.table[0], target.segment.corrections.factors
         costs, recalls = [], []
         for s, plan in enumerate(self.settings[:, planner.PLAN].astype(int).tolist()):
             costs.append(planner.cost_of(s, self.settings, cells, weights, self.costs, exact, growth, extra) * factors[plan])

@@ -38,7 +38,7 @@ class DenseSegment(IndexKind):
         self.has_graph = "graph" in sections
         self.residual_norms, self.max_norm = sections.get("lacking"), meta.get("longest")
         self.description = self._described()
-        self.corrections, self.uncompiled = Corrections.of(PLANS), False
+        self.corrections, self.uncompiled = Corrections.of(PLANS, meta.get("cold", 1.0)), False
         if file is not None:
             self.models = models_of(sections, self.rows, self.dim)
             self.uncompiled = any(PLANS[int(plan)].kernel for plan in self.models[0].settings[:, 0])

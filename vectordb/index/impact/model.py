@@ -52,7 +52,7 @@ class ImpactModel(PlanModel):
         plans = self.settings[:, PLAN].astype(int)
         exact = np.array([self.plans[plan].exact for plan in plans.tolist()])
         costs[plans == kernel.SCAN] = self.scan * matches
-        offsets, factors = target.segment.corrections.table
+        offsets, factors = target.segment.corrections.table[0], target.segment.corrections.factors
         return costs * factors[plans], np.where(exact, 1.0, np.clip(recalls + offsets[plans], 0, NOT_EXACT))
 
     def choose(self, target: SegmentTarget, k: int, recall: float) -> Choice:
@@ -67,7 +67,7 @@ class ImpactModel(PlanModel):
             reaching = np.where(recalls >= needed, costs, np.inf)
             setting = int(np.argmax(np.where(reaching <= ALIKE * reaching.min(), recalls, -np.inf)))
         plan = self.plans[int(self.settings[setting, PLAN])]
-        offset, factor = target.segment.corrections.table[:, plan.id]
+        offset, factor = target.segment.corrections.table[0, plan.id], target.segment.corrections.factors[plan.id]
         return Choice(setting, float(costs[setting] / factor), 1.0 if plan.exact else float(recalls[setting] - offset))
 
 
