@@ -24,6 +24,7 @@ from .topk import make_key, offer, pop_best, push_best, row_of, score_of
 NOTHING = np.int64(-1) << np.int64(63)  # the lowest key
 LEAST = -float(1 << 30)  # a raw product far below all others, and the lowest that a bound is set to
 MOST_LINKS = 128  # links of a row: the schema allows a degree of 64, and the bottom layer has twice as many
+MOVED = 16  # keys of a sorted buffer that are moved at a time [chosen, not measured]
 SOON = 8  # a row that enters the buffer so few places behind the next to be expanded has its links asked for [prototype]
 
 
@@ -102,6 +103,10 @@ def insert(buffer, size, most, key):
             return size, most
     else:
         size += 1
+    while i >= MOVED and buffer[i - MOVED] < key:  # most rows enter far from the end
+        for j in range(MOVED):
+            buffer[i - j] = buffer[i - j - 1]
+        i -= MOVED
     while i > 0 and buffer[i - 1] < key:
         buffer[i] = buffer[i - 1]
         i -= 1

@@ -8,6 +8,7 @@ from numba import carray
 from . import COUNT, DATA, DOCIDS, FIRST, LAST, NORMS
 from .bitset import bits_between
 from .dense import COSINE, cosine_of, lower_bound, place_of, score_row
+from .dots import LINE
 from .jit import count_trailing_zeros, inner, pointer, prefetch_lines
 from .layout import DIM, DOCIDS_AT, FIRST_DOCID, METRIC, PRESENT, ROWS, SPAN
 from .topk import heap_of_best, make_key, offer, pop_best, row_of, score_of
@@ -50,7 +51,9 @@ def rescore(segment, query, results, size, start, shift, bound, table, verified,
                 if verified[c] != 1:  # 2 is another thread's mark, which may not be confirmed yet
                     verified[c] = 2
                     touched += 1
-                prefetch_lines(table[c, DATA] + position * width, 8)
+                prefetch_lines(table[c, NORMS] + 4 * position, 1)
+                for line in range(0, (width + LINE - 1) // LINE, 8):
+                    prefetch_lines(table[c, DATA] + position * width + line * LINE, 8)
         for i in range(n):
             c, position = found[i, 1], found[i, 2]
             if c >= 0:

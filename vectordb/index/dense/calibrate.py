@@ -72,8 +72,8 @@ MOST_COLD = 3.0  # times the cost in a batch; a search of its own isn't taken to
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings that a file built now is calibrated for. table: float64 ``(settings, 3)``. families: the settings of each plan and
-    width, by rising effort, except for the exact scan. exact: its setting.
+    """The settings that a file built now is calibrated for. table: float64 ``(settings, 3)``. families: the settings of each plan that
+    stand beside one another with rising effort, except for the exact scan. exact: its setting.
     """
 
     table: np.ndarray
@@ -84,8 +84,9 @@ class Settings:
     def now(cls) -> Settings:
         table = settings_of(PLANS)
         exact = planner.setting_of(table, planner.EXACT)
-        kinds = table[:, [planner.PLAN, planner.WIDTH]]
-        families = [np.flatnonzero((kinds == kind).all(axis=1)) for kind in dict.fromkeys(map(tuple, kinds.tolist()))]
+        plans, efforts = table[:, planner.PLAN], table[:, planner.EFFORT]
+        begins = np.flatnonzero((np.diff(plans) != 0) | (np.diff(efforts) <= 0)) + 1
+        families = np.split(np.arange(len(table)), begins)
         return cls(table, [family for family in families if family[0] != exact], exact)
 
 
