@@ -102,7 +102,7 @@ class Reads(Reading):
             hits = self._direct(request, vectors)
             if hits is not None:
                 return hits
-        results = self.pieces.search_anything(request, vectors, text, batch, execute.whole)
+        results = self.pieces.search_anything(request, vectors, text, batch, execute.whole if batch else execute.page)
         return results if batch else results[0]
 
     def terms(self, field: str, *, after: int | None = None, limit: int = 10_000) -> dict[int, str]:

@@ -106,6 +106,11 @@ class Snapshot:
         )
 
     @property
+    def state(self) -> tuple[int, int, int, int]:
+        """What tells this state of the collection: (sequence, rows, live rows, compactions)."""
+        return self.sequence, self.rows, self.live, self.compactions
+
+    @property
     def records(self) -> Records:
         """The records of the registry by field number."""
         return self.registry.records

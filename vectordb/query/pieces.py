@@ -15,7 +15,7 @@ from vectordb_client.model.values import Id
 
 from ..engine.snapshot import Snapshots, View
 from ..filters.cache import FilterCache
-from . import changes, direct, execute, read
+from . import changes, direct, execute, ordering, paging, read
 from .request import RequestCache
 
 T = TypeVar("T")
@@ -63,8 +63,13 @@ class PieceReader:
     def search_anything(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, take: Callable[[execute.Answers], T]) -> T:
         """``search`` for those that can't be done directly."""
         with self._snapshots.pin() as view:
-            search = self._requests.search(view, request, vectors, text, batch)
-            taken = take(execute.Answers(view, search, self._filters))
+            if request.order_by is not None:
+                return take(ordering.Ordered(view, request, vectors, text, batch, self._filters))
+            search, filters, asked = self._requests.search(view, request, vectors, text, batch), self._filters, view
+            paging.check_single(batch, search)
+            if not batch and (request.offset or request.cursor is not None):
+                asked, search, filters = paging.begin(view, search, filters)
+            taken = take(execute.Answers(asked, search, filters))
             self.direct.learn(view, search)
             return taken
 

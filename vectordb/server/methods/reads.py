@@ -35,6 +35,10 @@ class ReadMethods(Methods):
             response, room = pb.SearchResponse(forms=forms), self.served.room()
             for hits in results:
                 answers.pack_hits(response.results.add(), hits, schema, room)
+            following = None if request.batch else results.next
+            if following is not None:
+                room.take(len(following))
+                response.results[0].next = following
             plan = results.plan
             if plan is not None:
                 packed = answers.pack_plan(plan)
