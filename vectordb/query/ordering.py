@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from vectordb_client.errors import InvalidArgumentError, PreconditionError
-from vectordb_client.model.checks import check_names, check_selection
+from vectordb_client.model.checks import check_names, check_selection, not_a_cursor
 from vectordb_client.model.filter_nodes import Filter
-from vectordb_client.model.results import Hit
+from vectordb_client.model.page_options import cursor_text
+from vectordb_client.model.results import Hit, Point
 from vectordb_client.model.search_request import SearchRequest
+from vectordb_client.model.values import Id
 
 from ..engine.snapshot import View
 from ..filters.cache import FilterCache
@@ -21,10 +23,9 @@ from .columns import Values, check_ordered, values_of
 from .cursor import Cursor
 from .execute import fetched
 from .past import past_view
+from .read import points
 from .row_filter import RowFilter
 from .trace import Clock
-
-_LAST = np.iinfo(np.int64).max
 
 
 class Order:
@@ -59,7 +60,9 @@ class Order:
         if hidden:
             docids = docids[~np.isin(docids, np.asarray(hidden.to_array()))]
         # The columns are those of the present: rows don't change.
-        keys = [_key(values_of(present, name, cache), given.startswith("-")) for name, given in zip(columns, names, strict=True)]
+        keys = [
+            key for name, given in zip(columns, names, strict=True) for key in _columns(values_of(present, name, cache), given[0] == "-")
+        ]
         if last is not None:
             docids = _after(keys, docids, last)
         self.docids = _first(keys, docids, limit)
@@ -70,32 +73,28 @@ class Order:
         return Cursor(self.view.store.collection, *self._state, self._search, 0, 0, b"", (0.0, docid)).encode()
 
 
-def _key(values: Values, descending: bool) -> tuple[np.ndarray, np.ndarray]:
-    """What rows are compared by: int64 keys, and whether a row has no value, which comes last."""
+def _columns(values: Values, descending: bool) -> list[np.ndarray]:
+    """What rows are compared by, the smallest first: whether a row has no value, if some have none, and int64 keys."""
     keys = ~values.keys if descending else values.keys
-    return np.where(values.has, keys, _LAST), ~values.has
+    return [keys] if values.has.all() else [~values.has, np.where(values.has, keys, 0)]
 
 
-def _after(keys: Sequence[tuple[np.ndarray, np.ndarray]], docids: np.ndarray, last: int) -> np.ndarray:
-    """Those of some rows (ascending) that come after a row."""
-    after, equal = np.zeros(len(docids), np.bool_), np.ones(len(docids), np.bool_)
-    for column in keys:
-        for part in column[::-1]:
-            values = part[docids]
-            after |= equal & (values > part[last])
-            equal &= values == part[last]
-    return docids[after | (equal & (docids > last))]
+def _after(columns: Sequence[np.ndarray], docids: np.ndarray, last: int) -> np.ndarray:
+    """Those of some rows (ascending) that come after a row. Rows that are equal in a column are in ascending order."""
+    if not columns:
+        return docids[docids > last]
+    values, bound = columns[0][docids], columns[0][last]
+    return np.concatenate([docids[values > bound], _after(columns[1:], docids[values == bound], last)])
 
 
-def _first(keys: Sequence[tuple[np.ndarray, np.ndarray]], docids: np.ndarray, limit: int) -> np.ndarray:
-    """The first ``limit`` of some rows (ascending)."""
-    columns = [part for column in keys for part in column]
+def _first(columns: Sequence[np.ndarray], docids: np.ndarray, limit: int) -> np.ndarray:
+    """The first ``limit`` of some rows. docids: ascending among rows that are equal in the first column."""
     chosen = _smallest(columns, docids, limit)
-    return chosen[np.lexsort([chosen, *[part[chosen] for part in reversed(columns)]])]
+    return chosen[np.lexsort([chosen, *[column[chosen] for column in reversed(columns)]])]
 
 
 def _smallest(columns: Sequence[np.ndarray], docids: np.ndarray, limit: int) -> np.ndarray:
-    """The first ``limit`` of some rows (ascending), in any order. Only rows that are equal so far are compared further."""
+    """``_first`` in any order. Only rows that are equal so far are compared further."""
     if len(docids) <= limit:
         return docids
     if not columns:
@@ -104,6 +103,32 @@ def _smallest(columns: Sequence[np.ndarray], docids: np.ndarray, limit: int) -> 
     bound = np.partition(values, limit - 1)[limit - 1]
     lower = docids[values < bound]
     return np.concatenate([lower, _smallest(columns[1:], docids[values == bound], limit - len(lower))])
+
+
+def scroll(
+    view: View,
+    node: Filter | None,
+    names: Sequence[str],
+    limit: int,
+    after: Any,
+    attributes: bool | Sequence[str],
+    vectors: Sequence[str],
+    cache: FilterCache,
+) -> tuple[Iterator[list[Point]], bool, Callable[[Id], str]]:
+    """``read.scroll`` in the order of attributes, and a function from the id of a point of the page to the cursor behind it.
+
+    A point that was replaced since the first page is shown as it was then, without a version.
+    """
+    if after is not None and not isinstance(after, str):
+        raise not_a_cursor(after)
+    order = Order(view, node, names, limit, after, cache)
+    docids = order.docids
+    ids = [value.item() if isinstance(value, np.generic) else value for value in order.view.ids(docids)]
+    entries = []
+    for docid, entry in zip(docids.tolist(), view.store.entries(ids), strict=True):
+        entries.append((docid, entry[1] if entry is not None and entry[0] == docid else None))
+    places = dict(zip(ids, docids.tolist(), strict=True))
+    return points(order.view, ids, entries, attributes, vectors), order.more, lambda value: cursor_text(order.cursor(places[value]))
 
 
 class Ordered:
