@@ -90,9 +90,7 @@ class Reads(Reading):
         with self._snapshots.pin() as view:
             return read.count(view, self._filters.bind(filter, view.schema), self._filters)
 
-    def _scroll(
-        self, filter: Any, limit: int, cursor: str | None, order: Any, with_vectors: Selection, with_attributes: Selection
-    ) -> Page:
+    def _scroll(self, filter: Any, limit: int, cursor: str | None, order: Any, with_vectors: Selection, with_attributes: Selection) -> Page:
         def take(pieces: Iterator[list[Point]], more: bool, cursor_at: Callable[[Id], str]) -> Page:
             points = tuple(chain.from_iterable(pieces))
             return Page(points, cursor_at(points[-1].id) if more else None)

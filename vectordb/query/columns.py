@@ -97,9 +97,7 @@ def _ranks(view: View, field: int, cache: FilterCache) -> np.ndarray:
     if cached is not None and cached[0] == count:
         return cached[1]
     prefix = format.field_key(view.store.collection, format.TERMS, field)
-    numbers = np.fromiter(
-        (int.from_bytes(number, "little") for _, number in deadline.each(format.walk(view.store.txn, prefix))), np.int64
-    )
+    numbers = np.fromiter((int.from_bytes(number, "little") for _, number in deadline.each(format.walk(view.store.txn, prefix))), np.int64)
     ranks = np.zeros(max(count, 1), np.int64)
     ranks[numbers] = np.arange(len(numbers))
     cache.put(("ranks of terms", field), count, ranks, ranks.nbytes)

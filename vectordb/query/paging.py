@@ -135,7 +135,9 @@ def _encoded(
     return Cursor(number, *state, search, taken, candidates, np.array(shown, "<u4").tobytes(), last).encode()
 
 
-def after_direct(collection: int, state: tuple[int, int, int, int], search: Search, name: str, query: np.ndarray, found: tuple) -> Following:
+def after_direct(
+    collection: int, state: tuple[int, int, int, int], search: Search, name: str, query: np.ndarray, found: tuple
+) -> Following:
     """What makes the cursor after a page that a direct search found: (the docids, their scores as users see them). The query is copied,
     because its owner may change it.
     """

@@ -46,6 +46,4 @@ def support(scores: np.ndarray) -> int:
     return int(np.flatnonzero(inside)[-1]) + 1
 
 
-RANKING_STEPS.update(
-    {"score": calibrated, "min_score": at_least, "radius": within, "auto": before_the_fall, "offset": cut, "cursor": cut}
-)
+RANKING_STEPS.update({"score": calibrated, "min_score": at_least, "radius": within, "auto": before_the_fall, "offset": cut, "cursor": cut})

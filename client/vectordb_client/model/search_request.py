@@ -96,12 +96,12 @@ class Option:
 
 
 _FILTER = Flag("text", "search only points that match, such as \"lines > 20 AND module = 'json'\"", "EXPR")
-_LIMIT = Flag("limit", "number of hits, or \"auto\" to end where the scores fall off (default: 10)", "N")
+_LIMIT = Flag("limit", 'number of hits, or "auto" to end where the scores fall off (default: 10)', "N")
 _OFFSET = Flag("whole", "leave out the first N hits", "N")
 _CURSOR = Flag("text", "continue after the page that printed this cursor", "CURSOR")
 _MIN_SCORE = Flag("number", "only hits that score at least this", "SCORE")
 _RADIUS = Flag("number", "of an l2 field: only hits within this squared distance", "DISTANCE")
-_SCORE = Flag("text", "\"raw\" (default), or \"calibrated\": the share of a sample of points that scores lower", "KIND")
+_SCORE = Flag("text", '"raw" (default), or "calibrated": the share of a sample of points that scores lower', "KIND")
 _ORDER = Flag("names", "order by attributes in place of a query, such as --order-by=-date,price", "NAME[,NAME…]")
 _RECALL = Flag("share", "target recall, above 0 and at most 1 (default: 0.95)", "SHARE")
 _EXACT = Flag("switch", "bypass the indexes and return the exact result")

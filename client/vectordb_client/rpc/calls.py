@@ -304,9 +304,7 @@ def count(remote: Remote, filter: Any) -> Steps[int]:
     return response.count
 
 
-def scroll(
-    remote: Remote, filter: Any, limit: Any, cursor: Any, order_by: Any, with_vectors: Any, with_attributes: Any
-) -> Steps[Page]:
+def scroll(remote: Remote, filter: Any, limit: Any, cursor: Any, order_by: Any, with_vectors: Any, with_attributes: Any) -> Steps[Page]:
     request = pb.ScrollRequest(
         collection=remote.name,
         filter=wire.pack_filter(filter),
