@@ -90,7 +90,7 @@ def test_a_limit_where_nothing_is_found(same):
 
 def shares(docs, query):
     """id → (score, share of all points with the field that score lower), of the points that match. All points are in the sample."""
-    ((field, vector),) = query.items()
+    (field,) = query
     hits = docs.search(query, limit=N, exact=True)
     sign = -1.0 if field == "far" else 1.0
     scores = sign * hits.scores.astype(np.float64)

@@ -14,6 +14,7 @@ from ..filters.cache import FilterCache
 from ..filters.text import to_string
 from ..index.exact import Found
 from ..storage import format
+from . import steps as _steps  # noqa: F401  # it adds to the table of steps
 from .arms import search_arm, sign
 from .fusion.lists import search_lists
 from .fusion.missing import lacking
@@ -21,7 +22,6 @@ from .fusion.ranks import Ranked, fuse
 from .fusion.sums import sum_arms
 from .paging import following
 from .read import attribute_reader, pieces
-from . import steps as _steps  # noqa: F401  # it adds to the table of steps
 from .request import Arm, Search
 from .row_filter import RowFilter
 from .trace import Clock, current, stage_plan, whole_plan

@@ -1,4 +1,4 @@
-"""Searches and scrolls in the order of attributes: ``order_by``. Null comes last in both directions; of equal points the older row first."""
+"""Searches and scrolls in the order of attributes: ``order_by``. Null comes last in both directions; of equal rows the older one first."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ from .trace import Clock
 
 
 class Order:
-    """One page of the rows that match a filter, in the order of attributes. node: the canonical filter. after: the cursor of the page before.
+    """One page of the rows that match a filter, in the order of attributes.
 
-    view: of the state that the first page saw. docids: int64, of the page. more: whether rows follow. matches: rows that match the filter.
+    node: the canonical filter. after: the cursor of the page before. view: of the state that the first page saw.
+    docids: int64, of the page. more: whether rows follow. matches: rows that match the filter.
 
     Raises SchemaError for an attribute without order, InvalidArgumentError or PreconditionError for a cursor that can't be continued.
     """

@@ -31,8 +31,10 @@ Following = partial[bytes]
 
 @dataclass
 class Page:
-    """What a page leaves out. hidden: docids. last: (score, docid) of the last row before it, in an exact ranking. before: the cursor of the
-    page before, None of the first page. passed: docids that an offset passed over, which the page fills in.
+    """What a page leaves out.
+
+    hidden: docids. last: (score, docid) of the last row before it, in an exact ranking. before: the cursor of the page before, None of the
+    first page. passed: docids that an offset passed over, which the page fills in.
     """
 
     hidden: frozenset[int] = frozenset()

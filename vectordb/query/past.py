@@ -42,8 +42,9 @@ class _NoIndex:
 
 
 def past_view(view: View, cursor: Cursor, every_row: bool) -> Past:
-    """The collection as the first page of a search saw it. view: of its present state. every_row: whether rows whose points were deleted are
-    needed, too: the scores of others depend on them.
+    """The collection as the first page of a search saw it.
+
+    view: of its present state. every_row: whether rows whose points were deleted are needed, too: the scores of others depend on them.
 
     Raises PreconditionError if it can't be told any more, or rows that are needed were removed.
     """

@@ -46,7 +46,7 @@ class PieceReader:
         with_vectors: Any,
         with_attributes: Any,
     ) -> T:
-        """Return ``take(pieces, more, cursor_at)``: the points of a page, read in pieces; whether more points follow the page; and a function
+        """Return ``take(pieces, more, cursor_at)``: the points of a page, read in pieces; whether more points follow the page; a function
         from the id of one of its points to the cursor behind it.
         """
         check_count("limit", limit)

@@ -128,15 +128,15 @@ class SearchOptions(TypedDict, total=False):
         candidates: how many of its best rows each arm passes to the fusion. None is ``max(100, 4 * limit)``, so another limit can
             change the first hits. With a number given, the first hits are the same for every limit up to it.
         offset: leave out so many hits at the beginning. The rest is that of a search with ``limit=offset + limit``.
-        cursor: ``hits.next`` of an earlier page: the next ``limit`` hits of the same search, as the collection was at the first page. No
-            hit is repeated or left out, whatever is written meanwhile; points that were deleted since are not shown.
+        cursor: ``hits.next`` of an earlier page: the next ``limit`` hits of the same search. Pages show the collection as it was at the
+            first page: no hit is repeated or left out, whatever is written meanwhile. Points that were deleted since are not shown.
         min_score: only hits with at least this score. It needs one arm whose scores are higher for better hits, linear fusion, or
             ``score="calibrated"``.
         radius: of one arm with an l2 field: only hits with at most this squared distance.
-        score: "raw", or "calibrated": the score of an arm is the share of a sample of the collection's points, the same for all queries,
+        score: "raw", or "calibrated": the score of an arm is the share of a sample of the field's points, the same for all queries,
             that scores lower, from 0 to 1. Of several arms it is the mean of their shares, weighted as the fusion says.
-        order_by: attributes that order the points, in place of a query; "-" in front: descending. Null comes last, and of equal points the
-            older row first. ``hits.next`` continues.
+        order_by: attributes that order the points, in place of a query; "-" in front: descending. Null comes last, of equal points the
+            older row comes first. ``hits.next`` continues.
         prefetch: a ``Prefetch`` stage. Only its hits are ranked, by exact scores.
         with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
         with_vectors: True for all vector fields, a list of fields, or False for none.
