@@ -117,7 +117,7 @@ def test_search_reads_pages_orders_and_bounds(run):
     vector = ["--vector", "v=[1, 0, 2]"]
     whole = [hit["id"] for hit in hits(run, *vector)]
     *first, following = hits(run, *vector, "--limit", "2", "--next")
-    code, out, said = run("search", *vector, "--limit", "2", "--next")
+    code, out, _ = run("search", *vector, "--limit", "2", "--next")
     assert code == 0 and out.splitlines()[-1] == following["next"]
     second = hits(run, *vector, "--limit", "3", "--cursor", following["next"], "--next")
     assert [hit["id"] for hit in first + second[:3]] == whole and "next" in second[3]

@@ -367,8 +367,8 @@ class DirectSearches:
         if count == request.limit:
             if node is not None and notes is None:
                 asked = asked._replace(request=request, filter=node)
-            found = out[:count], out[2 * block.k :].view(np.float32)[:count]
-            hits._next = after_direct(self._snapshots.collection, snapshot.state, asked, name, query, found)
+            # The query is copied, because its owner may change it.
+            hits._next = after_direct, (self._snapshots.collection, snapshot.state, asked, name, query.tobytes(), out, count, block.k)
         if notes is not None and clock is not None and runs is not None:
             if docids is None:
                 _record(notes, clock, block, runs, out[:count])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from vectordb_client.model.results import Hit, Hits
@@ -74,6 +75,12 @@ class Answers:
     @property
     def next(self) -> bytes | None:
         """The cursor of the page after the hits of the last query, after it has run; None if there is none."""
+        later = self.later
+        return None if later is None else later[0](later[1])
+
+    @property
+    def later(self) -> tuple[Callable[[Any], bytes], Any] | None:
+        """A function that makes ``next``, and its argument."""
         return following(self._view, self._search, *self._last)
 
     @property
@@ -154,7 +161,7 @@ def whole(answers: Answers) -> list[Hits]:
 def page(answers: Answers) -> list[Hits]:
     """``whole`` of one query, with the cursor of the next page."""
     (hits,) = whole(answers)
-    hits._next = answers.next
+    hits._next = answers.later
     return [hits]
 
 

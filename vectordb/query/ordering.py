@@ -161,6 +161,12 @@ class Ordered:
         return self._order.cursor(int(self._order.docids[-1])) if self._order.more else None
 
     @property
+    def later(self) -> tuple[Callable[[Any], bytes], Any] | None:
+        """As ``execute.Answers.later``."""
+        raw = self.next
+        return None if raw is None else (bytes, raw)
+
+    @property
     def plan(self) -> dict | None:
         """How it was run, if the search is explained."""
         if not self._request.explain:

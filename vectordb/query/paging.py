@@ -7,12 +7,13 @@ rows that an approximate page missed come later.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import numpy as np
 from vectordb_client.errors import InvalidArgumentError
+from vectordb_client.model.page_options import AUTO
 
 from ..engine.snapshot import View
 from ..filters.cache import FilterCache
@@ -25,8 +26,7 @@ from .request import Arm, Search
 # Constants: unit and meaning. Chosen, not measured.
 MOST_LISTED = 1_000  # rows that an approximate plan finds again; with more, the later pages are exact
 MOST_SHOWN = 4_096  # rows that a cursor lists
-
-Following = partial[bytes]
+NO_PAGES = frozenset(("group_by", "diversity", "rerank"))  # options whose hits have no cursor (``page_options.check_together``)
 
 
 @dataclass
@@ -99,30 +99,41 @@ def score_sign(search: Search) -> float:
     return sign(search.arms[0]) if len(search.arms) == 1 and search.request.score == "raw" else 1.0
 
 
-def following(view: View, search: Search, docids: Sequence[int], scores: Sequence[float]) -> bytes | None:
-    """The cursor of the page after this one; None if this one isn't full. docids, scores: of the page, as users see them."""
-    if len(docids) < _wanted(search):
+def following(view: View, search: Search, docids: Sequence[int], scores: Sequence[float]) -> tuple[Callable[[Any], bytes], Any] | None:
+    """A function that makes the cursor of the page after this one, and its argument; None if this one isn't full.
+
+    docids, scores: of the page, as users see them. Queries are copied, because their owner may change them.
+    """
+    request = search.request
+    if request.limit == AUTO or len(docids) < request.limit or (search.steps and not NO_PAGES.isdisjoint(request.changed())):
         return None
-    page = search.page or Page()
-    before = page.before
-    last = (float(scores[-1]), int(docids[-1]))
-    number, search_key = view.store.collection, cursors.fingerprint(search)
+    if search.prefetch is not None:
+        return bytes, _made((view.store.collection, view.snapshot.state, search, docids, scores))
+    arms = tuple([Arm(arm.name, arm.spec, [_copied(arm.queries[0])]) for arm in search.arms])
+    return _made, (view.store.collection, view.snapshot.state, search.with_arms(arms), docids, scores)
+
+
+def _copied(query: Any) -> Any:
+    if isinstance(query, np.ndarray):
+        return query.copy()
+    return tuple(map(_copied, query)) if isinstance(query, tuple) else query
+
+
+def _made(given: tuple) -> bytes:
+    """The cursor after a page, of the collection's number, the state that it saw, its search, and its docids and scores."""
+    collection, state, search, docids, scores = given
+    page, key = search.page or Page(), cursors.fingerprint(search)
+    before, last = page.before, (float(scores[-1]), int(docids[-1]))
     if before is None:
         every = [*page.passed, *docids]
-        listed = not search.exact and len(every) <= MOST_SHOWN
-        shown, last = (every, None) if listed else ((), last)
-        state, taken = view.snapshot.state, len(every)
-        return _encoded(number, state, search_key, taken, search.candidates, shown, last)
+        if search.exact or len(every) > MOST_SHOWN:
+            return _encoded(collection, state, key, len(every), search.candidates, (), last)
+        return _encoded(collection, state, key, len(every), search.candidates, every, None)
     state = (before.sequence, before.rows, before.live, before.compactions)
     taken, shown = before.taken + len(docids), before.docids()
     if not search.exact:
-        return _encoded(number, state, search_key, taken, search.candidates, [*shown, *docids], None)
-    return _encoded(number, state, search_key, taken, search.candidates, shown, last)
-
-
-def _wanted(search: Search) -> int:
-    limit = search.request.limit
-    return limit if isinstance(limit, int) else search.limit + 1  # limit="auto" has no pages
+        return _encoded(collection, state, key, taken, search.candidates, [*shown, *docids], None)
+    return _encoded(collection, state, key, taken, search.candidates, shown, last)
 
 
 def _encoded(
@@ -137,20 +148,17 @@ def _encoded(
     return Cursor(number, *state, search, taken, candidates, np.array(shown, "<u4").tobytes(), last).encode()
 
 
-def after_direct(
-    collection: int, state: tuple[int, int, int, int], search: Search, name: str, query: np.ndarray, found: tuple
-) -> Following:
-    """What makes the cursor after a page that a direct search found: (the docids, their scores as users see them). The query is copied,
-    because its owner may change it.
+def after_direct(found: tuple) -> bytes:
+    """The cursor after a page that a direct search found.
+
+    found: (the collection's number, the state, the search, the field, the bytes of the query, the array of docids, ids and scores as in
+    ``direct.RowReader``, the number of hits, the number of places in it).
     """
-    return partial(_of_direct, collection, state, search, name, query.tobytes(), found)
-
-
-def _of_direct(collection: int, state: tuple[int, int, int, int], search: Search, name: str, query: bytes, found: tuple) -> bytes:
-    key = cursors.finished(search, [(name, query)])
-    docids, scores = found
-    shown, last = (docids.tolist(), None) if len(docids) <= MOST_SHOWN else ((), (float(scores[-1]), int(docids[-1])))
-    return _encoded(collection, state, key, len(docids), search.candidates, shown, last)
+    collection, state, search, name, query, out, count, k = found
+    key, docids = cursors.finished(search, [(name, query)]), out[:count].tolist()
+    if count <= MOST_SHOWN:
+        return _encoded(collection, state, key, count, search.candidates, docids, None)
+    return _encoded(collection, state, key, count, search.candidates, (), (float(out[2 * k :].view(np.float32)[count - 1]), docids[-1]))
 
 
 def check_single(batch: bool, search: Search) -> None:

@@ -174,8 +174,6 @@ class Hits(Sequence[Hit]):
 
     Attributes:
         plan: how the search was run, if ``explain=True`` was asked for; else None. ``print(hits.plan)`` shows it as a short text.
-        next: pass it to ``search(cursor=…)``, with the same query and options, to get the next hits: text, which can be stored. None: there
-            are fewer hits than were asked for, so this is the last page; or the hits are of ``search_batch``, or of ``limit="auto"``.
 
     Example:
         ```python
@@ -191,7 +189,9 @@ class Hits(Sequence[Hit]):
     _made: tuple[Hit, ...] | None = None
     _bare: tuple[np.ndarray, np.ndarray] | None = None  # ids and scores of hits that consist of nothing else
     _unread: tuple[HitReader, Any, int] | None = None  # what has yet to be read: the reader, what was found, the number of hits
-    _next: bytes | Callable[[], bytes] | None = None  # the bytes of the cursor, or what makes them
+    _next: bytes | tuple[Callable[..., bytes], Any] | None = (
+        None  # the bytes of the cursor, or a function that makes them with its argument
+    )
     plan: Plan | None = None
 
     def __init__(self, hits: Sequence[Hit], plan: Mapping[str, Any] | None = None):
@@ -219,12 +219,18 @@ class Hits(Sequence[Hit]):
     @property
     def next_bytes(self) -> bytes | None:
         """The bytes of ``next``, as messages carry them."""
-        if callable(self._next):
-            self._next = self._next()
+        if type(self._next) is tuple:
+            make, given = self._next
+            self._next = make(given)
         return self._next
 
     @property
     def next(self) -> str | None:
+        """The cursor of the next page: text, which can be stored. Pass it to ``search(cursor=…)`` with the same query and options.
+
+        None: there are fewer hits than were asked for, so this is the last page; or the hits are of ``search_batch``, or of a search that
+        has no pages, such as one with ``limit="auto"``.
+        """
         raw = self.next_bytes
         return None if raw is None else cursor_text(raw)
 

@@ -12,7 +12,7 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, NamedTuple, TypedDict, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_type_hints
 
 import numpy as np
 
@@ -145,7 +145,7 @@ class SearchOptions(TypedDict, total=False):
 
     # Plans and logs show the filter in its canonical form, and each stage by itself.
     filter: Annotated[FilterLike | None, Option(None, as_it_is, _FILTER, show=None)]
-    limit: Annotated[int | str, Option(10, check_limit, _LIMIT)]
+    limit: Annotated[int | Literal["auto"], Option(10, check_limit, _LIMIT)]
     recall: Annotated[float | None, Option(None, check_recall, _RECALL)]
     exact: Annotated[bool, Option(False, check_flag, _EXACT)]
     fusion: Annotated[FusionLike, Option("rrf", as_it_is)]
@@ -158,7 +158,7 @@ class SearchOptions(TypedDict, total=False):
     cursor: Annotated[str | None, Option(None, check_cursor, _CURSOR, batch_doc=", and refused here", show=lambda value: value[:12] + "…")]
     min_score: Annotated[float | None, Option(None, check_bound, _MIN_SCORE)]
     radius: Annotated[float | None, Option(None, check_radius, _RADIUS)]
-    score: Annotated[str, Option("raw", check_score, _SCORE)]
+    score: Annotated[Literal["raw", "calibrated"], Option("raw", check_score, _SCORE)]
     order_by: Annotated[Sequence[str] | str | None, Option(None, check_order, _ORDER, batch_doc=", and refused here")]
 
 
