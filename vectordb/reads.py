@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -15,7 +15,7 @@ from vectordb_client.model.results import CollectionInfo, Page, Point
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.search_request import SearchRequest
 from vectordb_client.model.terms import check_page, check_sparse
-from vectordb_client.model.values import check_id, is_single_id
+from vectordb_client.model.values import Id, check_id, is_single_id
 
 from .engine.directory import Handle
 from .engine.snapshot import Snapshots
@@ -90,19 +90,19 @@ class Reads(Reading):
         with self._snapshots.pin() as view:
             return read.count(view, self._filters.bind(filter, view.schema), self._filters)
 
-    def _scroll(self, filter: Any, limit: int, cursor: str | None, with_vectors: Selection, with_attributes: Selection) -> Page:
-        def take(pieces: Iterator[list[Point]], more: bool) -> Page:
+    def _scroll(self, filter: Any, limit: int, cursor: str | None, order: Any, with_vectors: Selection, with_attributes: Selection) -> Page:
+        def take(pieces: Iterator[list[Point]], more: bool, cursor_at: Callable[[Id], str]) -> Page:
             points = tuple(chain.from_iterable(pieces))
-            return Page(points, read.encode_cursor(points[-1].id) if more else None)
+            return Page(points, cursor_at(points[-1].id) if more else None)
 
-        return self.pieces.scroll(take, filter, limit, cursor, with_vectors=with_vectors, with_attributes=with_attributes)
+        return self.pieces.scroll(take, filter, limit, cursor, order, with_vectors=with_vectors, with_attributes=with_attributes)
 
     def _search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool) -> Any:
         if text is None and not batch:
             hits = self._direct(request, vectors)
             if hits is not None:
                 return hits
-        results = self.pieces.search_anything(request, vectors, text, batch, execute.whole)
+        results = self.pieces.search_anything(request, vectors, text, batch, execute.whole if batch else execute.page)
         return results if batch else results[0]
 
     def terms(self, field: str, *, after: int | None = None, limit: int = 10_000) -> dict[int, str]:

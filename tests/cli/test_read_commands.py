@@ -113,6 +113,24 @@ def test_search_shows_the_columns_vectors_and_plan_that_are_asked_for(run):
     assert set(plan) == {"plan"} and plan["plan"]["arms"][0]["field"] == "t"
 
 
+def test_search_reads_pages_orders_and_bounds(run):
+    vector = ["--vector", "v=[1, 0, 2]"]
+    whole = [hit["id"] for hit in hits(run, *vector)]
+    *first, following = hits(run, *vector, "--limit", "2", "--next")
+    code, out, _ = run("search", *vector, "--limit", "2", "--next")
+    assert code == 0 and out.splitlines()[-1] == following["next"]
+    second = hits(run, *vector, "--limit", "3", "--cursor", following["next"], "--next")
+    assert [hit["id"] for hit in first + second[:3]] == whole and "next" in second[3]
+    assert [hit["id"] for hit in hits(run, *vector, "--offset", "3")] == whole[3:]
+    assert [hit["id"] for hit in hits(run, "--order-by=-tag,n")] == [{"uuid": str(UUID)}, "a b", 2, 1, "17"]
+    assert [hit["id"] for hit in hits(run, *vector, "--min-score", "0.9")] == whole[:4]
+    assert [hit["score"] for hit in hits(run, *vector, "--score", "calibrated")] == [0.8, 0.6, 0.4, 0.2, 0.0]
+    assert hits(run, *vector, "--limit", "auto")[0]["id"] == "17"
+    for words in (["--offset", "-1"], ["--min-score", "high"], ["--limit", "0"]):
+        with pytest.raises(SystemExit):
+            run("search", *vector, *words)
+
+
 def test_search_prints_a_table_that_drives_no_terminal(run):
     code, out, said = run("search", "--vector", "v=[1,0,3]", "--explain", "--columns", "body,tag")
     table, plan = out.split("\n\n", 1)

@@ -68,6 +68,7 @@ TOO_MUCH = {
     "limit of a batch": ({"max_limit": 10}, "max_limit", 11, lambda docs: docs.search_batch({"d": np.ones((2, 4))}, limit=11)),
     "limit of a stage": ({"max_limit": 10}, "max_limit", 11, lambda docs: docs.search(VECTOR, prefetch=Prefetch(VECTOR, limit=11))),
     "candidates": ({"max_limit": 10}, "max_limit", 11, lambda docs: docs.search({**VECTOR, "s": {1: 1.0}}, candidates=11)),
+    "offset and limit": ({"max_limit": 10}, "max_limit", 11, lambda docs: docs.search(VECTOR, limit=5, offset=6)),
     "limit of a page": ({"max_limit": 10}, "max_limit", 11, lambda docs: docs.scroll(limit=11)),
     "queries": ({"max_queries": 3}, "max_queries", 4, lambda docs: docs.search_batch({"d": np.ones((4, 4))})),
     "hits": ({"max_batch_hits": 100}, "max_batch_hits", 102, lambda docs: docs.search_batch({"d": np.ones((2, 4))}, limit=51)),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vectordb_client.errors import InvalidArgumentError, StorageError, shown
+from vectordb_client.model.page_options import AUTO
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.search_request import OPTIONS
 
@@ -18,7 +19,7 @@ A VECTOR is JSON: [0.1, 0.7] for a dense field, {"17": 0.5} or {"indices": [17],
 [[0.1, 0.7], [0.3, 0.2]] for a multi-vector field; @FILE reads it from a file. Results of several queries are fused by rank (RRF).
 
 The table shortens long values. --json prints one object per line with id, score, attributes and payload; with --explain, the last line
-is {"plan": …}.
+is {"plan": …}; with --next, {"next": CURSOR} follows.
 """
 
 
@@ -42,10 +43,11 @@ def add_arguments(parser: Command) -> None:
             add(spelling, metavar=flag.metavar, type=_KINDS[flag.kind], default=option.default, help=flag.help)
     add("--columns", metavar="NAME[,NAME…]", type=names, help="show only these attributes (default: all)")
     add("--json", action="store_true", help="print JSON lines, one hit per line")
+    add("--next", action="store_true", help="print the cursor of the next page last, as --cursor takes it; of the last page nothing")
 
     def check(arguments: argparse.Namespace) -> None:
-        if not arguments.words and not arguments.vector:
-            raise argparse.ArgumentTypeError("a search needs TEXT or --vector")
+        if not arguments.words and not arguments.vector and not arguments.order_by:
+            raise argparse.ArgumentTypeError("a search needs TEXT or --vector, or --order-by")
 
     parser.checks.append(check)
 
@@ -71,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(dumps(hit_record(schema, hit, arguments.with_vectors)))
         if hits.plan is not None:
             print(dumps({"plan": hits.plan}))
+        if arguments.next and hits.next is not None:
+            print(dumps({"next": hits.next}))
         return 0
     out = console()
     if len(hits):
@@ -79,6 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
         console(stderr=True).print("no hits", markup=False)
     if hits.plan is not None:
         out.print(f"\n{hits.plan}", markup=False)
+    if arguments.next and hits.next is not None:
+        print(hits.next)
     return 0
 
 
@@ -135,4 +141,29 @@ def _share(text: str) -> float:
     return share
 
 
-_KINDS = {"text": str, "count": positive, "share": _share}  # kind of a flag → what reads its value
+def _limit(text: str) -> int | str:
+    return text if text == AUTO else positive(text)
+
+
+def _whole(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 0")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+_KINDS = {
+    "text": str,
+    "count": positive,
+    "share": _share,
+    "limit": _limit,
+    "whole": _whole,
+    "number": _number,
+    "names": names,
+}  # kind of a flag → what reads its value

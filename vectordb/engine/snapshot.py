@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,11 @@ class Snapshot:
             {} if previous is None or previous.map_moves != map_moves else {**previous.tables_before, **previous._tables},
             _live_rows=previous._live_rows if previous is not None and previous.sequence == sequence else None,
         )
+
+    @cached_property
+    def state(self) -> tuple[int, int, int, int]:
+        """What tells this state of the collection: (sequence, rows, live rows, compactions)."""
+        return self.sequence, self.rows, self.live, self.compactions
 
     @property
     def records(self) -> Records:

@@ -123,7 +123,7 @@ class SparseType(FieldType):
         saturation = cache.get(key)
         if saturation is None:
             field = view.fields[name]
-            live = view.store.texts(field)
+            live = cache.get(("texts", field)) or view.store.texts(field)  # of an earlier state, if the view is of one
             options = encoders.options_of(view.schema.vectors[name].encoder)
             k1, b = options.get("k1", formula.K1), options.get("b", formula.B)
             saturation = cache[key] = Saturation(k1, b, live.documents, live.words, view.table(field, format.LENGTHS))

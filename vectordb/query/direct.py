@@ -37,6 +37,7 @@ from ..storage import format
 from ..storage.format import Txn
 from ..storage.gate import Visitor
 from . import segments, trace
+from .paging import after_direct
 from .read import attribute_reader
 from .request import Search
 from .row_filter import RowFilter
@@ -363,6 +364,11 @@ class DirectSearches:
             lane.inside = None
         hits = _new(Hits)
         hits._unread = block.reader, (out, count, block.k, told & kernel.INTEGERS, pieces), count
+        if count == request.limit:
+            if node is not None and notes is None:
+                asked = asked._replace(request=request, filter=node)
+            # The query is copied, because its owner may change it.
+            hits._next = after_direct, (self._snapshots.collection, snapshot.state, asked, name, query.tobytes(), out, count, block.k)
         if notes is not None and clock is not None and runs is not None:
             if docids is None:
                 _record(notes, clock, block, runs, out[:count])
@@ -465,6 +471,10 @@ class Whole:
 
     def __init__(self, hits: Hits):
         self._hits = hits
+
+    @property
+    def next(self) -> bytes | None:
+        return self._hits.next_bytes
 
     def __iter__(self) -> Iterator[Hits]:
         yield self._hits

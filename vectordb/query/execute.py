@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from vectordb_client.model.results import Hit, Hits
@@ -14,11 +15,13 @@ from ..filters.cache import FilterCache
 from ..filters.text import to_string
 from ..index.exact import Found
 from ..storage import format
+from . import steps as _steps  # noqa: F401  # it adds to the table of steps
 from .arms import search_arm, sign
 from .fusion.lists import search_lists
 from .fusion.missing import lacking
 from .fusion.ranks import Ranked, fuse
 from .fusion.sums import sum_arms
+from .paging import following
 from .read import attribute_reader, pieces
 from .request import Arm, Search
 from .row_filter import RowFilter
@@ -35,6 +38,7 @@ class Answers:
         self._rows = RowFilter(view, search.filter, filters)
         self._stage_plan: dict | None = None
         self._clock: Clock | None = None
+        self._last: tuple[Sequence[int], Sequence[float]] = ((), ())  # docids and scores of the last query's hits
 
     def __iter__(self) -> Iterator[Hits | Iterator[list[Hit]]]:
         view, search = self._view, self._search
@@ -49,8 +53,9 @@ class Answers:
                 clock.lap(f"arm {arm.name}")
             bare = search.attributes is False and not search.vectors
             for best in results:
+                self._last = best[0], best[1] * sign(arm)
                 hits = _bare(view, arm, best) if bare else None
-                yield _fetched(view, search, _alone(arm, best)) if hits is None else hits
+                yield fetched(view, search.attributes, search.vectors, _alone(arm, best)) if hits is None else hits
                 if clock is not None:
                     clock.lap("fetch")
             return
@@ -58,12 +63,25 @@ class Answers:
         if search.explain:
             _ = self._rows.matches
             clock.lap("filter")
-        for ranking, plan in self._rank(search, self._rows, clock):
+        for q, (ranking, plan) in enumerate(self._rank(search, self._rows, clock)):
             self._stage_plan = self._stage_plan or plan
+            one = search.of_query(q) if search.steps and search.queries > 1 else search
             for step in search.steps:
-                ranking = step(view, search, ranking)
-            yield _fetched(view, search, ranking)
+                ranking = step(view, one, ranking)
+            self._last = ranking[:2]
+            yield fetched(view, search.attributes, search.vectors, ranking)
             clock.lap("fetch")
+
+    @property
+    def next(self) -> bytes | None:
+        """The cursor of the page after the hits of the last query, after it has run; None if there is none."""
+        later = self.later
+        return None if later is None else later[0](later[1])
+
+    @property
+    def later(self) -> tuple[Callable[[Any], bytes], Any] | None:
+        """A function that makes ``next``, and its argument."""
+        return following(self._view, self._search, *self._last)
 
     @property
     def plan(self) -> dict | None:
@@ -140,6 +158,13 @@ def whole(answers: Answers) -> list[Hits]:
     return results if plan is None else [Hits(list(hits), plan) for hits in results]
 
 
+def page(answers: Answers) -> list[Hits]:
+    """``whole`` of one query, with the cursor of the next page."""
+    (hits,) = whole(answers)
+    hits._next = answers.later
+    return [hits]
+
+
 def _alone(arm: Arm, best: Found) -> Ranked:
     """The ranking of a single arm."""
     docids, scores = best
@@ -158,12 +183,12 @@ def _bare(view: View, arm: Arm, best: Found) -> Hits | None:
 _hit = tuple.__new__  # half the cost of the named tuple's constructor
 
 
-def _fetched(view: View, search: Search, ranked: Ranked) -> Iterator[list[Hit]]:
-    """Fetch the records and vectors of the final rows. Yields lists of hits."""
+def fetched(view: View, attributes: bool | Sequence[str], names: Sequence[str], ranked: Ranked) -> Iterator[list[Hit]]:
+    """Fetch the records of the final rows, and their vectors in the fields ``names``. Yields lists of hits."""
     docids, scores, arms = ranked
-    read = attribute_reader(view.schema, search.attributes)
+    read = attribute_reader(view.schema, attributes)
     begin = 0
-    for some, stored, vectors in pieces(view, docids, read is not None, search.vectors):
+    for some, stored, vectors in pieces(view, docids, read is not None, names):
         end = begin + len(some)
         beside = scores[begin:end], arms[begin:end], vectors
         if read is None:

@@ -15,7 +15,7 @@ from vectordb_client.model.values import Id
 
 from ..engine.snapshot import Snapshots, View
 from ..filters.cache import FilterCache
-from . import changes, direct, execute, read
+from . import changes, direct, execute, ordering, paging, read
 from .request import RequestCache
 
 T = TypeVar("T")
@@ -37,20 +37,25 @@ class PieceReader:
 
     def scroll(
         self,
-        take: Callable[[Iterator[list[Point]], bool], T],
+        take: Callable[[Iterator[list[Point]], bool, Callable[[Id], str]], T],
         filter: Any,
         limit: int,
         cursor: str | None,
+        order_by: Sequence[str] | None,
         *,
         with_vectors: Any,
         with_attributes: Any,
     ) -> T:
-        """Return ``take(pieces, more)``: the points of a page, read in pieces, and whether more points follow the page."""
+        """Return ``take(pieces, more, cursor_at)``: the points of a page, read in pieces; whether more points follow the page; a function
+        from the id of one of its points to the cursor behind it.
+        """
         check_count("limit", limit)
         with self._snapshots.pin() as view:
             selections = _selections(view, with_attributes, with_vectors)
             node = self._filters.bind(filter, view.schema)
-            return take(*read.scroll(view, node, int(limit), cursor, *selections, self._filters))
+            if order_by is not None:
+                return take(*ordering.scroll(view, node, order_by, int(limit), cursor, *selections, self._filters))
+            return take(*read.scroll(view, node, int(limit), cursor, *selections, self._filters), read.encode_cursor)
 
     def search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, take: Callable[[execute.Answers], T]) -> T:
         """Return ``take(answers)`` of a search for one query, or with ``batch`` for many."""
@@ -63,8 +68,13 @@ class PieceReader:
     def search_anything(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, take: Callable[[execute.Answers], T]) -> T:
         """``search`` for those that can't be done directly."""
         with self._snapshots.pin() as view:
-            search = self._requests.search(view, request, vectors, text, batch)
-            taken = take(execute.Answers(view, search, self._filters))
+            if request.order_by is not None:
+                return take(ordering.Ordered(view, request, vectors, text, batch, self._filters))
+            search, filters, asked = self._requests.search(view, request, vectors, text, batch), self._filters, view
+            paging.check_single(batch, search)
+            if not batch and (request.offset or request.cursor is not None):
+                asked, search, filters = paging.begin(view, search, filters)
+            taken = take(execute.Answers(asked, search, filters))
             self.direct.learn(view, search)
             return taken
 

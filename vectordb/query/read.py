@@ -87,7 +87,7 @@ def vectors_of(view: View, docids: Sequence[int], names: Sequence[str]) -> list[
 
 
 def points(
-    view: View, ids: Sequence[Id], entries: Sequence[tuple[int, int]], attributes: bool | Sequence[str], vectors: Sequence[str]
+    view: View, ids: Sequence[Id], entries: Sequence[tuple[int, int | None]], attributes: bool | Sequence[str], vectors: Sequence[str]
 ) -> Iterator[list[Point]]:
     """Points by their entries in the id map, in the order given. Yields lists of points. Raises CorruptionError when an entry refers
     to the row of another id.

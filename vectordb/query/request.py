@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vectordb_client.errors import InvalidArgumentError, shown
-from vectordb_client.model.checks import DEFAULT_RECALL, check_names, check_selection
+from vectordb_client.model.checks import DEFAULT_RECALL, MAX_LIMIT, check_names, check_selection
 from vectordb_client.model.filter_nodes import Filter
+from vectordb_client.model.page_options import AUTO, AUTO_LIMIT
 from vectordb_client.model.ranking import Fusion, Prefetch, checked_fusion, default_candidates
 from vectordb_client.model.schema import Schema, VectorField
 from vectordb_client.model.search_request import SearchRequest
@@ -17,13 +18,15 @@ from vectordb_client.model.vectors import query_fields, query_texts, query_vecto
 from ..engine.encoding import load_encoder
 from ..engine.snapshot import View
 from ..filters.cache import FilterCache
+from .thresholds import check_bounds
 
 MAX_KEPT = 512  # requests kept by ``RequestCache``
 
 Words = Callable[[Sequence[int]], dict[int, str]]
 Step = Callable[[View, "Search", tuple], tuple]
 # Option → a step that changes the ranking of a query, after fusion and before the records are fetched: (view, search, ranking) → ranking.
-# It runs where the option isn't the default; its value is ``search.request.NAME``. Steps run in the order of this table.
+# It runs where the option isn't the default; its value is ``search.request.NAME``; "auto" runs for limit="auto". Steps run in the order of
+# this table. Of a batch, ``search`` is the search of the one query.
 RANKING_STEPS: dict[str, Step] = {}
 
 
@@ -45,7 +48,8 @@ class Search(NamedTuple):
     queries: the number of queries in the batch. request: what was asked for. candidates: the number of each arm's best rows that are fused.
     exact: results must be exact; dense fields are then scanned. recall: the target of each arm, the predicted mean share of the true best
     rows that it finds; 1.0 if ``exact``. proven: linear fusion must prove its result. prefetch: the stage before this one, with the same
-    queries and filter; this stage ranks only its hits. steps: those of ``RANKING_STEPS`` that this search takes.
+    queries and filter; this stage ranks only its hits. steps: those of ``RANKING_STEPS`` that this search takes. page: what a page leaves
+    out (``paging.Page``). fixed: the number of candidates was given, so each arm is read exactly so deep.
     """
 
     arms: tuple[Arm, ...]
@@ -63,6 +67,8 @@ class Search(NamedTuple):
     proven: bool
     steps: tuple[Step, ...] = ()
     prefetch: Search | None = None
+    page: Any = None
+    fixed: bool = False
 
     def with_arms(self, arms: tuple[Arm, ...]) -> Search:
         """The same search for other queries. ``arms`` and ``queries`` are the first two fields."""
@@ -112,21 +118,23 @@ class RequestCache:
 def _bind(request: SearchRequest, schema: Schema, filters: FilterCache) -> Search:
     """A search without queries."""
     exact = request.exact or request.recall == 1.0
+    changed = {*request.changed(), *(("auto",) if request.limit == AUTO else ())}
     return Search(
         arms=(),
         queries=0,
         request=request,
         filter=filters.bind(request.filter, schema),
-        limit=request.limit,
+        limit=_depth(request),
         exact=exact,
         recall=1.0 if exact else DEFAULT_RECALL if request.recall is None else request.recall,
         fusion=checked_fusion(request.fusion),
-        candidates=_candidates(request),
+        candidates=_candidates(request.candidates, _depth(request)),
         attributes=check_selection("with_attributes", request.with_attributes, schema.attributes),
         vectors=check_names("with_vectors", request.with_vectors, schema.vectors),
         explain=request.explain,
         proven=exact or request.recall is None,
-        steps=tuple([step for name, step in RANKING_STEPS.items() if name in request.changed()]),
+        steps=tuple([step for name, step in RANKING_STEPS.items() if name in changed]),
+        fixed=request.candidates is not None,
     )
 
 
@@ -137,17 +145,23 @@ def _with_stages(view: View, search: Search, prefetch: Prefetch, batch: bool) ->
     inner = inner._replace(
         limit=int(prefetch.limit),
         fusion=checked_fusion(prefetch.fusion),
-        candidates=_candidates(prefetch),
+        candidates=_candidates(prefetch.candidates, int(prefetch.limit)),
         attributes=False,
         vectors=(),
         steps=(),
+        fixed=prefetch.candidates is not None,
     )
     return search._replace(prefetch=_checked(inner.with_arms(arms)))
 
 
-def _candidates(stage: SearchRequest | Prefetch) -> int:
+def _depth(request: SearchRequest) -> int:
+    """The number of rows that a search ranks: those that it returns, and those that an offset leaves out."""
+    return AUTO_LIMIT if request.limit == AUTO else request.limit + request.offset
+
+
+def _candidates(given: int | None, limit: int) -> int:
     """The number of candidates of each arm of a stage."""
-    return default_candidates(int(stage.limit)) if stage.candidates is None else int(max(stage.candidates, stage.limit))
+    return default_candidates(limit) if given is None else int(max(given, limit))
 
 
 def _checked(search: Search) -> Search:
@@ -161,6 +175,10 @@ def _checked(search: Search) -> Search:
         sizes = (search.prefetch.queries, search.queries)
         what = f"all stages of a search must have the same number of queries, but a prefetch has {sizes[0]} and the next {sizes[1]}"
         raise InvalidArgumentError(what, field="vectors", value=sizes[0])
+    if search.queries and search.steps:
+        check_bounds(search.request, search.arms, search.fusion)
+        if len(search.arms) > 1 and search.request.score == "calibrated":  # all candidates are ranked anew
+            search = search._replace(limit=search.candidates if search.fusion.all_points else MAX_LIMIT, fixed=True)
     return search
 
 

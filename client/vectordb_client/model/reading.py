@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, overload
 
 from .access import COLLECTION_METHODS, Hinting
 from .aliases import FilterLike, Ids, Selection, SupportsArray
 from .arguments import named
 from .checks import check_count
+from .page_options import check_order
 from .results import Change, CollectionInfo, Page, Point
 from .searching import Searching
 from .values import Id, check_id
@@ -71,17 +72,20 @@ class Reading(Hinting, Searching):
         filter: FilterLike | None = None,
         limit: int = 100,
         cursor: str | None = None,
+        order_by: Sequence[str] | str | None = None,
         with_vectors: Selection = False,
         with_attributes: Selection = True,
     ) -> Page:
-        """Read one page of points in the order of ids: integers, then strings, then UUIDs.
+        """Read one page of points in the order of ids: integers, then strings, then UUIDs. Or in the order of attributes.
 
-        The order is stable under writes: a point that exists during the whole scroll appears exactly once.
+        The order is stable under writes: a point that exists during the whole scroll appears exactly once. Ordered by attributes, the pages
+        show the collection as it was at the first page; points that were deleted since are left out.
 
         Args:
             filter: only points that match.
             limit: the number of points in a page. A page of a service has fewer if more don't fit a message.
             cursor: ``page.cursor`` of the page before; None starts from the beginning.
+            order_by: attributes that order the points; "-" in front: descending. Null comes last, and of equal points the older row first.
             with_vectors: as in ``get``.
             with_attributes: as in ``get``.
 
@@ -90,6 +94,8 @@ class Reading(Hinting, Searching):
 
         Raises:
             InvalidArgumentError: the limit or the cursor is not valid.
+            SchemaError: ``order_by`` names an attribute that isn't in the schema, or has no order.
+            PreconditionError: the state that a cursor of an ordered scroll continues isn't stored any more.
             FilterError: the filter can't be read, or doesn't fit the schema.
 
         Example:
@@ -99,7 +105,8 @@ class Reading(Hinting, Searching):
                 page = docs.scroll(limit=100, cursor=page.cursor)
             ```
         """
-        return self._scroll(filter, limit, cursor, with_vectors, with_attributes)
+        order = None if order_by is None else check_order("order_by", order_by)
+        return self._scroll(filter, limit, cursor, order, with_vectors, with_attributes)
 
     def iterate(
         self, *, filter: FilterLike | None = None, page: int = 1000, with_vectors: Selection = False, with_attributes: Selection = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import shown
 from . import export, info_text
+from .page_options import cursor_text
 from .plan import Plan
 from .schema import Schema
 from .values import Id
@@ -188,6 +189,9 @@ class Hits(Sequence[Hit]):
     _made: tuple[Hit, ...] | None = None
     _bare: tuple[np.ndarray, np.ndarray] | None = None  # ids and scores of hits that consist of nothing else
     _unread: tuple[HitReader, Any, int] | None = None  # what has yet to be read: the reader, what was found, the number of hits
+    _next: bytes | tuple[Callable[..., bytes], Any] | None = (
+        None  # the bytes of the cursor, or a function that makes them with its argument
+    )
     plan: Plan | None = None
 
     def __init__(self, hits: Sequence[Hit], plan: Mapping[str, Any] | None = None):
@@ -209,7 +213,26 @@ class Hits(Sequence[Hit]):
         return hits
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_made": self._hits, "plan": self.plan} if self._bare is None else {"_bare": self._bare, "plan": self.plan}
+        made: dict[str, Any] = {"_made": self._hits} if self._bare is None else {"_bare": self._bare}
+        return {**made, "plan": self.plan, "_next": self.next_bytes}
+
+    @property
+    def next_bytes(self) -> bytes | None:
+        """The bytes of ``next``, as messages carry them."""
+        if type(self._next) is tuple:
+            make, given = self._next
+            self._next = make(given)
+        return self._next
+
+    @property
+    def next(self) -> str | None:
+        """The cursor of the next page: text, which can be stored. Pass it to ``search(cursor=…)`` with the same query and options.
+
+        None: there are fewer hits than were asked for, so this is the last page; or the hits are of ``search_batch``, or of a search that
+        has no pages, such as one with ``limit="auto"``.
+        """
+        raw = self.next_bytes
+        return None if raw is None else cursor_text(raw)
 
     @property
     def columns(self) -> tuple[np.ndarray, np.ndarray] | None:

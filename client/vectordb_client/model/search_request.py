@@ -10,9 +10,9 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, NamedTuple, TypedDict, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_type_hints
 
 import numpy as np
 
@@ -23,6 +23,16 @@ from .checks import check_count, check_flag, check_recall, check_selection
 from .filter import from_dict
 from .filter_nodes import Filter
 from .foreign import is_number
+from .page_options import (
+    check_bound,
+    check_cursor,
+    check_limit,
+    check_offset,
+    check_order,
+    check_radius,
+    check_score,
+    check_together,
+)
 from .ranking import Fusion, Prefetch, check_prefetch
 
 MAX_KEPT = 512  # checked requests kept for searches with the same options
@@ -34,7 +44,9 @@ _HASHED = _PLAIN | {str, *_FILTERS}  # types whose values are hashed before they
 
 
 class Flag(NamedTuple):
-    """The flag of an option in ``vectordb search``. kind: "text", "count" (an integer > 0), "share" (> 0 and ≤ 1) or "switch"."""
+    """The flag of an option in ``vectordb search``. kind: "text", "count" (an integer > 0), "share" (> 0 and ≤ 1), "limit" (a count or
+    "auto"), "whole" (an integer ≥ 0), "number", "names" (separated by commas) or "switch".
+    """
 
     kind: str
     help: str
@@ -84,7 +96,13 @@ class Option:
 
 
 _FILTER = Flag("text", "search only points that match, such as \"lines > 20 AND module = 'json'\"", "EXPR")
-_LIMIT = Flag("count", "number of hits (default: 10)", "N")
+_LIMIT = Flag("limit", 'number of hits, or "auto" to end where the scores fall off (default: 10)', "N")
+_OFFSET = Flag("whole", "leave out the first N hits", "N")
+_CURSOR = Flag("text", "continue after the page that printed this cursor", "CURSOR")
+_MIN_SCORE = Flag("number", "only hits that score at least this", "SCORE")
+_RADIUS = Flag("number", "of an l2 field: only hits within this squared distance", "DISTANCE")
+_SCORE = Flag("text", '"raw" (default), or "calibrated": the share of a sample of points that scores lower', "KIND")
+_ORDER = Flag("names", "order by attributes in place of a query, such as --order-by=-date,price", "NAME[,NAME…]")
 _RECALL = Flag("share", "target recall, above 0 and at most 1 (default: 0.95)", "SHARE")
 _EXACT = Flag("switch", "bypass the indexes and return the exact result")
 _VECTORS = Flag("switch", "also show the vectors")
@@ -97,7 +115,7 @@ class SearchOptions(TypedDict, total=False):
     Attributes:
         filter: an ``F`` expression, a string such as ``"year >= 2020 AND lang = 'en'"``, or its JSON form such as
             ``{"op": "ge", "field": "year", "value": 2020}``. Only matching points are returned.
-        limit: the number of hits, at least 1.
+        limit: the number of hits, at least 1. "auto": at most 100, cut where the scores fall off.
         recall: the share of the true best ``limit`` points that the result should contain on average, above 0 and at most 1. None is
             0.95. For each indexed field the planner takes the cheapest plan that is predicted to reach it under this filter. The
             average is over queries; a single query may get less. Fields without an index, multi-vectors and rows not indexed yet are
@@ -109,6 +127,16 @@ class SearchOptions(TypedDict, total=False):
             it only sums the scores of the candidates. ``missing`` of a fusion says how it ranks points that have no vector in a field.
         candidates: how many of its best rows each arm passes to the fusion. None is ``max(100, 4 * limit)``, so another limit can
             change the first hits. With a number given, the first hits are the same for every limit up to it.
+        offset: leave out so many hits at the beginning. The rest is that of a search with ``limit=offset + limit``.
+        cursor: ``hits.next`` of an earlier page: the next ``limit`` hits of the same search. Pages show the collection as it was at the
+            first page: no hit is repeated or left out, whatever is written meanwhile. Points that were deleted since are not shown.
+        min_score: only hits with at least this score. It needs one arm whose scores are higher for better hits, linear fusion, or
+            ``score="calibrated"``.
+        radius: of one arm with an l2 field: only hits with at most this squared distance.
+        score: "raw", or "calibrated": the score of an arm is the share of a sample of the field's points, the same for all queries,
+            that scores lower, from 0 to 1. Of several arms it is the mean of their shares, weighted as the fusion says.
+        order_by: attributes that order the points, in place of a query; "-" in front: descending. Null comes last, of equal points the
+            older row comes first. ``hits.next`` continues.
         prefetch: a ``Prefetch`` stage. Only its hits are ranked, by exact scores.
         with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
         with_vectors: True for all vector fields, a list of fields, or False for none.
@@ -117,7 +145,7 @@ class SearchOptions(TypedDict, total=False):
 
     # Plans and logs show the filter in its canonical form, and each stage by itself.
     filter: Annotated[FilterLike | None, Option(None, as_it_is, _FILTER, show=None)]
-    limit: Annotated[int, Option(10, check_count, _LIMIT)]
+    limit: Annotated[int | Literal["auto"], Option(10, check_limit, _LIMIT)]
     recall: Annotated[float | None, Option(None, check_recall, _RECALL)]
     exact: Annotated[bool, Option(False, check_flag, _EXACT)]
     fusion: Annotated[FusionLike, Option("rrf", as_it_is)]
@@ -126,6 +154,12 @@ class SearchOptions(TypedDict, total=False):
     with_attributes: Annotated[Selection, Option(True, check_selection)]
     with_vectors: Annotated[Selection, Option(False, check_selection, _VECTORS)]
     explain: Annotated[bool, Option(False, check_flag, _EXPLAIN, batch_doc="; every result has the plan of the first query", show=None)]
+    offset: Annotated[int, Option(0, check_offset, _OFFSET)]
+    cursor: Annotated[str | None, Option(None, check_cursor, _CURSOR, batch_doc=", and refused here", show=lambda value: value[:12] + "…")]
+    min_score: Annotated[float | None, Option(None, check_bound, _MIN_SCORE)]
+    radius: Annotated[float | None, Option(None, check_radius, _RADIUS)]
+    score: Annotated[Literal["raw", "calibrated"], Option("raw", check_score, _SCORE)]
+    order_by: Annotated[Sequence[str] | str | None, Option(None, check_order, _ORDER, batch_doc=", and refused here")]
 
 
 def _declared() -> dict[str, Option]:
@@ -156,11 +190,14 @@ class SearchRequest:
             if option is None:
                 raise UnknownArgumentError(f"a search has no option {name!r}; there are: {', '.join(OPTIONS)}", field=name, value=value)
             values[name] = value if value is None and option.default is None else option.check(name, value)
+        check_together(values, {name for name in options if name in OPTIONS and not OPTIONS[name].is_default(values[name])})
         self.__dict__.update(values, reusable=reusable)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> SearchRequest:
         """The request of some options. Equal plain options, with filters of equal value, give the same request while it is kept."""
+        if options.get("cursor") is not None:  # a page is read once
+            return cls(options)
         # As ``_key`` makes it of values that can be a part of a key. Values of other types may do anything when they are hashed.
         if _HASHED.issuperset(map(type, options.values())):
             key: tuple | None = (*map(OPTIONS.get, options), *map(type, options.values()), *options.values())

@@ -107,7 +107,7 @@ class AsyncReads(AsyncPointsOfCollection):
             text: a string, encoded for every field that has an encoder. Or a mapping from field to string.
             filter: an ``F`` expression, a string such as ``"year >= 2020 AND lang = 'en'"``, or its JSON form such as
                 ``{"op": "ge", "field": "year", "value": 2020}``. Only matching points are returned.
-            limit: the number of hits, at least 1.
+            limit: the number of hits, at least 1. "auto": at most 100, cut where the scores fall off.
             recall: the share of the true best ``limit`` points that the result should contain on average, above 0 and at most 1. None is
                 0.95. For each indexed field the planner takes the cheapest plan that is predicted to reach it under this filter. The
                 average is over queries; a single query may get less. Fields without an index, multi-vectors and rows not indexed yet are
@@ -119,6 +119,16 @@ class AsyncReads(AsyncPointsOfCollection):
                 it only sums the scores of the candidates. ``missing`` of a fusion says how it ranks points that have no vector in a field.
             candidates: how many of its best rows each arm passes to the fusion. None is ``max(100, 4 * limit)``, so another limit can
                 change the first hits. With a number given, the first hits are the same for every limit up to it.
+            offset: leave out so many hits at the beginning. The rest is that of a search with ``limit=offset + limit``.
+            cursor: ``hits.next`` of an earlier page: the next ``limit`` hits of the same search. Pages show the collection as it was at the
+                first page: no hit is repeated or left out, whatever is written meanwhile. Points that were deleted since are not shown.
+            min_score: only hits with at least this score. It needs one arm whose scores are higher for better hits, linear fusion, or
+                ``score="calibrated"``.
+            radius: of one arm with an l2 field: only hits with at most this squared distance.
+            score: "raw", or "calibrated": the score of an arm is the share of a sample of the field's points, the same for all queries,
+                that scores lower, from 0 to 1. Of several arms it is the mean of their shares, weighted as the fusion says.
+            order_by: attributes that order the points, in place of a query; "-" in front: descending. Null comes last, of equal points the
+                older row comes first. ``hits.next`` continues.
             prefetch: a ``Prefetch`` stage. Only its hits are ranked, by exact scores.
             with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
             with_vectors: True for all vector fields, a list of fields, or False for none.
@@ -168,6 +178,12 @@ class AsyncReads(AsyncPointsOfCollection):
             with_attributes: as in ``search``.
             with_vectors: as in ``search``.
             explain: as in ``search``; every result has the plan of the first query.
+            offset: as in ``search``.
+            cursor: as in ``search``, and refused here.
+            min_score: as in ``search``.
+            radius: as in ``search``.
+            score: as in ``search``.
+            order_by: as in ``search``, and refused here.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -196,6 +212,12 @@ class AsyncReads(AsyncPointsOfCollection):
             with_attributes: as in ``search``.
             with_vectors: as in ``search``.
             explain: as in ``search``.
+            offset: as in ``search``.
+            cursor: as in ``search``.
+            min_score: as in ``search``.
+            radius: as in ``search``.
+            score: as in ``search``.
+            order_by: as in ``search``.
             timeout: seconds for each call; None is the timeout of the client.
 
         Returns:
@@ -272,18 +294,21 @@ class AsyncReads(AsyncPointsOfCollection):
         filter: FilterLike | None = None,
         limit: int = 100,
         cursor: str | None = None,
+        order_by: Sequence[str] | str | None = None,
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         timeout: float | None = None,
     ) -> Page:
-        """Read one page of points in the order of ids: integers, then strings, then UUIDs.
+        """Read one page of points in the order of ids: integers, then strings, then UUIDs. Or in the order of attributes.
 
-        The order is stable under writes: a point that exists during the whole scroll appears exactly once.
+        The order is stable under writes: a point that exists during the whole scroll appears exactly once. Ordered by attributes, the pages
+        show the collection as it was at the first page; points that were deleted since are left out.
 
         Args:
             filter: only points that match.
             limit: the number of points in a page. A page of a service has fewer if more don't fit a message.
             cursor: ``page.cursor`` of the page before; None starts from the beginning.
+            order_by: attributes that order the points; "-" in front: descending. Null comes last, and of equal points the older row first.
             with_vectors: as in ``get``.
             with_attributes: as in ``get``.
             timeout: seconds; None is the timeout of the client.
@@ -293,6 +318,8 @@ class AsyncReads(AsyncPointsOfCollection):
 
         Raises:
             InvalidArgumentError: the limit or the cursor is not valid.
+            SchemaError: ``order_by`` names an attribute that isn't in the schema, or has no order.
+            PreconditionError: the state that a cursor of an ordered scroll continues isn't stored any more.
             FilterError: the filter can't be read, or doesn't fit the schema.
 
         Example:
@@ -303,7 +330,7 @@ class AsyncReads(AsyncPointsOfCollection):
             ```
         """
         return await self._client._run(
-            calls.scroll(self._remote, filter, limit, cursor, with_vectors, with_attributes), timeout, large=is_large(limit)
+            calls.scroll(self._remote, filter, limit, cursor, order_by, with_vectors, with_attributes), timeout, large=is_large(limit)
         )
 
     async def iterate(

@@ -215,14 +215,18 @@ def unpack_hits(message: pb.Hits, forms: pb.AttributeForms) -> Hits:
         ids, scores = array_of(message.ids.integers, "<u8", "ids"), array_of(message.single_scores, "<f4", "scores")
         if len(ids) != len(scores):
             raise InvalidArgumentError(f"scores are {len(scores)}, ids {len(ids)}", field="scores", value=len(scores))
-        return Hits.bare(ids, scores)
+        hits = Hits.bare(ids, scores)
+        hits._next = message.next or None
+        return hits
     ids = unpack_ids(message.ids)
     n = len(ids)
     scores = unpack_items(message.scores, "d", n, "scores")
     attributes, payloads = _unpack_rows(message.attributes, n, forms), _unpack_payloads(message.payloads, n)
     arms, vectors = _unpack_arms(message.arms, n), _unpack_vectors(message.vectors, n)
     plan = unpack_json(message.plan, "plan") if message.HasField("plan") else None
-    return Hits([_hit(Hit, each) for each in zip(ids, scores, attributes, payloads, arms, vectors, strict=True)], plan)
+    hits = Hits([_hit(Hit, each) for each in zip(ids, scores, attributes, payloads, arms, vectors, strict=True)], plan)
+    hits._next = message.next or None
+    return hits
 
 
 # ---- Facts ----

@@ -14,6 +14,7 @@ from ..errors import InvalidArgumentError, SchemaError
 from ..model.batch import Batch, Columns, check_deleted_ids, check_each_id, check_not_a_filter, make_batch, versions_of
 from ..model.checks import LONGEST_WAIT, check_count, check_durability, check_flag, check_wait, not_a_cursor
 from ..model.foreign import repeatable
+from ..model.page_options import check_order
 from ..model.results import CollectionInfo, Page, WriteResult
 from ..model.schema import Schema, check_name, check_schema
 from ..model.search_request import SearchRequest
@@ -303,12 +304,13 @@ def count(remote: Remote, filter: Any) -> Steps[int]:
     return response.count
 
 
-def scroll(remote: Remote, filter: Any, limit: Any, cursor: Any, with_vectors: Any, with_attributes: Any) -> Steps[Page]:
+def scroll(remote: Remote, filter: Any, limit: Any, cursor: Any, order_by: Any, with_vectors: Any, with_attributes: Any) -> Steps[Page]:
     request = pb.ScrollRequest(
         collection=remote.name,
         filter=wire.pack_filter(filter),
         limit=check_count("limit", limit),
         cursor=_cursor(cursor),
+        order_by=() if order_by is None else check_order("order_by", order_by),
         with_attributes=wire.pack_selection(with_attributes, "with_attributes"),
         with_vectors=wire.pack_selection(with_vectors, "with_vectors"),
     )

@@ -136,12 +136,13 @@ class Reads(Reading):
         filter: FilterLike | None = None,
         limit: int = 100,
         cursor: str | None = None,
+        order_by: Sequence[str] | str | None = None,
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         timeout: float | None = None,
     ) -> Page:
         # aio: large=is_large(limit)
-        return self._client._run(calls.scroll(self._remote, filter, limit, cursor, with_vectors, with_attributes), timeout)
+        return self._client._run(calls.scroll(self._remote, filter, limit, cursor, order_by, with_vectors, with_attributes), timeout)
 
     @like(Reading.iterate, "seconds for each page")
     def iterate(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InvalidArgumentError
 from ..model.foreign import is_number
+from ..model.page_options import AUTO, AUTO_LIMIT
 from ..model.ranking import FUSIONS, MAX_STAGES, MISSING, Prefetch, checked_fusion
 from ..model.schema import Schema
 from ..model.search_request import OPTIONS, SearchRequest
@@ -86,6 +87,18 @@ _FORMS = {
 _OPTIONAL = _Form(None, setattr, _optional)
 
 
+def _pack_limit(message: Any, name: str, value: Any) -> None:
+    message.limit = AUTO_LIMIT if value == AUTO else value
+    message.auto_limit = value == AUTO
+
+
+def _unpack_limit(message: Any, name: str) -> Any:
+    return AUTO if message.auto_limit else message.limit
+
+
+_LIMIT = _Form(0, _pack_limit, _unpack_limit)  # of a search; that of a prefetch is a number
+
+
 def _forms(message: Any) -> dict[str, _Form]:
     """Option → its form in a message that has a field for it. ``prefetch`` is a message of its own."""
     fields = {name: field for name, field in message.DESCRIPTOR.fields_by_name.items() if name in OPTIONS and name != "prefetch"}
@@ -93,7 +106,7 @@ def _forms(message: Any) -> dict[str, _Form]:
     return {name: _FORMS[field.message_type.name] if field.message_type else scalar[name] for name, field in fields.items()}
 
 
-_FIELDS = {pb.SearchRequest: _forms(pb.SearchRequest), pb.Prefetch: _forms(pb.Prefetch)}
+_FIELDS = {pb.SearchRequest: {**_forms(pb.SearchRequest), "limit": _LIMIT}, pb.Prefetch: _forms(pb.Prefetch)}
 _NAMES = frozenset(pb.SearchRequest.DESCRIPTOR.fields_by_name)  # of the options that have a field; others travel in `options`
 
 

@@ -447,7 +447,7 @@ class Prefetch(_message.Message):
     def __init__(self, vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., texts: _Optional[_Iterable[_Union[TextQuery, _Mapping]]] = ..., limit: _Optional[int] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., candidates: _Optional[int] = ..., prefetch: _Optional[_Union[Prefetch, _Mapping]] = ...) -> None: ...
 
 class SearchRequest(_message.Message):
-    __slots__ = ("collection", "queries", "vectors", "texts", "filter", "limit", "exact", "fusion", "candidates", "with_attributes", "with_vectors", "explain", "batch", "recall", "prefetch", "options", "seen", "collection_number")
+    __slots__ = ("collection", "queries", "vectors", "texts", "filter", "limit", "exact", "fusion", "candidates", "with_attributes", "with_vectors", "explain", "batch", "recall", "prefetch", "options", "auto_limit", "seen", "collection_number")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -471,6 +471,7 @@ class SearchRequest(_message.Message):
     RECALL_FIELD_NUMBER: _ClassVar[int]
     PREFETCH_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    AUTO_LIMIT_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
     collection: str
@@ -489,9 +490,10 @@ class SearchRequest(_message.Message):
     recall: float
     prefetch: Prefetch
     options: _containers.ScalarMap[str, bytes]
+    auto_limit: bool
     seen: Position
     collection_number: int
-    def __init__(self, collection: _Optional[str] = ..., queries: _Optional[int] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., texts: _Optional[_Iterable[_Union[TextQuery, _Mapping]]] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., exact: _Optional[bool] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., candidates: _Optional[int] = ..., with_attributes: _Optional[_Union[Selection, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., explain: _Optional[bool] = ..., batch: _Optional[bool] = ..., recall: _Optional[float] = ..., prefetch: _Optional[_Union[Prefetch, _Mapping]] = ..., options: _Optional[_Mapping[str, bytes]] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+    def __init__(self, collection: _Optional[str] = ..., queries: _Optional[int] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., texts: _Optional[_Iterable[_Union[TextQuery, _Mapping]]] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., exact: _Optional[bool] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., candidates: _Optional[int] = ..., with_attributes: _Optional[_Union[Selection, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., explain: _Optional[bool] = ..., batch: _Optional[bool] = ..., recall: _Optional[float] = ..., prefetch: _Optional[_Union[Prefetch, _Mapping]] = ..., options: _Optional[_Mapping[str, bytes]] = ..., auto_limit: _Optional[bool] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
     __slots__ = ("results", "forms", "revision")
@@ -504,7 +506,7 @@ class SearchResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., forms: _Optional[_Union[AttributeForms, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Hits(_message.Message):
-    __slots__ = ("ids", "scores", "attributes", "payloads", "arms", "vectors", "plan", "single_scores")
+    __slots__ = ("ids", "scores", "attributes", "payloads", "arms", "vectors", "plan", "single_scores", "next")
     IDS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
@@ -513,6 +515,7 @@ class Hits(_message.Message):
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     SINGLE_SCORES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
     ids: Ids
     scores: bytes
     attributes: bytes
@@ -521,7 +524,8 @@ class Hits(_message.Message):
     vectors: _containers.RepeatedCompositeFieldContainer[VectorColumn]
     plan: bytes
     single_scores: bytes
-    def __init__(self, ids: _Optional[_Union[Ids, _Mapping]] = ..., scores: _Optional[bytes] = ..., attributes: _Optional[bytes] = ..., payloads: _Optional[bytes] = ..., arms: _Optional[_Iterable[_Union[ArmScores, _Mapping]]] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., plan: _Optional[bytes] = ..., single_scores: _Optional[bytes] = ...) -> None: ...
+    next: bytes
+    def __init__(self, ids: _Optional[_Union[Ids, _Mapping]] = ..., scores: _Optional[bytes] = ..., attributes: _Optional[bytes] = ..., payloads: _Optional[bytes] = ..., arms: _Optional[_Iterable[_Union[ArmScores, _Mapping]]] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., plan: _Optional[bytes] = ..., single_scores: _Optional[bytes] = ..., next: _Optional[bytes] = ...) -> None: ...
 
 class ArmScores(_message.Message):
     __slots__ = ("arm", "ranks", "scores", "normalized", "weights", "contributions", "missing")
@@ -562,13 +566,14 @@ class CountResponse(_message.Message):
     def __init__(self, count: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class ScrollRequest(_message.Message):
-    __slots__ = ("collection", "filter", "limit", "cursor", "with_attributes", "with_vectors", "seen", "collection_number")
+    __slots__ = ("collection", "filter", "limit", "cursor", "with_attributes", "with_vectors", "order_by", "seen", "collection_number")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     WITH_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     WITH_VECTORS_FIELD_NUMBER: _ClassVar[int]
+    ORDER_BY_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
     collection: str
@@ -577,9 +582,10 @@ class ScrollRequest(_message.Message):
     cursor: str
     with_attributes: Selection
     with_vectors: Selection
+    order_by: _containers.RepeatedScalarFieldContainer[str]
     seen: Position
     collection_number: int
-    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., cursor: _Optional[str] = ..., with_attributes: _Optional[_Union[Selection, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., cursor: _Optional[str] = ..., with_attributes: _Optional[_Union[Selection, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., order_by: _Optional[_Iterable[str]] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
 
 class ScrollResponse(_message.Message):
     __slots__ = ("points", "cursor", "revision")

@@ -46,8 +46,8 @@ def search_lists(
 
 
 def _measured(view: View, search: Search, rows: RowFilter) -> FusedRecall | None:
-    """What was measured of such searches; None if the lists are exact whatever the recall."""
-    if search.exact or search.recall > HIGHEST or rows.given is not None:
+    """What was measured of such searches; None if the lists are exact whatever the recall, or their depth was given."""
+    if search.fixed or search.exact or search.recall > HIGHEST or rows.given is not None:
         return None
     kept = view.snapshot.prepared.setdefault(FusedRecalls, {})
     key = (id(search.fusion), id(rows.node), search.limit, search.candidates, *[arm.name for arm in search.arms])

@@ -12,6 +12,7 @@ import numpy as np
 from vectordb_client.errors import LimitError
 from vectordb_client.model.batch import MAX_BATCH
 from vectordb_client.model.checks import MAX_LIMIT
+from vectordb_client.model.foreign import is_integer
 from vectordb_client.model.ranking import default_candidates
 from vectordb_client.rpc import wire
 from vectordb_client.rpc.methods import Method
@@ -68,6 +69,9 @@ def _check_search(settings: Settings, request: pb.SearchRequest) -> None:
     for stage in _stages(request):
         field = "limit" if stage is request else "prefetch.limit"
         _within(field, stage.limit, "max_limit", settings.max_limit, MAX_LIMIT)
+        if stage is request and "offset" in request.options:
+            longest = _offset(request) + stage.limit
+            _within("offset + limit", longest, "max_limit", settings.max_limit, MAX_LIMIT)
         longest = max(longest, stage.limit)
         if stage.HasField("candidates"):
             _within("candidates", stage.candidates, "max_limit", settings.max_limit, MAX_LIMIT)
@@ -78,6 +82,12 @@ def _check_search(settings: Settings, request: pb.SearchRequest) -> None:
             longest = max(longest, stage.candidates if stage.HasField("candidates") else default_candidates(stage.limit))
     if queries > 1:
         _within("queries × hits", queries * longest, "max_batch_hits", settings.max_batch_hits)
+
+
+def _offset(request: pb.SearchRequest) -> int:
+    """The offset of a search; 0 for values that the search refuses."""
+    value = wire.unpack_json(request.options["offset"], "offset")
+    return value if is_integer(value) else 0
 
 
 def _stages(request: pb.SearchRequest) -> Iterator[Any]:

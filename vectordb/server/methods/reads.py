@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import grpc
 from vectordb_client.model.batch import check_each_id
+from vectordb_client.model.page_options import check_order
 from vectordb_client.rpc import answers, wire
 from vectordb_client.rpc.wire_search import unpack_search
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 from ...query.execute import Answers
-from ...query.read import encode_cursor
 from .served import Methods, optional
 
 
@@ -35,6 +35,10 @@ class ReadMethods(Methods):
             response, room = pb.SearchResponse(forms=forms), self.served.room()
             for hits in results:
                 answers.pack_hits(response.results.add(), hits, schema, room)
+            following = None if request.batch else results.next
+            if following is not None:
+                room.take(len(following))
+                response.results[0].next = following
             plan = results.plan
             if plan is not None:
                 packed = answers.pack_plan(plan)
@@ -55,10 +59,11 @@ class ReadMethods(Methods):
         collection, schema = self.served.find_fresh(request, context)
         forms = self.served.forms(request.collection, schema)
         response = collection.pieces.scroll(
-            lambda pieces, more: answers.pack_page(pieces, more, encode_cursor, schema, forms, self.served.room()),
+            lambda pieces, more, cursor_at: answers.pack_page(pieces, more, cursor_at, schema, forms, self.served.room()),
             wire.unpack_filter(request),
             request.limit,
             optional(request, "cursor"),
+            check_order("order_by", list(request.order_by)) if request.order_by else None,
             with_vectors=wire.unpack_selection(request, "with_vectors"),
             with_attributes=wire.unpack_selection(request, "with_attributes"),
         )
