@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectordb_client.errors import FilterError, InvalidArgumentError
+from vectordb_client.model.collection_info import CollectionInfo
 from vectordb_client.model.fields import VECTOR_TYPES, DenseColumn, MultiColumn, SparseColumn
 from vectordb_client.model.filter import F
 from vectordb_client.model.ranking import DBSF, RRF, Linear, Relative
-from vectordb_client.model.results import ArmScore, CollectionInfo, Hit, Hits, Point
+from vectordb_client.model.results import ArmScore, Hit, Hits, Point
 from vectordb_client.model.schema import HNSW, Dense, Schema
 from vectordb_client.model.search_request import SearchRequest
 from vectordb_client.model.vectors import query_vector
