@@ -24,7 +24,7 @@ docs: $(VENV)/.docs
 NIGHTLY ?= nightly
 nightly: $(VENV)/.dev
 	VECTORDB_NIGHTLY=$(abspath $(NIGHTLY)) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/resilience tests/congruence/test_model.py \
-	  tests/engine/test_paths.py tests/engine/test_change_log.py tests/engine/test_index_files.py \
+	  tests/engine/test_paths.py tests/engine/test_change_log.py tests/engine/test_index_files.py tests/kernels/test_plain_kernels.py \
 	  tests/server/test_half_open.py tests/server/test_turns.py tests/server/test_bounds.py tests/server/test_ending.py
 	VECTORDB_NIGHTLY=$(abspath $(NIGHTLY)) $(BIN)/python -m tests.support.soak --seconds 900 --workers 2
 	$(BIN)/python tools/reliability.py $(NIGHTLY)

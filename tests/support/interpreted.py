@@ -12,7 +12,6 @@ import functools
 
 import numba
 import numpy as np
-import pytest
 from numba.core.registry import CPUDispatcher
 from vectordb_client.model.fields import SparseColumn
 from vectordb_client.model.schema import Sparse as SparseField
@@ -82,9 +81,10 @@ MODULES = (
 )
 
 
+BY_NAME = {module.__name__.rsplit(".", 1)[1]: module for module in MODULES}
 KERNELS = {
-    f"{module.__name__.rsplit('.', 1)[1]}.{name}": kernel
-    for module in MODULES
+    f"{place}.{name}": kernel
+    for place, module in BY_NAME.items()
     for name, kernel in vars(module).items()
     if isinstance(kernel, CPUDispatcher) and kernel.py_func.__module__ == module.__name__
 }
@@ -152,37 +152,51 @@ def blocks_transformed(width: int, address: int, count: int, scale: np.float32) 
     blocks *= scale
 
 
+# From a function that kernels call, to the same in Python.
+PLAIN = {
+    numba.carray: at_address,
+    jit.pointer: int,
+    jit.prefetch: lambda address: None,
+    jit.prefetch_lines: lambda address, lines: None,
+    jit.as_high: high_of,
+    jit.count_trailing_zeros: lambda word: (int(word) & -int(word)).bit_length() - 1,
+    dots.dot_one: dot_of_codes,
+    dots.dot_four: four_dots_of_codes,
+    dots.room_for_four: lambda: FOUR.ctypes.data,
+    codes.positive_of_64: lambda numbers: mask_of(at_address(numbers, 64, np.float32) > 0),
+    codes.above_of_64: lambda numbers, limit: mask_of(at_address(numbers, 64, np.uint8) > limit),
+    hadamard.transform_16s: functools.partial(blocks_transformed, 16),
+    hadamard.transform_256s: functools.partial(blocks_transformed, 256),
+    jit.count_ones: lambda word: np.uint64(int(word).bit_count()),
+    codes.block_distances: distances_of_block,
+    codes.nearer: lambda distances, threshold: mask_of(at_address(distances, 64, np.uint16) <= int(threshold)),
+}
+
+
+def python_of(value):
+    """What stands for a name of a module while kernels are uncompiled; None where it stays."""
+    if isinstance(value, CPUDispatcher):
+        return value.py_func
+    return next((function for compiled, function in PLAIN.items() if value is compiled), None)
+
+
+# (module, name, compiled, in Python). Found once: a search of all modules would take longer than most kernels.
+REPLACED = [
+    (module, name, value, python_of(value)) for module in MODULES for name, value in vars(module).items() if python_of(value) is not None
+]
+
+
 @contextlib.contextmanager
 def interpreted():
     """All kernels uncompiled."""
-    plain = {
-        numba.carray: at_address,
-        jit.pointer: int,
-        jit.prefetch: lambda address: None,
-        jit.prefetch_lines: lambda address, lines: None,
-        jit.as_high: high_of,
-        jit.count_trailing_zeros: lambda word: (int(word) & -int(word)).bit_length() - 1,
-        dots.dot_one: dot_of_codes,
-        dots.dot_four: four_dots_of_codes,
-        dots.room_for_four: lambda: FOUR.ctypes.data,
-        codes.positive_of_64: lambda numbers: mask_of(at_address(numbers, 64, np.float32) > 0),
-        codes.above_of_64: lambda numbers, limit: mask_of(at_address(numbers, 64, np.uint8) > limit),
-        hadamard.transform_16s: functools.partial(blocks_transformed, 16),
-        hadamard.transform_256s: functools.partial(blocks_transformed, 256),
-        jit.count_ones: lambda word: np.uint64(int(word).bit_count()),
-        codes.block_distances: distances_of_block,
-        codes.nearer: lambda distances, threshold: mask_of(at_address(distances, 64, np.uint16) <= int(threshold)),
-    }
-    with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
-        for module in MODULES:
-            for name, value in list(vars(module).items()):
-                if isinstance(value, CPUDispatcher):
-                    patch.setattr(module, name, value.py_func)
-                else:
-                    for compiled, function in plain.items():
-                        if value is compiled:
-                            patch.setattr(module, name, function)
-        yield
+    with np.errstate(all="ignore"):
+        try:
+            for module, name, _, function in REPLACED:
+                setattr(module, name, function)
+            yield
+        finally:
+            for module, name, compiled, _ in REPLACED:
+                setattr(module, name, compiled)
 
 
 def both(name: str, *arguments):
@@ -192,7 +206,7 @@ def both(name: str, *arguments):
     for mode in (contextlib.nullcontext(), interpreted()):
         with mode:
             given = [argument.copy() if isinstance(argument, np.ndarray) else argument for argument in arguments]
-            result = getattr({m.__name__.rsplit(".", 1)[1]: m for m in MODULES}[module], function)(*given)
+            result = getattr(BY_NAME[module], function)(*given)
             ran.append((result, given))
     return ran
 
