@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vectordb_client.errors import NotFoundError
-from vectordb_client.model.results import CollectionInfo
+from vectordb_client.model.collection_info import CollectionInfo
 
 from .database import Database
 from .kernels import jit, store

@@ -10,8 +10,9 @@ import numpy as np
 from vectordb_client.model.aliases import FilterLike, Ids, Selection
 from vectordb_client.model.arguments import named
 from vectordb_client.model.batch import check_each_id
+from vectordb_client.model.collection_info import CollectionInfo
 from vectordb_client.model.reading import Reading
-from vectordb_client.model.results import CollectionInfo, Page, Point
+from vectordb_client.model.results import Page, Point
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.search_request import SearchRequest
 from vectordb_client.model.terms import check_page, check_sparse

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from .model.filter import F, Filter
     from .model.plan import Plan
     from .model.ranking import DBSF, RRF, Fusion, Linear, Prefetch, Relative
-    from .model.results import ArmScore, Change, CollectionInfo, Hit, Hits, Page, Point, WriteResult
+    from .model.collection_info import CollectionInfo
+    from .model.results import ArmScore, Change, Hit, Hits, Page, Point, WriteResult
     from .model.schema import (
         HNSW, Bool, Datetime, Dense, Float, Geo, ImpactIndex, Index, Int, Keyword, MultiVector, Schema, Sparse, SparseIndex, Text,
         Uuid,
@@ -57,7 +58,8 @@ _EXPORTS = {
     "model.filter": "F Filter",
     "model.plan": "Plan",
     "model.ranking": "DBSF Fusion Linear Prefetch RRF Relative",
-    "model.results": "ArmScore Change CollectionInfo Hit Hits Page Point WriteResult",
+    "model.collection_info": "CollectionInfo",
+    "model.results": "ArmScore Change Hit Hits Page Point WriteResult",
     "model.schema": "Bool Datetime Float Geo Index Int Keyword Schema SparseIndex Text Uuid",
     "model.searching": "PreparedSearch",
     "model.tuning": "FusionTuning",

@@ -1,4 +1,4 @@
-"""Benchmark runs on 2,000 points: every suite with vectordb and brute force, resumed after a kill, and with faulty systems."""
+"""Benchmark runs on 2,000 points and fewer: every suite with vectordb and brute force, resumed after a kill, and with faulty systems."""
 
 import json
 import os
@@ -48,7 +48,8 @@ def undrawn(monkeypatch):
 @pytest.fixture(scope="module")
 def whole(cache, tmp_path_factory):
     """(results, folder) of every suite that any system can run but the service's."""
-    names = {"sparse": "sparse-2k", "hybrid": "hybrid:n=2000,dim=32,queries=40"}
+    # 500 sparse vectors: to calibrate an index of 2,000 takes longer than all else here.
+    names = {"sparse": "sparse:n=500,queries=40", "hybrid": "hybrid:n=500,dim=32,queries=40"}
     pairs = [(suite, names.get(suite, DENSE)) for suite, kind in suites.SUITES.items() if suite != "service" and not kind.systems]
     out = tmp_path_factory.mktemp("whole")
     return run(Plan(pairs, ["vectordb", "exact"], SMALL), out), out
@@ -70,7 +71,7 @@ def test_every_suite_runs_with_ours_and_brute_force(whole):
     [quality] = {tuple(one["quality"]) for one in measured(found, "vectordb", "hybrid")}
     assert quality == ("nDCG@10", "recall@10", "MRR@10")
     builds = [one for one in found["operations"] if one["op"] == "build" and one["system"] == "vectordb"]
-    assert all(one["after"] > one["before"] > 0 and one["peak"] >= one["after"] and one["disk"] > 2000 * 32 * 4 for one in builds)
+    assert all(one["after"] > one["before"] > 0 and one["peak"] >= one["after"] and one["disk"] > one["points"] * 32 * 4 for one in builds)
     ingests = [one for one in found["operations"] if one["op"] == "ingest" and one["system"] == "vectordb"]
     assert {one["batch"] for one in ingests} == {1, 100} and all(one["searchable_s"] is not None and one["durable"] for one in ingests)
     opened = [one for one in found["operations"] if one["op"] == "restart" and one["suite"] == "footprint" and one["system"] == "vectordb"]

@@ -1,4 +1,4 @@
-"""Every installed adapter on 2,000 points, through the worker: exact modes are exact, filters hold, and declared features work."""
+"""Every installed adapter on 1,000 points, through the worker: exact modes are exact, filters hold, and declared features work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.systems.common import Attributes
 from bench.systems.envs import group_of
 from bench.systems.expressions import Sql, negation, tree
 
-N, DIM, TERMS, QUERIES, K = 2000, 32, 300, 20, 10
+N, DIM, TERMS, QUERIES, K = 1000, 32, 300, 20, 10
 CAP = 0.2  # seconds of a pass: the queries are one chunk, which is always measured whole, so only the warm-up is short
 
 FILTERS = {
@@ -210,7 +210,10 @@ def finds_what_is_near(bench: Bench) -> None:
 def filters_hold(bench: Bench) -> None:
     columns, exact = Columns(bench.dataset.attributes, N), bench.worker.ask("sweep", suite="filtered")["exact"]
     settings = [best(bench, "filtered")] + ([exact] if exact is not None else [])
-    for shape, expression in FILTERS.items():
+    # Filters reach the embedded database and the service in the same way, which the dense arm of the service shows with all of them.
+    few = bench.name == "vectordb-service" and bench.dataset.arm != "dense"
+    for shape in ("and", "null") if few else FILTERS:
+        expression = FILTERS[shape]
         mask = columns.mask(expression)
         for setting in settings:
             try:

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectordb_client.errors import FilterError, InvalidArgumentError
+from vectordb_client.model.collection_info import CollectionInfo
 from vectordb_client.model.fields import VECTOR_TYPES, DenseColumn, MultiColumn, SparseColumn
 from vectordb_client.model.filter import F
 from vectordb_client.model.ranking import DBSF, RRF, Linear, Relative
-from vectordb_client.model.results import ArmScore, CollectionInfo, Hit, Hits, Point
+from vectordb_client.model.results import ArmScore, Hit, Hits, Point
 from vectordb_client.model.schema import HNSW, Dense, Schema
 from vectordb_client.model.search_request import SearchRequest
 from vectordb_client.model.vectors import query_vector
@@ -21,6 +22,7 @@ from vectordb_client.rpc import answers, wire, wire_search
 from vectordb_client.rpc.split import slice_batch
 from vectordb_client.v1 import vectordb_pb2 as pb
 
+from tests.support.nightly import cases
 from tests.support.paths import ROOT
 from tests.support.wire_batches import IDS, SCHEMA, batches, packed
 
@@ -59,7 +61,7 @@ def plain(batch) -> dict:
 
 
 @given(batches())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=cases(100, 300), deadline=None)
 def test_a_batch_comes_back_as_it_was(batch):
     assert plain(carried(batch)) == plain(batch)
 
@@ -79,7 +81,7 @@ def test_a_hundred_thousand_integer_ids_take_eight_bytes_each():
 
 
 @given(batches(), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=cases(50, 100), deadline=None)
 def test_slices_of_a_batch_are_the_batch(batch, data):
     n = len(batch.ids)
     cut = data.draw(st.integers(0, n))

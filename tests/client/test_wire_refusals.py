@@ -16,6 +16,7 @@ from vectordb_client.rpc.split import split_batch
 from vectordb_client.rpc.status import STATUS, error_of, status_of
 from vectordb_client.v1 import vectordb_pb2 as pb
 
+from tests.support.nightly import cases
 from tests.support.wire_batches import SCHEMA, batches, packed
 
 # ---- Malformed bytes ----
@@ -128,7 +129,7 @@ def test_an_unknown_field_is_a_schema_error(message):
 
 
 @given(batches(), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=cases(100, 300), deadline=None)
 def test_damaged_bytes_are_read_or_refused_but_never_crash(batch, data):
     raw = bytearray(packed(batch).SerializeToString())
     for _ in range(data.draw(st.integers(1, 4))):

@@ -12,6 +12,7 @@ from vectordb_client.model.filter import to_dict
 
 from tests.congruence.filled import EVERY, N, every_point
 from tests.support import filter_model
+from tests.support.nightly import cases
 from vectordb import F
 
 MOMENT = datetime.datetime(2024, 1, 2, tzinfo=datetime.UTC)
@@ -74,7 +75,7 @@ ROWS = [
 ]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=cases(30, 60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(node=filter_model.filters)
 def test_random_filters(same, node):
     ids = {point.id for point in same(lambda docs: docs.iterate(filter=node), "every")}

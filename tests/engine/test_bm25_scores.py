@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vectordb
+from tests.support.nightly import cases
 from tests.support.upkeep import hurry, until
 from vectordb import F, InvalidArgumentError, Linear, Schema, SchemaError, Sparse, Text, VectorDBError
 from vectordb.common.tokenize import words
@@ -75,7 +76,7 @@ CHANGE = st.one_of(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=cases(20, 40))
 @given(st.lists(CHANGE, min_size=1, max_size=8))
 def test_any_history_scores_like_a_fresh_collection(tmp_path_factory, changes):
     with vectordb.open(tmp_path_factory.mktemp("bm25") / "data", durability="batched", maintenance=False) as database:

@@ -20,18 +20,28 @@ from vectordb.kernels.progress import Lines, Progress
 
 LIGHT = ("topk.pack", "topk.unpack", "dense.hold")
 needs_x86 = pytest.mark.skipif(not tiers.tiers_of_host(), reason="archives are for x86-64-v3 and later, and numba as it is by default")
-# Sorts two keys in another process: prints what it loaded, what it compiled, and the answer.
+# Sorts two keys in another process, once for each line (a folder of archives, a folder for kernels) that it reads: prints what it loaded,
+# what it compiled, the answer, and whether it looked for a folder. A fork for each, so that numba is imported once.
 SORTED = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 import numpy as np
 from vectordb.kernels import jit, store, topk
-store.ARCHIVES = Path(sys.argv[1])
 jit.watch.on_miss = lambda name: False  # this kernel alone
-docids, scores = np.empty(2, np.int64), np.empty(2, np.float32)
-topk.unpack(np.array([(1 << 32) | 5, (2 << 32) | 9]), docids, scores)
-folder = store._found.cache_info().currsize
-print(json.dumps([jit.watch.loaded, jit.watch.compiled, docids.tolist(), folder]))
+for line in sys.stdin:
+    if os.fork():
+        if os.wait()[1]:
+            print(json.dumps("it crashed"), flush=True)
+        continue
+    archives, cache = json.loads(line)
+    if cache:
+        os.environ["VECTORDB_CACHE_DIR"] = cache
+    store.ARCHIVES = Path(archives)
+    docids, scores = np.empty(2, np.int64), np.empty(2, np.float32)
+    topk.unpack(np.array([(1 << 32) | 5, (2 << 32) | 9]), docids, scores)
+    folder = store._found.cache_info().currsize
+    print(json.dumps([jit.watch.loaded, jit.watch.compiled, docids.tolist(), folder]), flush=True)
+    os._exit(0)
 """
 ANSWER = [0xFFFFFFFF - 9, 0xFFFFFFFF - 5]
 
@@ -40,19 +50,32 @@ def light() -> list[signatures.Signature]:
     return [each for each in signatures.recorded().values() if each.kernel in LIGHT]
 
 
-def apart(code: str, *arguments, cache: Path | None = None, **environment) -> subprocess.CompletedProcess:
-    """Run code in another process with a folder for kernels, or without one, a home, or a folder for temporary files."""
+def environment(cache: Path | None = None) -> dict[str, str]:
+    """Of a process with a folder for kernels; without one it has no home and no folder for temporary files either."""
     given = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME", "VECTORDB_CACHE_DIR")}
-    given |= {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "client")])} | environment
-    given |= {"TMPDIR": "/nowhere", "HOME": ""} if cache is None else {"VECTORDB_CACHE_DIR": str(cache)}
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=300)
+    given |= {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "client")])}
+    return given | ({"TMPDIR": "/nowhere", "HOME": ""} if cache is None else {"VECTORDB_CACHE_DIR": str(cache)})
 
 
-def sorted_apart(archives: Path, **given) -> list:
-    done = apart(SORTED, archives, **given)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+def apart(code: str, cache: Path | None = None, lines: str = "") -> subprocess.CompletedProcess:
+    """Run code in another process that reads ``lines``."""
+    return subprocess.run([sys.executable, "-c", code], env=environment(cache), input=lines, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def sorter():
+    """From a folder of archives and one for kernels, to what ``SORTED`` prints."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SORTED], env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+
+        def ask(archives: Path, cache: Path) -> list:
+            process.stdin.write(json.dumps([str(archives), str(cache)]) + "\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        yield ask
+        process.stdin.close()
 
 
 @pytest.fixture(scope="module")
@@ -83,33 +106,34 @@ def test_kernels_work_with_a_numba_that_lacks_it(tmp_path):
 @needs_x86
 def test_an_archive_is_all_that_is_needed(archive):
     """No home, no folder to write to: nothing is compiled, and no folder was looked for."""
-    assert sorted_apart(archive.parent) == [1, 0, ANSWER, 0]
+    done = apart(SORTED, lines=json.dumps([str(archive.parent), None]))
+    assert json.loads(done.stdout) == [1, 0, ANSWER, 0], done.stderr[-3000:]
 
 
 @needs_x86
-def test_what_an_archive_lacks_is_compiled(tmp_path):
+def test_what_an_archive_lacks_is_compiled(sorter, tmp_path):
     folder = tmp_path / "archives"
     build.build(tiers.tiers_of_host()[0], folder, [each for each in light() if each.kernel == "dense.hold"])
-    loaded, compiled, answer, _ = sorted_apart(folder, cache=tmp_path / "cache")
+    loaded, compiled, answer, _ = sorter(folder, tmp_path / "cache")
     assert answer == ANSWER and compiled > 0 and loaded == 0
 
 
 @needs_x86
 @pytest.mark.parametrize("field", ["python", "machine", "numba", "llvmlite", "sources", "tier"])
-def test_an_archive_made_for_something_else_is_not_used(archive, tmp_path, field):
+def test_an_archive_made_for_something_else_is_not_used(archive, sorter, tmp_path, field):
     tier = tiers.tiers_of_host()[0]
     whole = store.Archive(archive, {})
     pieces = {each.name(): whole.get(each.name()) for each in light()}
     store.write_archive(tmp_path / archive.name, tiers.key_of_tier(tier) | {field: "another"}, pieces)
     with pytest.raises(store.Unusable, match=f"made for {field} another; this is"):
         store.Archive(tmp_path / archive.name, tiers.key_of_tier(tier))
-    loaded, compiled, answer, _ = sorted_apart(tmp_path, cache=tmp_path / "cache")
+    loaded, compiled, answer, _ = sorter(tmp_path, tmp_path / "cache")
     assert answer == ANSWER and compiled > 0 and loaded == 0
 
 
 @needs_x86
 @pytest.mark.parametrize("damage", ["empty", "short", "head", "pieces", "cut", "zeros"])
-def test_a_damaged_archive_is_not_used(archive, tmp_path, damage):
+def test_a_damaged_archive_is_not_used(archive, sorter, tmp_path, damage):
     data = bytearray(archive.read_bytes())
     head = 16 + int.from_bytes(data[8:12], "little")
     if damage == "head":
@@ -121,15 +145,15 @@ def test_a_damaged_archive_is_not_used(archive, tmp_path, damage):
     else:
         data = data[: {"empty": 0, "short": 10, "cut": head + 100}[damage]]
     (tmp_path / archive.name).write_bytes(data)
-    loaded, compiled, answer, _ = sorted_apart(tmp_path, cache=tmp_path / "cache")
+    loaded, compiled, answer, _ = sorter(tmp_path, tmp_path / "cache")
     assert answer == ANSWER and compiled > 0 and loaded == 0
 
 
 @needs_x86
-def test_pieces_that_cannot_be_unpickled_are_compiled(archive, tmp_path):
+def test_pieces_that_cannot_be_unpickled_are_compiled(archive, sorter, tmp_path):
     key = tiers.key_of_tier(tiers.tiers_of_host()[0])
     store.write_archive(tmp_path / archive.name, key, {each.name(): b"no pickle" for each in light()})
-    loaded, compiled, answer, _ = sorted_apart(tmp_path, cache=tmp_path / "cache")
+    loaded, compiled, answer, _ = sorter(tmp_path, tmp_path / "cache")
     assert answer == ANSWER and compiled > 0 and loaded == 0
 
 

@@ -11,27 +11,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support import nightly
 from tests.support.indexed import METRICS, small
 from tests.support.paths import ROOT
-from tests.support.search_apart import hits
+from tests.support.search_apart import hits, products
 from vectordb.kernels import tiers
 from vectordb.kernels.dots import code_dot
 
 
+def plain(*arguments) -> dict:
+    """What ``search_apart`` prints with plain kernels."""
+    command = [sys.executable, "-m", "tests.support.search_apart", *map(str, arguments)]
+    environment = os.environ | {"VECTORDB_PLAIN_KERNELS": "1"}
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, env=environment)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return json.loads(ran.stdout)
+
+
+def test_plain_kernels_multiply_to_the_same_numbers():
+    """Of one row and of several: the one thing in which the two paths differ. Whole searches are compared below, by night."""
+    there, here = plain("dots"), products()
+    assert not there["fast"] and len(there["one"]) == 20
+    assert (there["one"], there["several"]) == (here["one"], here["several"]) and here["one"] == here["several"]
+
+
+@pytest.mark.skipif(not nightly.FOLDER, reason="over a minute, in which every kernel of a search is compiled; by night")
 @pytest.mark.parametrize("metric", METRICS)
 def test_plain_kernels_find_the_same_rows_with_the_same_scores(metric, tmp_path):
     file = tmp_path / "index"
     file.write_bytes(small(metric).file)
-    command = [sys.executable, "-m", "tests.support.search_apart", "hits", metric, file]
-    environment = os.environ | {"VECTORDB_PLAIN_KERNELS": "1"}
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    plain, ours = json.loads(ran.stdout), hits(metric, file)
-    assert not plain["fast"]
-    assert plain["dots"] == ours["dots"]
-    assert plain["hits"].keys() == ours["hits"].keys()
+    there, ours = plain("hits", metric, file), hits(metric, file)
+    assert not there["fast"]
+    assert there["hits"].keys() == ours["hits"].keys()
     for setting, answers in ours["hits"].items():
-        assert plain["hits"][setting] == answers, setting
+        assert there["hits"][setting] == answers, setting
 
 
 def test_codes_are_multiplied_exactly():

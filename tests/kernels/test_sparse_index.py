@@ -15,6 +15,7 @@ from vectordb_client.errors import CorruptionError
 from vectordb_client.model.schema import Dense
 
 from tests.support.indexed import Trace, places, recall
+from tests.support.nightly import cases
 from tests.support.paths import ROOT
 from tests.support.sparse_indexed import Indexed, columns, large, query_of, saturation_of, small, texts, topics_of
 from vectordb.index import exact as flat
@@ -88,7 +89,7 @@ def _csr(rows):
     return columns([sorted(row) for row in rows], [[row[term] for term in sorted(row)] for row in rows])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=cases(30, 60), deadline=None)
 @given(collections())
 def test_reading_everything_equals_brute_force(case):
     """Empty vectors, unknown terms, one-term and empty queries, negative weights, and ties, which go to the older row; plans that read all

@@ -3,6 +3,7 @@
 search_apart.py damaged FOLDER SECTION…   overwrites each section with garbage, searches, and prints the section's name
 search_apart.py sparse FOLDER SECTION…    the same for the index of a sparse field
 search_apart.py hits METRIC FILE          prints the hits of every setting as JSON, for ``indexed.small(METRIC)`` with that index file
+search_apart.py dots                      prints some inner products of codes as JSON
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tests.support.indexed import Indexed, held_out, places, random_bytes, small
 from vectordb.index.base import IndexKind, SegmentMask, SegmentRequest, SegmentTarget, open_file
 from vectordb.index.impact import calibrate as sparse_calibrate
 from vectordb.index.impact.kind import ImpactFile
+from vectordb.index.scratch import aligned
 from vectordb.kernels import dots, jit, planner
 
 RNG_SEEDS = range(3)
@@ -72,7 +74,7 @@ def damaged_sparse(folder: Path, section: str) -> None:
 
 
 def hits(metric: str, file: Path) -> dict:
-    """Docids and scores of every setting, and some inner products of codes."""
+    """Docids and scores of every setting."""
     rows, docids = small_rows(24)
     indexed = Indexed(rows, metric, docids=docids, file=file.read_bytes())
     queries, wanted = held_out(3, 24), indexed.every(3)
@@ -80,10 +82,18 @@ def hits(metric: str, file: Path) -> dict:
     for forced in range(len(indexed.segment.models[0].settings)):
         answers = indexed.search(queries, 10, wanted, forced=forced)
         found[str(forced)] = [[docids.tolist(), scores.tolist()] for docids, scores in answers]
+    return {"fast": bool(jit.FAST_DOT), "hits": found}
+
+
+def products() -> dict:
+    """Inner products of codes, of one row at a time and of several."""
     rng = np.random.default_rng(0)
-    rows, signed = rng.integers(0, 256, (20, 192), np.uint8), rng.integers(-127, 128, (20, 192)).astype(np.int8)
-    products = [int(dots.code_dot(row.ctypes.data, query.ctypes.data, 3)) for row, query in zip(rows, signed, strict=True)]
-    return {"fast": bool(jit.FAST_DOT), "hits": found, "dots": products}
+    codes, query = aligned((20, 192), np.uint8), aligned((192,), np.int8)
+    codes[:], query[:] = rng.integers(0, 256, codes.shape, np.uint8), rng.integers(-127, 128, 192)
+    one = [int(dots.code_dot(row.ctypes.data, query.ctypes.data, 3)) for row in codes]
+    several = np.zeros(20, np.int32)
+    dots.dot_rows(codes.ctypes.data, 192, query.ctypes.data, np.arange(20), 20, several)
+    return {"fast": bool(jit.FAST_DOT), "one": one, "several": several.tolist()}
 
 
 if __name__ == "__main__":
@@ -91,5 +101,7 @@ if __name__ == "__main__":
         for name in sys.argv[3:]:
             (damaged if sys.argv[1] == "damaged" else damaged_sparse)(Path(sys.argv[2]), name)
             print(name, flush=True)
+    elif sys.argv[1] == "dots":
+        print(json.dumps(products()))
     else:
         print(json.dumps(hits(sys.argv[2], Path(sys.argv[3]))))

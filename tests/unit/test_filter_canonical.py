@@ -34,6 +34,7 @@ from vectordb_client.model.filter_nodes import (
 from vectordb_client.model.schema import Keyword, Schema
 
 from tests.support.filter_model import SCHEMA, combined, filters, holds, holds_canonical, leaves, rows
+from tests.support.nightly import cases
 from vectordb.filters.canonical import canonical
 from vectordb.filters.nodes import CountRange, MatchWords, Range
 from vectordb.filters.parse import parse
@@ -48,7 +49,7 @@ def same(*given):
     assert all(each == forms[0] for each in forms), forms
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=cases(150, 500), deadline=None)
 @given(filters, st.lists(rows, min_size=1, max_size=8))
 def test_canonical_filter_holds_where_the_given_one_does(node, sample):
     found = form(node)
@@ -56,7 +57,7 @@ def test_canonical_filter_holds_where_the_given_one_does(node, sample):
         assert holds_canonical(found, row) == holds(node, row)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=cases(100, 300), deadline=None)
 @given(leaves, st.lists(rows, min_size=1, max_size=20))
 def test_each_leaf_alone_holds_where_it_should(node, sample):
     for given_node in (node, ~node):
@@ -65,7 +66,7 @@ def test_each_leaf_alone_holds_where_it_should(node, sample):
             assert holds_canonical(found, row) == holds(given_node, row)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=cases(100, 250), deadline=None)
 @given(filters, filters, filters)
 def test_boolean_laws(a, b, c):
     same(a, Not(Not(a)), And((a,)), Or((a,)), And((a, a)), Or((a, a)), And((a, All())), Or((a, Nothing())))
@@ -76,7 +77,7 @@ def test_boolean_laws(a, b, c):
     assert form(Or((a, All()))) == All()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=cases(150, 400), deadline=None)
 @given(filters)
 def test_a_filter_and_its_complement_exclude_each_other_and_cover_all(a):
     assert form(And((a, Not(a)))) == Nothing()
@@ -93,7 +94,7 @@ int_leaves = st.one_of(
 int_rows = [{"n": n} for n in (None, *range(-6, 8), -(2**63), 2**63 - 1)]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=cases(150, 500), deadline=None)
 @given(combined(int_leaves), combined(int_leaves))
 def test_filters_on_one_number_have_one_form_exactly_when_they_hold_for_the_same_values(a, b):
     assert (form(a) == form(b)) == all(holds(a, row) == holds(b, row) for row in int_rows)
@@ -102,7 +103,7 @@ def test_filters_on_one_number_have_one_form_exactly_when_they_hold_for_the_same
 LEAVES = (In, Range, IsNull, CountRange, MatchWords, Prefix, Glob, HasId, HasVector, GeoRadius, GeoBox)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=cases(150, 500), deadline=None)
 @given(filters)
 def test_shape(node):
     def walk(node, parent=None):

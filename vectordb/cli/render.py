@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vectordb_client.model.collection_info import CollectionInfo
 from vectordb_client.model.info_text import activity, counts, field_rows, indexes, notes, vocabularies
-from vectordb_client.model.results import CollectionInfo
 
 if TYPE_CHECKING:
     from rich.console import Console

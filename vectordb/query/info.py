@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vectordb_client.model.attributes import AttributeType
-from vectordb_client.model.results import CollectionInfo
+from vectordb_client.model.collection_info import CollectionInfo
 from vectordb_client.model.schema import Sparse
 
 from ..engine.snapshot import View

@@ -2,7 +2,7 @@
 
 Readers run inside ``read()``: LMDB does not reuse a page while a transaction may read it. The map may only move while no transaction of
 this process is open, so growing it waits for them to end. ``place`` checks that the path still leads to the opened files, ``locks`` has the
-locks between processes, and ``rewrite`` replaces data.mdb by a new file.
+locks between processes, ``rewrite`` replaces data.mdb by a new file, and ``copies`` copies it.
 
 Only this package imports lmdb. Layers above name its transactions ``Txn``, and get its errors as VectorDBErrors.
 """
@@ -10,7 +10,6 @@ Only this package imports lmdb. Layers above name its transactions ``Txn``, and 
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,11 +23,11 @@ from vectordb_client.model.checks import check_durability
 
 from ..common.deadline import Deadline
 from ..common.failpoints import reach
-from . import format, integrity, locks, modes, place
+from . import copies, format, integrity, locks, modes, place
 from .format import Txn
 from .gate import Gate
 from .lmdb_errors import FORKED, MAX_READERS, in_our_words, translated
-from .rewrite import Rewrite, write_anew
+from .rewrite import Rewrite
 
 INITIAL_MAP = 1 << 34  # address space, not disk
 SPARE_TRANSACTIONS = 8  # ended read transactions kept to be begun again, which takes a third of the time of a new one
@@ -389,22 +388,8 @@ class Env:
             return self.last_transaction()
 
     def copy(self, txn: Txn, descriptor: int, scratch: Path) -> None:
-        """Write data.mdb as ``txn`` shows it, without free pages, to an open file at its current position. Raises StorageError.
-
-        scratch: path of a temporary file, used if the data file is damaged so that LMDB's own copy fails. It is removed again.
-        """
-        try:
-            if self.damage is None:
-                self._lmdb.copyfd(descriptor, compact=True, txn=txn)
-                return
-            try:
-                write_anew(txn, scratch, self.room())
-                with open(scratch, "rb") as file, open(descriptor, "wb", closefd=False) as target:
-                    shutil.copyfileobj(file, target)
-            finally:
-                scratch.unlink(missing_ok=True)
-        except lmdb.Error as error:  # of either file
-            raise StorageError(f"{self.path}/data.mdb can't be copied: {error}", field="path", value=str(self.path)) from error
+        """Write data.mdb as ``txn`` shows it, without free pages, to an open file; see ``copies.copy``."""
+        copies.copy(self, None if self.damage else self._lmdb, txn, descriptor, scratch)
 
     def last_transaction(self) -> int:
         """The number of the newest transaction that any process committed."""

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lmdb
@@ -20,13 +19,13 @@ from vectordb_client.errors import LockedError, StorageError, VectorDBError
 
 from ..common.failpoints import reach
 from . import format, integrity, locks, modes, place
+from .copies import write_anew
 from .lmdb_errors import in_our_words
 
 if TYPE_CHECKING:
     from .lmdb_env import Env
 
 REWRITTEN = "tmp-data.mdb"  # the new file while it is being written
-REWRITE_BYTES = 64 << 20  # copied per transaction
 STILL_SECONDS = 0.5  # that new transactions wait for old ones to end, before data.mdb is released
 
 
@@ -191,21 +190,3 @@ class Rewrite:
             yield
         finally:
             self._env.gate.go_on()
-
-
-def write_anew(txn: lmdb.Transaction, path: Path, room: int) -> None:
-    """Copy all records that a transaction sees into a new file, in key order, and sync it. room: size of its map, bytes."""
-    path.unlink(missing_ok=True)
-    with lmdb.open(os.fsencode(path), subdir=False, lock=False, map_size=room, max_dbs=2, mode=modes.PRIVATE) as copy:
-        db = copy.open_db(b"data")
-        cursor = txn.cursor()
-        more = cursor.first()
-        while more:
-            items, size = [], 0
-            while more and size < REWRITE_BYTES:
-                items.append((bytes(cursor.key()), bytes(cursor.value())))
-                size += len(items[-1][1])
-                more = cursor.next()
-            with copy.begin(write=True, db=db) as writing:
-                writing.cursor().putmulti(items, append=True)
-        copy.sync(True)

@@ -10,7 +10,7 @@ from .fields import VECTOR_TYPES
 from .schema import Schema
 
 if TYPE_CHECKING:
-    from .results import CollectionInfo
+    from .collection_info import CollectionInfo
 
 # Facts of a field that have a line of their own, or that the header of the field already says.
 _SEPARATE = ("kind", "segments", "damaged", "stale", "tail", "dictionary", "recall", "note")

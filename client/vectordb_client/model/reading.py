@@ -9,8 +9,9 @@ from .access import COLLECTION_METHODS, Hinting
 from .aliases import FilterLike, Ids, Selection, SupportsArray
 from .arguments import named
 from .checks import check_count
+from .collection_info import CollectionInfo
 from .page_options import check_order
-from .results import Change, CollectionInfo, Page, Point
+from .results import Change, Page, Point
 from .searching import Searching
 from .values import Id, check_id
 

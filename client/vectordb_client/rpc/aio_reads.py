@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 from ..model.access import AsyncPointsOfCollection
 from ..model.aliases import FilterLike, Ids, Selection, SupportsArray, Vector, VectorColumn
 from ..model.arguments import named
-from ..model.results import Change, CollectionInfo, Hits, Page, Point
+from ..model.collection_info import CollectionInfo
+from ..model.results import Change, Hits, Page, Point
 from ..model.schema import Schema
 from ..model.search_request import SearchOptions, SearchRequest, takes_options
 from ..model.searching import PreparedSearch

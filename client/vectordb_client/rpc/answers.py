@@ -9,7 +9,8 @@ import numpy as np
 
 from ..errors import InvalidArgumentError, SchemaError
 from ..model.attributes import ATTRIBUTE_TYPES
-from ..model.results import ArmScore, CollectionInfo, Hit, Hits, Page, Point
+from ..model.collection_info import CollectionInfo
+from ..model.results import ArmScore, Hit, Hits, Page, Point
 from ..model.schema import Schema
 from ..model.values import Id
 from ..v1 import vectordb_pb2 as pb

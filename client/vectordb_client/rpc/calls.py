@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 from ..errors import InvalidArgumentError, SchemaError
 from ..model.batch import Batch, Columns, check_deleted_ids, check_each_id, check_not_a_filter, make_batch, versions_of
 from ..model.checks import LONGEST_WAIT, check_count, check_durability, check_flag, check_wait, not_a_cursor
+from ..model.collection_info import CollectionInfo
 from ..model.foreign import repeatable
 from ..model.page_options import check_order
-from ..model.results import CollectionInfo, Page, WriteResult
+from ..model.results import Page, WriteResult
 from ..model.schema import Schema, check_name, check_schema
 from ..model.search_request import SearchRequest
 from ..model.searching import no_queries

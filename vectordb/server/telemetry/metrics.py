@@ -25,7 +25,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from vectordb_client._version import __version__
 from vectordb_client.errors import ClosedError, UnavailableError
-from vectordb_client.model.results import CollectionInfo
+from vectordb_client.model.collection_info import CollectionInfo
 
 from ... import process_stats as facts
 
