@@ -21,7 +21,8 @@ from ..kernels.conditions import RANGES, TERMS
 from ..storage import format
 from ..storage.attribute_forms import FORMS, Ordinals
 from .cache import FilterCache, Reader
-from .nodes import Range
+from .nodes import PathTest, Range, make
+from .path_index import docids_of_path
 
 # Constants: unit and meaning. Chosen, not measured.
 MAX_CONDITIONS = 8  # of a filter; one with more is evaluated to bitmaps
@@ -70,6 +71,8 @@ def docids_of(node: Filter, reader: Reader, cache: FilterCache) -> np.ndarray | 
     nodes = node.children if type(node) is And else (node,)
     if len(nodes) > MAX_CONDITIONS:
         return None
+    if any(type(each) is PathTest for each in nodes):
+        return _with_paths(nodes, reader, cache)
     columns: list[int] = []
     listed: list[int] = []
     positive, kept = False, []  # kept: arrays whose addresses are in ``columns``
@@ -107,13 +110,36 @@ def docids_of(node: Filter, reader: Reader, cache: FilterCache) -> np.ndarray | 
     base = len(columns)
     for i in range(conditions.LIST, base, conditions.CONDITION_WIDTH):
         columns[i] += base
-    most = min(max(LEAST_MANY, reader.rows // SHARE), reader.rows)
+    most = _most(reader)
     deadline.check()
     given = np.array(columns + listed, np.int64), base // conditions.CONDITION_WIDTH, reader.rows, most
     if 8 * most < memory.SMALL:
         return _met(*given)
     with memory.held(8 * most, "the rows that a filter matches"):
         return _met(*given)
+
+
+def _most(reader: Reader) -> int:
+    return min(max(LEAST_MANY, reader.rows // SHARE), reader.rows)
+
+
+def _with_paths(nodes: Iterable[Filter], reader: Reader, cache: FilterCache) -> np.ndarray | None:
+    """``docids_of`` an And of which some conditions are on the payload."""
+    found, others = None, []
+    for each in nodes:
+        if type(each) is not PathTest:
+            others.append(each)
+            continue
+        docids = docids_of_path(each, reader, cache, _most(reader))
+        if docids is None:
+            return None
+        found = docids if found is None else np.intersect1d(found, docids, assume_unique=True)
+    if others:
+        docids = docids_of(others[0] if len(others) == 1 else make(And, children=tuple(others)), reader, cache)
+        if docids is None:
+            return None
+        found = docids if found is None else np.intersect1d(found, docids, assume_unique=True)
+    return found
 
 
 def _met(described: np.ndarray, count: int, rows: int, most: int) -> np.ndarray | None:

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from vectordb_client.model.filter import Filter
+from vectordb_client.model.filter_extended import Fold, GeoPolygon
 from vectordb_client.model.filter_nodes import All, And, GeoBox, GeoRadius, Glob, HasId, HasVector, In, IsNull, Not, Nothing, Or, Prefix
 
-from .nodes import CountRange, MatchWords, Range
+from .nodes import AtLeast, CountRange, MatchWords, Part, PathAny, PathTest, Range, TermRange, TermsOutside
 
 SHOWN_VALUES = 10  # of a list; the others become "…"
 SHOWN_CHARACTERS = 2_000
+
+
+_FOLDED = {"eq": "ieq", "prefix": "istartswith", "contains": "icontains"}
 
 
 def to_string(node: Filter, values: bool = False) -> str:
@@ -30,6 +34,10 @@ def _text(node: Filter, values: bool) -> str:
         return word.join(f"({_text(child, values)})" if isinstance(child, (And, Or)) else _text(child, values) for child in node.children)
     if isinstance(node, Not):
         return f"not ({_text(node.child, values)})"
+    if isinstance(node, AtLeast):
+        return f"min_should({', '.join([str(node.n), *[_text(child, values) for child in node.children]])})"
+    if isinstance(node, PathAny):
+        return f"{node.field} any ({_text(node.child, values)})"
     if isinstance(node, All):
         return "all"
     if isinstance(node, Nothing):
@@ -57,6 +65,21 @@ def _leaf(node: Filter, values: bool) -> str:
             return f"{name} >= {one(node.low)}" if node.high is None else f"{name} <= {one(node.high)}"
         case IsNull():
             return f"{node.field} is null"
+        case TermRange():
+            low = "" if node.low is None else f"{one(node.low)} {'<' if node.low_open else '<='} "
+            return f"{low}{node.field}" + ("" if node.high is None else f" {'<' if node.high_open else '<='} {one(node.high)}")
+        case TermsOutside():
+            return f"{node.field} some not in {many(node.values)}"
+        case Part():
+            return f"{node.field} {'icontains' if node.fold else 'contains'} {one(node.value)}"
+        case Fold():
+            return f"{node.field} {_FOLDED[node.mode]} {one(node.value)}"
+        case GeoPolygon():
+            return f"{node.field} within polygon {many(node.points, 'corner')}"
+        case PathTest():
+            if node.test in ("null", "missing"):
+                return f"{node.field} is {node.test} (payload)"
+            return f"{node.field} {node.test} {many(node.values)} (payload)"
         case MatchWords():
             return f"{node.field} match {node.mode} {many(node.words, 'word')}"
         case Prefix():
