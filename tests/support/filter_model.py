@@ -79,9 +79,7 @@ def _values(field):
 VALUED = ["kw", "n", "x", "ok", "at", "u"]
 leaves = st.one_of(
     _with_field(VALUED, lambda field: st.builds(f.Compare, st.just(field), st.sampled_from(["eq", "ne"]), _values(field))),
-    _with_field(
-        ["n", "x", "at", "kw"], lambda field: st.builds(f.Compare, st.just(field), st.sampled_from(f.COMPARISONS), _values(field))
-    ),
+    _with_field(["n", "x", "at", "kw"], lambda field: st.builds(f.Compare, st.just(field), st.sampled_from(f.COMPARISONS), _values(field))),
     _with_field(VALUED, lambda field: st.builds(e.SomeNotIn, st.just(field), st.lists(_values(field), max_size=3))),
     _with_field(["n", "x", "at", "kw"], lambda field: st.builds(f.Between, st.just(field), _values(field), _values(field))),
     _with_field(
@@ -130,7 +128,8 @@ def combined(leaf):
         lambda inner: (
             st.builds(f.Not, inner)
             | st.builds(e.MinShould, st.lists(inner, max_size=4), st.integers(0, 4))
-            | st.builds(f.And, st.lists(inner, max_size=4)) | st.builds(f.Or, st.lists(inner, max_size=4))
+            | st.builds(f.And, st.lists(inner, max_size=4))
+            | st.builds(f.Or, st.lists(inner, max_size=4))
         ),
         max_leaves=8,
     )
@@ -281,7 +280,8 @@ def holds_canonical(node, row):
             return any(set(wanted) <= set(found) if mode == "all" else _phrase(found, list(wanted)) for found in split)
         case TermRange(field, low, high, low_open, high_open):
             return any(
-                (low is None or low < one or (low == one and not low_open)) and (high is None or one < high or (one == high and not high_open))
+                (low is None or low < one or (low == one and not low_open))
+                and (high is None or one < high or (one == high and not high_open))
                 for one in _elements(row, field)
             )
         case TermsOutside(field, values):

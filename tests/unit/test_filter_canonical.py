@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectordb_client.errors import FilterError
 from vectordb_client.model.filter import F
+from vectordb_client.model.filter_extended import Fold, GeoPolygon
 from vectordb_client.model.filter_nodes import (
     MAX_DEPTH,
     All,
@@ -36,7 +37,7 @@ from vectordb_client.model.schema import Keyword, Schema
 
 from tests.support.filter_model import SCHEMA, combined, filters, holds, holds_canonical, leaves, rows
 from vectordb.filters.canonical import canonical
-from vectordb.filters.nodes import CountRange, MatchWords, Range
+from vectordb.filters.nodes import AtLeast, CountRange, MatchWords, Part, Range, TermRange, TermsOutside
 from vectordb.filters.parse import parse
 
 
@@ -101,6 +102,7 @@ def test_filters_on_one_number_have_one_form_exactly_when_they_hold_for_the_same
 
 
 LEAVES = (In, Range, IsNull, CountRange, MatchWords, Prefix, Glob, HasId, HasVector, GeoRadius, GeoBox)
+LEAVES += (TermRange, TermsOutside, Part, Fold, GeoPolygon, AtLeast)
 
 
 @settings(max_examples=500, deadline=None)

@@ -88,10 +88,8 @@ def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap
     covered, bitmap = cached if cached is not None else (0, BitMap())
     if covered < reader.rows:
         deadline.check()
-        if kind is PathTest or kind is PathAny:
-            newer = matching_path(node, reader, covered, cache)
-        else:
-            newer = _LEAVES[kind](node, reader, covered)
+        path = kind is PathTest or kind is PathAny
+        newer = matching_path(node, reader, covered, cache) if path else _LEAVES[kind](node, reader, covered)
         bitmap = bitmap | newer if covered else newer
         if cache is not None:
             cache.put(key, reader.rows, bitmap)
@@ -273,9 +271,7 @@ _LEAVES = {
     TermsOutside: lambda node, reader, start: scans.terms_outside(node, reader, start, _united),
     Fold: lambda node, reader, start: scans.fold(node, reader, start, _united),
     Part: scans.part,
-    GeoPolygon: lambda node, reader, start: scans.polygon(
-        node, reader, start, lambda box: _area(reader, node.field, False, box, start)
-    ),
+    GeoPolygon: lambda node, reader, start: scans.polygon(node, reader, start, lambda box: _area(reader, node.field, False, box, start)),
     HasVector: _has_vector,
     GeoRadius: lambda node, reader, start: _area(reader, node.field, True, (node.lat, node.lon, 0.0, 0.0, node.meters), start),
     GeoBox: lambda node, reader, start: _area(reader, node.field, False, (node.south, node.west, node.north, node.east, 0.0), start),

@@ -80,13 +80,9 @@ def _emit(part: Any) -> Filter:
     return children[0] if len(children) == 1 else make(joins, children=tuple(sorted(children, key=_order)))
 
 
-_RANK = {
-    kind: rank
-    for rank, kind in enumerate(
-        (HasId, IsNull, In, Range, CountRange, TermRange, TermsOutside, Prefix, Glob, Fold, MatchWords, Part, HasVector, GeoBox, GeoRadius)
-        + (GeoPolygon, PathTest, PathAny, AtLeast, Not, And, Or)
-    )
-}
+_KINDS: tuple[type, ...] = (HasId, IsNull, In, Range, CountRange, TermRange, TermsOutside, Prefix, Glob, Fold, MatchWords, Part)
+_KINDS += (HasVector, GeoBox, GeoRadius, GeoPolygon, PathTest, PathAny, AtLeast, Not, And, Or)
+_RANK = {kind: rank for rank, kind in enumerate(_KINDS)}
 
 
 def _order(node: Filter) -> tuple:

@@ -406,7 +406,6 @@ class _Parser:
         self.expect(")", "')'")
         return self.build(position, kind, *given)
 
-
     def _polygon(self, position: int) -> Filter:
         field, numbers = self._field(), []
         while self.accept(","):

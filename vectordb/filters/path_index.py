@@ -132,19 +132,21 @@ def matching_path(node: Filter, reader: Reader, start: int, cache: FilterCache |
     return found
 
 
-def docids_of_path(node: Filter, reader: Reader, cache: FilterCache, most: int) -> np.ndarray | None:
-    """The docids that match a PathTest, uint32 ascending, dead ones too; None if there is no column yet, or more than ``most`` match."""
-    if type(node) is not PathTest or node.test not in ("in", "range"):
+def owners_in_column(node: PathTest, reader: Reader, cache: FilterCache) -> np.ndarray | None:
+    """The docids that match, dead ones too, uint32 in any order, some repeatedly. None: there is no column, or the test isn't simple."""
+    if node.test not in ("in", "range"):
         return None
     pieces = kept(node, reader, cache, False)
     if pieces is None:
         return None
     found = [_owners(node, piece, reader.rows) for piece in pieces]
     owners = found[0] if len(found) == 1 else np.concatenate(found) if found else np.empty(0, np.uint32)
-    if len(owners) > most:
-        return None
+    return owners[owners < reader.rows] if pieces and pieces[-1].end > reader.rows else owners
+
+
+def distinct(owners: np.ndarray) -> np.ndarray:
+    """Ascending and without repetitions."""
     owners = np.sort(owners)
     if len(owners) > 1 and (repeated := owners[1:] == owners[:-1]).any():
-        owners = owners[np.append(True, ~repeated)]
-    return owners[: np.searchsorted(owners, reader.rows)] if pieces and pieces[-1].end > reader.rows else owners
-
+        return owners[np.append(True, ~repeated)]
+    return owners

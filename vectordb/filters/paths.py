@@ -13,6 +13,7 @@ from uuid import UUID
 from vectordb_client.errors import FilterError, shown
 from vectordb_client.model.filter_extended import AnyElement, Fold, GeoPolygon, IsMissing, SomeNotIn
 from vectordb_client.model.filter_nodes import (
+    And,
     Between,
     Compare,
     ContainsAll,
@@ -27,7 +28,6 @@ from vectordb_client.model.filter_nodes import (
     Or,
     Prefix,
 )
-from vectordb_client.model.filter_nodes import And as _And
 from vectordb_client.model.schema import Schema
 
 from ..common import deadline
@@ -43,7 +43,10 @@ def is_path(field: str, schema: Schema) -> bool:
 
 
 def bind_path(node: Any, canonical: Callable[[Any], Any]) -> Any:
-    """The bound form of a condition on the payload. canonical: brings a filter of an element's paths to canonical form. Raises FilterError."""
+    """The bound form of a condition on the payload. canonical: brings a filter of an element's paths to canonical form.
+
+    Raises FilterError.
+    """
     bind = _BINDERS.get(type(node))
     if bind is None:
         raise FilterError(f"{shown(node)} can't be a condition on the payload", field=node.field, value=node)
@@ -135,7 +138,7 @@ _BINDERS: dict[type, Callable[[Any, Any], Any]] = {
     Compare: _compare,
     In: lambda node, canonical: _members(node.field, node.values),
     ContainsAny: lambda node, canonical: _members(node.field, node.values),
-    ContainsAll: lambda node, canonical: join(_And, [_members(node.field, (value,)) for value in deadline.each(node.values)]),
+    ContainsAll: lambda node, canonical: join(And, [_members(node.field, (value,)) for value in deadline.each(node.values)]),
     SomeNotIn: lambda node, canonical: make(PathTest, field=node.field, test="outside", values=_sorted(node.field, node.values)),
     Between: _between,
     IsNull: lambda node, canonical: _test(node.field, "null"),

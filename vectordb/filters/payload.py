@@ -51,8 +51,8 @@ def flat(value: Any) -> Iterator[Any]:
 class PathColumn(NamedTuple):
     """The values at a path, by type. An owner is the docid of the row, or the number of the object, that has a value; uint32.
 
-    numbers: float64 ascending, with ``number_owners``. large: integers that no float64 is equal to, each with its owner. strings: ascending;
-    the owners of string i are ``string_owners[starts[i] : starts[i + 1]]``. flags: owners of False and of True. present: owners with a
+    numbers: float64 ascending, with ``number_owners``. large: integers that no float64 equals, each with its owner. strings: ascending; the
+    owners of string i are ``string_owners[starts[i] : starts[i + 1]]``. flags: owners of False and of True. present: owners with a
     value or a null, ascending. nulls: those of them with nothing but null. counts: int64, values of each in ``present``. places: float64
     ``(n, 2)``, latitude and longitude in degrees, with ``place_owners``.
     """
@@ -211,7 +211,9 @@ def number_range(column: PathColumn, low: Any, high: Any, low_open: bool, high_o
         end = int(np.searchsorted(column.numbers, bound, "left" if before else "right"))
     found = [column.number_owners[begin:end]]
     if column.large:
-        least = 0 if low is None else bisect_right(column.large, low, key=_first) if low_open else bisect_left(column.large, low, key=_first)
+        least = (
+            0 if low is None else bisect_right(column.large, low, key=_first) if low_open else bisect_left(column.large, low, key=_first)
+        )
         most = len(column.large)
         if high is not None:
             most = (bisect_left if high_open else bisect_right)(column.large, high, key=_first)

@@ -95,10 +95,8 @@ def polygon(node: GeoPolygon, reader: Reader, start: int, run: Callable[..., Bit
     corners: tuple = node.points
     lats, lons = unrolled(corners)
     west, east = min(lons), max(lons)
-    if east - west >= 360:
+    if west <= -180 or east >= 180:  # −180 and 180 are one meridian
         west, east = -180.0, 180.0
-    else:
-        west, east = ((bound + 180.0) % 360.0 - 180.0 if abs(bound) > 180 else bound for bound in (west, east))
     candidates = np.asarray(run((min(lats), west, max(lats), east, 0.0)).to_array(), np.int64)
     found = []
     table = reader.chunks(reader.fields[node.field], format.FORWARD)
@@ -114,4 +112,3 @@ def polygon(node: GeoPolygon, reader: Reader, start: int, run: Callable[..., Bit
                 positions = np.concatenate([np.arange(a, b) for a, b in zip(begins, ends, strict=True)] or [np.empty(0, np.int64)])
             found.append(docids[in_polygon(data[positions], corners)])
     return bitmap_of(np.concatenate(found).astype(np.uint32)) if found else BitMap()
-

@@ -79,7 +79,9 @@ class MinShould(_Joined):
     def __post_init__(self):
         n = _value("min_should", self.n)
         if type(n) is not int or n < 0:
-            what = f"min_should needs how many conditions must hold, an integer from 0 on, not {shown(self.n)}; write min_should(2, a, b, c)"
+            what = (
+                f"min_should needs how many conditions must hold, an integer from 0 on, not {shown(self.n)}; write min_should(2, a, b, c)"
+            )
             raise FilterError(what, field="n", value=self.n)
         super().__post_init__()
         self._set(n=n)

@@ -40,7 +40,8 @@ PATTERNS = Operators(
     RANGES.names | {"STARTSWITH", "GLOB", "CONTAINS", "IEQ", "ISTARTSWITH", "ICONTAINS"},
 )
 WORDS = Operators(
-    "MATCH (match_all, match_any, match_phrase), CONTAINS and ICONTAINS (contains, icontains)", frozenset(("MATCH", "CONTAINS", "ICONTAINS"))
+    "MATCH (match_all, match_any, match_phrase), CONTAINS and ICONTAINS (contains, icontains)",
+    frozenset(("MATCH", "CONTAINS", "ICONTAINS")),
 )
 PLACES = Operators(
     "GEO_RADIUS, GEO_BOX and GEO_POLYGON (geo_radius, geo_box, geo_polygon)", frozenset(("GEO_RADIUS", "GEO_BOX", "GEO_POLYGON"))
