@@ -19,6 +19,7 @@ from .fusion.lists import search_lists
 from .fusion.missing import lacking
 from .fusion.ranks import Ranked, fuse
 from .fusion.sums import sum_arms
+from .payload_paths import payload_reader
 from .read import attribute_reader, pieces
 from .request import Arm, Search
 from .row_filter import RowFilter
@@ -47,7 +48,7 @@ class Answers:
             results, _ = search_arm(view, search, arm, search.limit, self._rows, self._filters)
             if clock is not None:
                 clock.lap(f"arm {arm.name}")
-            bare = search.attributes is False and not search.vectors
+            bare = search.attributes is False and not search.vectors and not search.request.with_payload
             for best in results:
                 hits = _bare(view, arm, best) if bare else None
                 yield _fetched(view, search, _alone(arm, best)) if hits is None else hits
@@ -162,17 +163,21 @@ def _fetched(view: View, search: Search, ranked: Ranked) -> Iterator[list[Hit]]:
     """Fetch the records and vectors of the final rows. Yields lists of hits."""
     docids, scores, arms = ranked
     read = attribute_reader(view.schema, search.attributes)
+    part = payload_reader(search.request.with_payload, search.attributes)
     begin = 0
-    for some, stored, vectors in pieces(view, docids, read is not None, search.vectors):
+    for some, stored, vectors in pieces(view, docids, read is not None or part is not None, search.vectors):
         end = begin + len(some)
         beside = scores[begin:end], arms[begin:end], vectors
-        if read is None:
+        if stored is None:
             ids = view.ids(np.array(some, np.int64))
             ids = ids.tolist() if isinstance(ids, np.ndarray) else ids
             yield [_hit(Hit, (value, score, {}, None, arm, vector)) for value, score, arm, vector in zip(ids, *beside, strict=True)]
         else:
             yield [
-                _hit(Hit, (row.id, score, read(row.attributes), row.payload, arm, vector))
+                _hit(
+                    Hit,
+                    (row.id, score, {} if read is None else read(row.attributes), None if part is None else part(row.payload), arm, vector),
+                )
                 for row, score, arm, vector in zip(format.unpack_rows(stored), *beside, strict=True)
             ]
         begin = end

@@ -30,10 +30,18 @@ class PieceReader:
         self._requests = RequestCache(filters)
         self.direct = direct.DirectSearches(snapshots, filters)
 
-    def get(self, ids: list[Id], take: Callable[[list[bool], Iterator[list[Point]]], T], *, with_vectors: Any, with_attributes: Any) -> T:
+    def get(
+        self,
+        ids: list[Id],
+        take: Callable[[list[bool], Iterator[list[Point]]], T],
+        *,
+        with_vectors: Any,
+        with_attributes: Any,
+        with_payload: Any = None,
+    ) -> T:
         """Return ``take(exists, pieces)``: whether each id exists, and their points, read in pieces while ``take`` consumes them."""
         with self._snapshots.pin() as view:
-            return take(*read.get(view, ids, *_selections(view, with_attributes, with_vectors)))
+            return take(*read.get(view, ids, *_selections(view, with_attributes, with_vectors), with_payload))
 
     def scroll(
         self,
@@ -44,13 +52,14 @@ class PieceReader:
         *,
         with_vectors: Any,
         with_attributes: Any,
+        with_payload: Any = None,
     ) -> T:
         """Return ``take(pieces, more)``: the points of a page, read in pieces, and whether more points follow the page."""
         check_count("limit", limit)
         with self._snapshots.pin() as view:
             selections = _selections(view, with_attributes, with_vectors)
             node = self._filters.bind(filter, view.schema)
-            return take(*read.scroll(view, node, int(limit), cursor, *selections, self._filters))
+            return take(*read.scroll(view, node, int(limit), cursor, *selections, self._filters, with_payload))
 
     def search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, take: Callable[[execute.Answers], T]) -> T:
         """Return ``take(answers)`` of a search for one query, or with ``batch`` for many."""

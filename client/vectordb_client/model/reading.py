@@ -8,7 +8,7 @@ from typing import Any, overload
 from .access import COLLECTION_METHODS, Hinting
 from .aliases import FilterLike, Ids, Selection, SupportsArray
 from .arguments import named
-from .checks import check_count
+from .checks import check_count, check_paths
 from .results import Change, CollectionInfo, Page, Point
 from .searching import Searching
 from .values import Id, check_id
@@ -26,21 +26,32 @@ class Reading(Hinting, Searching):
     _changes: Callable[..., Iterator[Change]]
 
     @overload
-    def get(self, ids: Id, *, with_vectors: Selection = False, with_attributes: Selection = True) -> Point | None: ...
+    def get(
+        self, ids: Id, *, with_vectors: Selection = False, with_attributes: Selection = True, with_payload: Selection | None = None
+    ) -> Point | None: ...
 
     @overload
     def get(
-        self, ids: Iterable[Id] | SupportsArray, *, with_vectors: Selection = False, with_attributes: Selection = True
+        self,
+        ids: Iterable[Id] | SupportsArray,
+        *,
+        with_vectors: Selection = False,
+        with_attributes: Selection = True,
+        with_payload: Selection | None = None,
     ) -> list[Point | None]: ...
 
     @named
-    def get(self, ids: Ids, *, with_vectors: Selection = False, with_attributes: Selection = True) -> list[Point | None] | Point | None:
+    def get(
+        self, ids: Ids, *, with_vectors: Selection = False, with_attributes: Selection = True, with_payload: Selection | None = None
+    ) -> list[Point | None] | Point | None:
         """Read points by id.
 
         Args:
             ids: one id or several. The ids 1 and "1" are different.
             with_vectors: True for all vector fields, a list of fields, or False for none.
             with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
+            with_payload: True for the payload, a list of paths such as ``["title", "meta.page"]`` for a part of it, or False for none.
+                None follows ``with_attributes``: the payload, unless that is False.
 
         Returns:
             For one id the point, or None if it doesn't exist. For several ids a list in the order of the ids.
@@ -48,7 +59,7 @@ class Reading(Hinting, Searching):
         Raises:
             InvalidArgumentError: an id is not valid, or a name is not in the schema.
         """
-        return self._get(ids, with_vectors, with_attributes)
+        return self._get(ids, with_vectors, with_attributes, check_paths("with_payload", with_payload))
 
     def count(self, filter: FilterLike | None = None) -> int:
         """Count points.
@@ -73,6 +84,7 @@ class Reading(Hinting, Searching):
         cursor: str | None = None,
         with_vectors: Selection = False,
         with_attributes: Selection = True,
+        with_payload: Selection | None = None,
     ) -> Page:
         """Read one page of points in the order of ids: integers, then strings, then UUIDs.
 
@@ -84,6 +96,7 @@ class Reading(Hinting, Searching):
             cursor: ``page.cursor`` of the page before; None starts from the beginning.
             with_vectors: as in ``get``.
             with_attributes: as in ``get``.
+            with_payload: as in ``get``.
 
         Returns:
             The page. Its ``cursor`` is None if it is the last one.
@@ -99,10 +112,16 @@ class Reading(Hinting, Searching):
                 page = docs.scroll(limit=100, cursor=page.cursor)
             ```
         """
-        return self._scroll(filter, limit, cursor, with_vectors, with_attributes)
+        return self._scroll(filter, limit, cursor, with_vectors, with_attributes, check_paths("with_payload", with_payload))
 
     def iterate(
-        self, *, filter: FilterLike | None = None, page: int = 1000, with_vectors: Selection = False, with_attributes: Selection = True
+        self,
+        *,
+        filter: FilterLike | None = None,
+        page: int = 1000,
+        with_vectors: Selection = False,
+        with_attributes: Selection = True,
+        with_payload: Selection | None = None,
     ) -> Iterator[Point]:
         """Read all points, page by page, in the order of ``scroll``. ``for point in docs`` does the same.
 
@@ -111,6 +130,7 @@ class Reading(Hinting, Searching):
             page: the number of points read at a time.
             with_vectors: as in ``get``.
             with_attributes: as in ``get``.
+            with_payload: as in ``get``.
 
         Yields:
             The points.
@@ -120,8 +140,9 @@ class Reading(Hinting, Searching):
         """
         check_count("page", page)
         cursor = None
+        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload}
         while True:
-            points = self.scroll(filter=filter, limit=page, cursor=cursor, with_vectors=with_vectors, with_attributes=with_attributes)
+            points = self.scroll(filter=filter, limit=page, cursor=cursor, **selected)
             yield from points
             cursor = points.cursor
             if cursor is None:

@@ -22,6 +22,7 @@ class ReadMethods(Methods):
             lambda exists, pieces: answers.pack_get(exists, pieces, schema, forms, self.served.room()),
             with_vectors=wire.unpack_selection(request, "with_vectors"),
             with_attributes=wire.unpack_selection(request, "with_attributes"),
+            with_payload=wire.unpack_paths(request),
         )
         response.revision = collection.revision
         return response
@@ -61,6 +62,7 @@ class ReadMethods(Methods):
             optional(request, "cursor"),
             with_vectors=wire.unpack_selection(request, "with_vectors"),
             with_attributes=wire.unpack_selection(request, "with_attributes"),
+            with_payload=wire.unpack_paths(request),
         )
         response.revision = collection.revision
         return response
