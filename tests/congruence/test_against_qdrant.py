@@ -83,7 +83,7 @@ def leaf(rng, inside=False):
         area = models.GeoRadius(center=models.GeoPoint(lat=lat, lon=lon), radius=meters)
         return F("place").geo_radius(lat, lon, meters), models.FieldCondition(key="place", geo_radius=area)
     if kind == 10:
-        corners = [(-40.0 + rng.random(), -100.0), (50.0, -90.0 + rng.random()), (rng.uniform(-10, 10), 100.0)]
+        corners = [(-40.0 + rng.random(), -80.0), (50.0, -70.0 + rng.random()), (rng.uniform(-10, 10), 90.0)]  # sides below 180 degrees
         ring = [models.GeoPoint(lat=lat, lon=lon) for lat, lon in [*corners, corners[0]]]
         area = models.GeoPolygon(exterior=models.GeoLineString(points=ring))
         return F("place").geo_polygon(corners), models.FieldCondition(key="place", geo_polygon=area)

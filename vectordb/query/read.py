@@ -97,8 +97,7 @@ def points(
 ) -> Iterator[list[Point]]:
     """Points by their entries in the id map, in the order given. payload: as ``with_payload``. Yields lists of points.
 
-    Raises CorruptionError when an entry refers
-    to the row of another id.
+    Raises CorruptionError when an entry refers to the row of another id.
     """
     read, read_payload = attribute_reader(view.schema, attributes), payload_reader(payload, attributes)
     wanted = iter(zip(ids, entries, strict=True))
