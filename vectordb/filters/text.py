@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ def _text(node: Filter, values: bool) -> str:
     if isinstance(node, AtLeast):
         return f"min_should({', '.join([str(node.n), *[_text(child, values) for child in node.children]])})"
     if isinstance(node, PathAny):
-        return f"{node.field} any ({_text(node.child, values)})"
+        return f"{_name(node.field)} any ({_text(node.child, values)})"
     if isinstance(node, All):
         return "all"
     if isinstance(node, Nothing):
@@ -45,7 +46,19 @@ def _text(node: Filter, values: bool) -> str:
     return _leaf(node, values)
 
 
+_PLAIN = re.compile(r"[^\W\d][\w.\-]*")
+
+
+def _name(field: str) -> str:
+    """A name as the string notation writes it, on one line."""
+    if _PLAIN.fullmatch(field):
+        return field
+    return "`" + "".join([c if c.isprintable() else c.encode("unicode_escape").decode() for c in field.replace("`", "``")]) + "`"
+
+
 def _leaf(node: Filter, values: bool) -> str:
+    field = "" if isinstance(node, HasId) else _name(node.field)
+
     def one(value: Any) -> str:
         return repr(value) if values else "?"
 
@@ -57,43 +70,43 @@ def _leaf(node: Filter, values: bool) -> str:
 
     match node:
         case In():
-            return f"{node.field} in {many(node.values)}"
+            return f"{field} in {many(node.values)}"
         case Range() | CountRange():
-            name = node.field if isinstance(node, Range) else f"count({node.field})"
+            name = field if isinstance(node, Range) else f"count({field})"
             if node.low is not None and node.high is not None:
                 return f"{name} between {one(node.low)} and {one(node.high)}"
             return f"{name} >= {one(node.low)}" if node.high is None else f"{name} <= {one(node.high)}"
         case IsNull():
-            return f"{node.field} is null"
+            return f"{field} is null"
         case TermRange():
             low = "" if node.low is None else f"{one(node.low)} {'<' if node.low_open else '<='} "
-            return f"{low}{node.field}" + ("" if node.high is None else f" {'<' if node.high_open else '<='} {one(node.high)}")
+            return f"{low}{field}" + ("" if node.high is None else f" {'<' if node.high_open else '<='} {one(node.high)}")
         case TermsOutside():
-            return f"{node.field} some not in {many(node.values)}"
+            return f"{field} some not in {many(node.values)}"
         case Part():
-            return f"{node.field} {'icontains' if node.fold else 'contains'} {one(node.value)}"
+            return f"{field} {'icontains' if node.fold else 'contains'} {one(node.value)}"
         case Fold():
-            return f"{node.field} {_FOLDED[node.mode]} {one(node.value)}"
+            return f"{field} {_FOLDED[node.mode]} {one(node.value)}"
         case GeoPolygon():
-            return f"{node.field} within polygon {many(node.points, 'corner')}"
+            return f"{field} within polygon {many(node.points, 'corner')}"
         case PathTest():
             if node.test in ("null", "missing"):
-                return f"{node.field} is {node.test} (payload)"
-            return f"{node.field} {node.test} {many(node.values)} (payload)"
+                return f"{field} is {node.test} (payload)"
+            return f"{field} {node.test} {many(node.values)} (payload)"
         case MatchWords():
-            return f"{node.field} match {node.mode} {many(node.words, 'word')}"
+            return f"{field} match {node.mode} {many(node.words, 'word')}"
         case Prefix():
-            return f"{node.field} startswith {one(node.value)}"
+            return f"{field} startswith {one(node.value)}"
         case Glob():
-            return f"{node.field} glob {one(node.pattern)}"
+            return f"{field} glob {one(node.pattern)}"
         case HasId():
             return f"has_id {many(node.ids, 'id')}"
         case HasVector():
-            return f"has_vector({node.field})"
+            return f"has_vector({field})"
         case GeoRadius():
             place = f"{node.lat}, {node.lon}, {node.meters}" if values else "?"
-            return f"{node.field} within radius ({place})"
+            return f"{field} within radius ({place})"
         case GeoBox():
             place = f"{node.south}, {node.west}, {node.north}, {node.east}" if values else "?"
-            return f"{node.field} within box ({place})"
+            return f"{field} within box ({place})"
     raise AssertionError(type(node).__name__)

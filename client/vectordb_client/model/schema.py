@@ -17,6 +17,7 @@ from .fields import HNSW, MAX_DIM, VECTOR_TYPES, Dense, ImpactIndex, MultiVector
 
 Index, SparseIndex = HNSW, ImpactIndex  # their names in earlier versions
 MAX_FIELDS = 4096
+MAX_NAME_BYTES = 255  # of the name of an attribute
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 
 
@@ -48,7 +49,8 @@ class Schema:
 
     Attributes:
         vectors: name → ``Dense(…)``, ``Sparse(…)`` or ``MultiVector(…)``.
-        attributes: name → ``Keyword()``, ``Int()``, ``Float()``, ``Bool()``, ``Datetime()``, ``Text()``, ``Uuid()`` or ``Geo()``.
+        attributes: name → ``Keyword()``, ``Int()``, ``Float()``, ``Bool()``, ``Datetime()``, ``Text()``, ``Uuid()`` or ``Geo()``. A name is
+            any string of 1 to 255 UTF-8 bytes; in the string notation of filters unusual ones stand in backticks.
         earlier: names of fields that an earlier version of vectordb created and that still follow its rules: BM25 fields with weights fixed
             at the write, Text attributes with its words. The database sets it; it is not compared, sent or stored.
 
@@ -75,7 +77,7 @@ class Schema:
         ):
             _check_mapping(what, fields)
             for name, spec in fields.items():
-                check_name(name, what)
+                check_attribute_name(name) if what == "attribute" else check_name(name, what)
                 if not isinstance(spec, kinds):
                     requirement = f"must be a definition such as {_such(what, spec)}, not {shown(spec)}"
                     raise SchemaError(f"{what} {name!r} {requirement}", field=name, value=spec)
@@ -173,6 +175,17 @@ class Schema:
             _specs(data.get("vectors", {}), VECTOR_TYPES, "vector field"),
             _specs(data.get("attributes", {}), ATTRIBUTE_TYPES, "attribute"),
         )
+
+
+def check_attribute_name(name: Any) -> None:
+    """Raises SchemaError."""
+    try:
+        fits = isinstance(name, str) and 0 < len(name.encode()) <= MAX_NAME_BYTES
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        what = f"attribute {shown(name)} is not a name: a string of 1 to {MAX_NAME_BYTES} UTF-8 bytes"
+        raise SchemaError(what, field="attribute", value=name)
 
 
 def _check_mapping(what: str, fields: Any) -> None:
