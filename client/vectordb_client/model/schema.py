@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import SchemaError, listing, shown
 from .arguments import named_class
 from .attributes import ATTRIBUTE_TYPES, AttributeType, Bool, Datetime, Float, Geo, Int, Keyword, Text, Uuid  # noqa: F401
+from .checks import check_flag
 from .fields import HNSW, MAX_DIM, VECTOR_TYPES, Dense, ImpactIndex, MultiVector, Sparse, VectorField  # noqa: F401
 
 Index, SparseIndex = HNSW, ImpactIndex  # their names in earlier versions
@@ -51,6 +52,8 @@ class Schema:
         vectors: name → ``Dense(…)``, ``Sparse(…)`` or ``MultiVector(…)``.
         attributes: name → ``Keyword()``, ``Int()``, ``Float()``, ``Bool()``, ``Datetime()``, ``Text()``, ``Uuid()`` or ``Geo()``. A name is
             any string of 1 to 255 UTF-8 bytes; in the string notation of filters unusual ones stand in backticks.
+        dynamic: a write may have attributes that aren't declared. They become keys of the payload, where filters find them. The points of
+            a list may also hold their attributes and vectors directly: ``{"id": 1, "color": "red"}``.
         earlier: names of fields that an earlier version of vectordb created and that still follow its rules: BM25 fields with weights fixed
             at the write, Text attributes with its words. The database sets it; it is not compared, sent or stored.
 
@@ -68,9 +71,11 @@ class Schema:
 
     vectors: Mapping[str, VectorField] = dataclasses.field(default_factory=dict)
     attributes: Mapping[str, AttributeType] = dataclasses.field(default_factory=dict)
+    dynamic: bool = False
     earlier: frozenset[str] = dataclasses.field(default=frozenset(), init=False, compare=False, repr=False)
 
     def __post_init__(self):
+        check_flag("dynamic", self.dynamic, SchemaError)
         for what, fields, kinds in (
             ("vector field", self.vectors, tuple(VECTOR_TYPES.values())),
             ("attribute", self.attributes, tuple(ATTRIBUTE_TYPES.values())),
@@ -125,7 +130,7 @@ class Schema:
 
     def same_as(self, other: Schema) -> bool:
         """Whether both are equal, except for BM25 fields that an earlier version created without weighting."""
-        if self.attributes != other.attributes or self.vectors.keys() != other.vectors.keys():
+        if self.attributes != other.attributes or self.dynamic is not other.dynamic or self.vectors.keys() != other.vectors.keys():
             return False
         return all(_takes(spec, other.vectors[name]) for name, spec in self.vectors.items())
 
@@ -157,23 +162,25 @@ class Schema:
                 raise SchemaError(f"field {name!r} exists already, as {spelled(existing[name])}, not {other}", field=name, value=spec)
             if not exist_ok:
                 raise SchemaError(f"field {name!r} exists already; exist_ok=True leaves it as it is", field=name)
-        return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})})
+        return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})}, self.dynamic)
 
     def to_dict(self) -> dict:
         """The schema as plain JSON data. ``from_dict`` reads it back."""
-        return {
+        fields = {
             "vectors": {name: _spec_dict(spec) for name, spec in self.vectors.items()},
             "attributes": {name: _spec_dict(spec) for name, spec in self.attributes.items()},
         }
+        return fields | {"dynamic": True} if self.dynamic else fields
 
     @classmethod
     def from_dict(cls, data: Mapping) -> Schema:
         """The schema in the form of ``to_dict``. Raises SchemaError for unknown kinds, options or sections."""
-        if not isinstance(data, Mapping) or set(data) - {"vectors", "attributes"}:
-            raise SchemaError(f"a schema has 'vectors' and 'attributes', not {shown(data)}", field="schema", value=data)
+        if not isinstance(data, Mapping) or set(data) - {"vectors", "attributes", "dynamic"}:
+            raise SchemaError(f"a schema has 'vectors', 'attributes' and 'dynamic', not {shown(data)}", field="schema", value=data)
         return cls(
             _specs(data.get("vectors", {}), VECTOR_TYPES, "vector field"),
             _specs(data.get("attributes", {}), ATTRIBUTE_TYPES, "attribute"),
+            data.get("dynamic", False),
         )
 
 
