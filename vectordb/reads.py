@@ -75,7 +75,7 @@ class Reads(Reading):
         with self._snapshots.pin() as view:
             return view.sequence >= sequence
 
-    def _get(self, ids: Ids, with_vectors: Selection, with_attributes: Selection) -> list[Point | None] | Point | None:
+    def _get(self, ids: Ids, with_vectors: Selection, with_attributes: Selection, with_payload: Any) -> list[Point | None] | Point | None:
         single = is_single_id(ids)
         asked = [check_id(ids)] if single else check_each_id(ids)
 
@@ -83,7 +83,8 @@ class Reads(Reading):
             points = chain.from_iterable(pieces)
             return [next(points) if one else None for one in exists]
 
-        points = self.pieces.get(asked, take, with_vectors=with_vectors, with_attributes=with_attributes)
+        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload}
+        points = self.pieces.get(asked, take, **selected)
         return points[0] if single else points
 
     @named
@@ -91,12 +92,22 @@ class Reads(Reading):
         with self._snapshots.pin() as view:
             return read.count(view, self._filters.bind(filter, view.schema), self._filters)
 
-    def _scroll(self, filter: Any, limit: int, cursor: str | None, order: Any, with_vectors: Selection, with_attributes: Selection) -> Page:
+    def _scroll(
+        self,
+        filter: Any,
+        limit: int,
+        cursor: str | None,
+        order: Any,
+        with_vectors: Selection,
+        with_attributes: Selection,
+        with_payload: Any,
+    ) -> Page:
         def take(pieces: Iterator[list[Point]], more: bool, cursor_at: Callable[[Id], str]) -> Page:
             points = tuple(chain.from_iterable(pieces))
             return Page(points, cursor_at(points[-1].id) if more else None)
 
-        return self.pieces.scroll(take, filter, limit, cursor, order, with_vectors=with_vectors, with_attributes=with_attributes)
+        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload}
+        return self.pieces.scroll(take, filter, limit, cursor, order, **selected)
 
     def _search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool) -> Any:
         if text is None and not batch:

@@ -97,8 +97,13 @@ def points(n: int = N) -> dict:
             "key": [uuid.UUID(int=1000 + i) for i in range(n)],
             "where": [(i / 2, -i) for i in range(n)],
         },
-        "payload": [{"row": i} if i % 2 else None for i in range(n)],
+        "payload": [{"row": i, "page": {"number": i // 9}, "parts": parts_of(i)} if i % 2 else None for i in range(n)],
     }
+
+
+def parts_of(i: int) -> list[dict]:
+    """An array of objects, for payloads."""
+    return [{"size": k, "kind": ("wheel", "axle")[(i // 2 + k) % 2]} for k in range(i % 3)]
 
 
 def every_point() -> list[dict]:

@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from vectordb_client.model import filter_extended, filter_nodes
 from vectordb_client.model import filter_nodes as nodes
 from vectordb_client.model.filter import to_dict
 
@@ -42,6 +43,18 @@ FILTERS = [
     F("lang").glob("[de]?"),
     F("where").geo_radius(5.0, -10.0, 300_000),
     F("where").geo_box(0, -20, 10, 0),
+    F("where").geo_polygon([(0, -20), (10, -20), (10, 0)]),
+    F("lang") < "en",
+    F("lang").between("de", "en"),
+    F("lang").ieq("EN"),
+    F("lang").istartswith("E"),
+    F("lang").icontains("N"),
+    F("body").contains("azy do"),
+    F("tags").some_not_in(["a"]),
+    F("lang").is_missing(),
+    F("page.number") > 5,
+    F("parts").any((F("size") == 1) & (F("kind") == "wheel")),
+    F.min_should(2, F("n") > 5, F("lang") == "en", F("tags") == "a"),
     F.has_id([0, "id 7", uuid.UUID(int=8)]),
     F.has_vector("far"),
     F.all(),
@@ -64,7 +77,8 @@ def test_a_filter_selects_the_same_points_in_every_notation(same, node):
 
 
 def test_every_kind_of_filter_is_among_them():
-    kinds = {cls for cls in vars(nodes).values() if isinstance(cls, type) and issubclass(cls, nodes.Filter)}
+    named = vars(filter_nodes) | vars(filter_extended)
+    kinds = {cls for cls in named.values() if isinstance(cls, type) and issubclass(cls, nodes.Filter)}
     assert {type(node) for node in FILTERS} == {cls for cls in kinds if not cls.__subclasses__()}
 
 

@@ -11,15 +11,17 @@ import math
 import operator
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
+from fractions import Fraction
 
 import numpy as np
 from hypothesis import strategies as st
+from vectordb_client.model import filter_extended as e
 from vectordb_client.model import filter_nodes as f
 from vectordb_client.model.attributes import ATTRIBUTE_TYPES
 from vectordb_client.model.schema import Bool, Datetime, Dense, Float, Geo, Int, Keyword, Schema, Text, Uuid
 
 from vectordb.common.tokenize import words
-from vectordb.filters.nodes import CountRange, MatchWords, Range
+from vectordb.filters.nodes import AtLeast, CountRange, MatchWords, Part, Range, TermRange, TermsOutside
 
 KINDS = {"kw": Keyword, "n": Int, "x": Float, "ok": Bool, "at": Datetime, "body": Text, "u": Uuid, "place": Geo}
 SCHEMA = Schema({"vec": Dense(4), "vec2": Dense(4)}, {name + s: kind(array=bool(s)) for name, kind in KINDS.items() for s in ("", "s")})
@@ -37,6 +39,10 @@ years = st.sampled_from([np.datetime64(text, "us") for text in ("-044-03-15", "0
 uuids = st.sampled_from([uuid.UUID(int=n) for n in (1, 2, 2**100)])
 texts = st.lists(st.sampled_from(["red", "Fox", "dog-", "the"]), max_size=3).map(" ".join)
 places = st.tuples(st.sampled_from([-90.0, -10.0, 0.0, 52.5]), st.sampled_from([-180.0, -170.0, 0.0, 13.4, 179.0]))
+polygons = st.lists(places | st.sampled_from([(60.0, 20.0), (-20.0, -160.0), (10.0, 150.0)]), min_size=3, max_size=5).filter(
+    lambda corners: len(set(corners)) > 2
+)
+parts = st.sampled_from(["", "red", "ed F", "fox", "dog- t", "THE", "x"])
 STORED = {"kw": keywords, "n": ints, "x": floats, "ok": st.booleans(), "at": moments | years, "body": texts, "u": uuids, "place": places}
 # values that a filter accepts: also non-integers for integers, integers for floats, and strings for datetimes and UUIDs
 GIVEN = STORED | {
@@ -73,8 +79,9 @@ def _values(field):
 VALUED = ["kw", "n", "x", "ok", "at", "u"]
 leaves = st.one_of(
     _with_field(VALUED, lambda field: st.builds(f.Compare, st.just(field), st.sampled_from(["eq", "ne"]), _values(field))),
-    _with_field(["n", "x", "at"], lambda field: st.builds(f.Compare, st.just(field), st.sampled_from(f.COMPARISONS), _values(field))),
-    _with_field(["n", "x", "at"], lambda field: st.builds(f.Between, st.just(field), _values(field), _values(field))),
+    _with_field(["n", "x", "at", "kw"], lambda field: st.builds(f.Compare, st.just(field), st.sampled_from(f.COMPARISONS), _values(field))),
+    _with_field(VALUED, lambda field: st.builds(e.SomeNotIn, st.just(field), st.lists(_values(field), max_size=3))),
+    _with_field(["n", "x", "at", "kw"], lambda field: st.builds(f.Between, st.just(field), _values(field), _values(field))),
     _with_field(
         VALUED,
         lambda field: st.builds(
@@ -84,7 +91,19 @@ leaves = st.one_of(
             st.lists(_values(field), max_size=4),
         ),
     ),
-    _with_field(KINDS, lambda field: st.builds(f.IsNull, st.just(field))),
+    _with_field(KINDS, lambda field: st.builds(f.IsNull, st.just(field)) | st.builds(e.IsMissing, st.just(field))),
+    _with_field(["kw"], lambda field: st.builds(e.Fold, st.just(field), st.sampled_from(e.FOLDED), keywords | st.just("AB"))),
+    _with_field(["body"], lambda field: st.builds(e.Fold, st.just(field), st.just("contains"), parts)),
+    _with_field(
+        ["body"],
+        lambda field: st.builds(
+            lambda kind, values: kind(field, values),
+            st.sampled_from([f.ContainsAny, f.ContainsAll]),
+            st.lists(parts, min_size=1, max_size=2),
+        ),
+    ),
+    st.builds(lambda values: f.ContainsAny("kw", values), st.lists(keywords, min_size=1, max_size=2)),
+    _with_field(["place"], lambda field: st.builds(e.GeoPolygon, st.just(field), polygons)),
     _with_field(KINDS, lambda field: st.builds(f.Count, st.just(field), st.sampled_from(f.COMPARISONS), st.integers(-1, 4))),
     _with_field(["body"], lambda field: st.builds(f.Match, st.just(field), st.sampled_from(f.MODES), texts)),
     _with_field(["kw"], lambda field: st.builds(f.Prefix, st.just(field), keywords)),
@@ -107,7 +126,10 @@ def combined(leaf):
     return st.recursive(
         leaf,
         lambda inner: (
-            st.builds(f.Not, inner) | st.builds(f.And, st.lists(inner, max_size=4)) | st.builds(f.Or, st.lists(inner, max_size=4))
+            st.builds(f.Not, inner)
+            | st.builds(e.MinShould, st.lists(inner, max_size=4), st.integers(0, 4))
+            | st.builds(f.And, st.lists(inner, max_size=4))
+            | st.builds(f.Or, st.lists(inner, max_size=4))
         ),
         max_leaves=8,
     )
@@ -143,6 +165,36 @@ def _in_box(place, node):
     return node.south <= lat <= node.north and across
 
 
+def _in_polygon(place, corners):
+    """By exact arithmetic; each side takes the shorter way around the Earth."""
+    lons = [Fraction(corners[0][1])]
+    for _, lon in corners[1:]:
+        lons.append(min((Fraction(lon) + turn for turn in (0, 360, -360, 720, -720)), key=lambda each: abs(each - lons[-1])))
+    path = [(Fraction(lat), lon) for (lat, _), lon in zip(corners, lons, strict=True)]
+    y = Fraction(place[0])
+    for x in (Fraction(place[1]) + turn for turn in (0, 360, -360)):
+        odd = False
+        for (y1, x1), (y2, x2) in zip(path, [*path[1:], path[0]], strict=True):
+            cross = (x2 - x1) * (y - y1) - (y2 - y1) * (x - x1)
+            if cross == 0 and min(x1, x2) <= x <= max(x1, x2) and min(y1, y2) <= y <= max(y1, y2):
+                return True
+            if (y1 > y) != (y2 > y) and x < x1 + (y - y1) * (x2 - x1) / (y2 - y1):
+                odd = not odd
+        if odd:
+            return True
+    return False
+
+
+def _folds(text, mode, value):
+    text, value = text.casefold(), value.casefold()
+    return {"eq": text == value, "prefix": text.startswith(value), "contains": value in text}[mode]
+
+
+def _in_parts(field):
+    """Whether CONTAINS looks for parts of the attribute's texts."""
+    return field.startswith("body") or field == "kw"
+
+
 def holds(node, row):
     """Whether a filter, as the user wrote it, matches a row of stored values."""
     match node:
@@ -162,6 +214,20 @@ def holds(node, row):
             return any(OPERATORS[op](e, _comparable(field, value)) for e in _elements(row, field))
         case f.Between(field, low, high):
             return any(_comparable(field, low) <= e <= _comparable(field, high) for e in _elements(row, field))
+        case e.IsMissing(field):
+            return row[field] is None
+        case e.Fold(field, mode, value):
+            return any(_folds(text, mode, value) for text in _elements(row, field))
+        case e.SomeNotIn(field, values):
+            return any(all(_comparable(field, value) != one for value in values) for one in _elements(row, field))
+        case e.GeoPolygon(field, points):
+            return any(_in_polygon(place, points) for place in _elements(row, field))
+        case e.MinShould(children, n):
+            return sum(holds(child, row) for child in children) >= n
+        case f.ContainsAny(field, values) if _in_parts(field):
+            return any(value in text for value in values for text in _elements(row, field))
+        case f.ContainsAll(field, values) if _in_parts(field):
+            return all(any(value in text for text in _elements(row, field)) for value in values)
         case f.In(field, values) | f.ContainsAny(field, values):
             return any(_comparable(field, value) in _elements(row, field) for value in values)
         case f.ContainsAll(field, values):
@@ -212,11 +278,26 @@ def holds_canonical(node, row):
         case MatchWords(field, mode, wanted):
             split = map(words, _elements(row, field))
             return any(set(wanted) <= set(found) if mode == "all" else _phrase(found, list(wanted)) for found in split)
+        case TermRange(field, low, high, low_open, high_open):
+            return any(
+                (low is None or low < one or (low == one and not low_open))
+                and (high is None or one < high or (one == high and not high_open))
+                for one in _elements(row, field)
+            )
+        case TermsOutside(field, values):
+            return any(one not in values for one in _elements(row, field))
+        case Part(field, value, fold):
+            return any(value in (text.casefold() if fold else text) for text in _elements(row, field))
+        case AtLeast(n, children):
+            return sum(holds_canonical(child, row) for child in children) >= n
+        case e.Fold() | e.GeoPolygon():
+            return holds(node, row)
         case f.All() | f.Nothing() | f.IsNull() | f.Prefix() | f.Glob() | f.HasId() | f.HasVector() | f.GeoRadius() | f.GeoBox():
             return holds(node, row)
     raise AssertionError(f"not canonical: {node}")
 
 
+FOLDS = {"eq": "IEQ", "prefix": "ISTARTSWITH", "contains": "ICONTAINS"}
 SYMBOLS = {"eq": "=", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 
@@ -264,6 +345,18 @@ def printed(node):
             return f"{field} CONTAINS ALL {_list(values)}"
         case f.IsNull(field):
             return f"{field} IS NULL"
+        case e.IsMissing(field):
+            return f"{field} IS MISSING"
+        case e.Fold(field, mode, value):
+            return f"{field} {FOLDS[mode]} {_literal(value)}"
+        case e.SomeNotIn(field, values):
+            return f"{field} SOME NOT IN {_list(values)}"
+        case e.GeoPolygon(field, points):
+            return f"GEO_POLYGON({field}, {', '.join(f'{lat!r}, {lon!r}' for lat, lon in points)})"
+        case e.MinShould(children, n):
+            return f"MIN_SHOULD({', '.join([str(n), *map(printed, children)])})"
+        case e.AnyElement(field, child):
+            return f"{field} ANY ({printed(child)})"
         case f.Count(field, op, n):
             return f"COUNT({field}) {SYMBOLS[op]} {n}"
         case f.Match(field, mode, text):

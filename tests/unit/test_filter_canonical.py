@@ -6,12 +6,14 @@ import random
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectordb_client.errors import FilterError
 from vectordb_client.model.filter import F
+from vectordb_client.model.filter_extended import Fold, GeoPolygon
 from vectordb_client.model.filter_nodes import (
     MAX_DEPTH,
     All,
@@ -36,7 +38,7 @@ from vectordb_client.model.schema import Keyword, Schema
 from tests.support.filter_model import SCHEMA, combined, filters, holds, holds_canonical, leaves, rows
 from tests.support.nightly import cases
 from vectordb.filters.canonical import canonical
-from vectordb.filters.nodes import CountRange, MatchWords, Range
+from vectordb.filters.nodes import AtLeast, CountRange, MatchWords, Part, Range, TermRange, TermsOutside
 from vectordb.filters.parse import parse
 
 
@@ -101,6 +103,7 @@ def test_filters_on_one_number_have_one_form_exactly_when_they_hold_for_the_same
 
 
 LEAVES = (In, Range, IsNull, CountRange, MatchWords, Prefix, Glob, HasId, HasVector, GeoRadius, GeoBox)
+LEAVES += (TermRange, TermsOutside, Part, Fold, GeoPolygon, AtLeast)
 
 
 @settings(max_examples=cases(150, 500), deadline=None)
@@ -303,20 +306,29 @@ def test_form_does_not_depend_on_hash_seeds():
         ("x = 'a'", "x", "a", "'x' is Float"),
         ("at > 5", "at", 5, "'at' is Datetime"),
         ("u = 'zz'", "u", "zz", "'u' is Uuid"),
-        ("kw > 'a'", "kw", "a", "'kw' is Keyword, which supports only =, !=, IN, STARTSWITH and GLOB; use an Int"),
+        ("kw > 5", "kw", 5, "'kw' is Keyword: kw must be a string, not 5"),
         ("u BETWEEN 'a' AND 'b'", "u", "a", "'u' is Uuid, which supports only =, != and IN; use an Int"),
         ("ok < TRUE", "ok", True, "attribute for <"),
-        ("body = 'x'", "body", "x", "supports only MATCH (match_all, match_any, match_phrase); use a Keyword attribute for ="),
+        ("body = 'x'", "body", "x", "supports only MATCH (match_all, match_any, match_phrase), CONTAINS and"),
         ("body IN ()", "body", None, "use a Keyword attribute for IN"),
-        ("body < 'x'", "body", "x", "use an Int, Float or Datetime attribute for <"),
+        ("body < 'x'", "body", "x", "use an Int, Float, Datetime or Keyword attribute for <"),
         ("place = 1", "place", 1, "GEO_RADIUS"),
         ("place < 1", "place", 1, "GEO_RADIUS"),
         ("kw MATCH 'a'", "kw", "a", "use a Text attribute for MATCH"),
         ("body STARTSWITH 'a'", "body", "a", "use a Keyword attribute for STARTSWITH"),
         ("n GLOB 'a*'", "n", "a*", "use a Keyword attribute for GLOB"),
         ("n = 1 AND GEO_RADIUS(kw, 1, 1, 1)", "kw", None, "use a Geo attribute for GEO_RADIUS"),
-        ("nope = 1", "nope", None, "no attribute 'nope'; the attributes are: kw, kws, n"),
-        ("nope = 1", "nope", None, "the payload can't be filtered on"),
+        ("id = 1", "id", None, "no attribute 'id'; write HAS_ID(1)"),
+        ("nope > true", "nope", True, "can't be ordered against True"),
+        ("nope BETWEEN 1 AND 'a'", "nope", "a", "must both be numbers or both be strings"),
+        ("nope = DATETIME '2021-05-01'", "nope", datetime(2021, 5, 1, tzinfo=UTC), "JSON and has no datetime"),
+        ("nope ANY (HAS_ID(1))", "filter", HasId((1,)), "about points"),
+        ("kw ANY (size = 1)", "kw", None, "for arrays of objects in the payload"),
+        ("n CONTAINS 1", "n", 1, "not an array; write = or IN"),
+        ("body CONTAINS 1", "body", 1, "looks for a part of it, a string"),
+        ("n ICONTAINS 'a'", "n", "a", "use a Text or Keyword attribute for ICONTAINS"),
+        ("body SOME NOT IN ('a')", "body", "a", "use a Keyword attribute for SOME NOT IN"),
+        ("GEO_POLYGON(kw, 1, 1, 1, 2, 2, 2)", "kw", None, "use a Geo attribute for GEO_POLYGON"),
         ("vec = 1", "vec", None, "vector field, not an attribute; write HAS_VECTOR(vec)"),
         ("HAS_VECTOR(n)", "n", None, "is an attribute"),
         ("HAS_VECTOR(nope)", "nope", None, "no vector field 'nope'; the vector fields are: vec, vec2"),
@@ -332,14 +344,14 @@ def test_errors_name_the_field_and_what_it_supports(text, field, value, message)
 
 
 def test_wrong_conditions_are_refused_wherever_they_stand():
-    for text in ("FALSE AND nope = 1", "TRUE OR kw = 5", "NOT (n = 'a')"):
+    for text in ("FALSE AND vec = 1", "TRUE OR kw = 5", "NOT (n = 'a')", "MIN_SHOULD(0, kw = 5)"):
         with pytest.raises(FilterError):
             form(text)
 
 
 def test_schema_without_fields_says_none():
-    with pytest.raises(FilterError, match="the attributes are: none"):
-        canonical(F("x") == 1, Schema())
+    with pytest.raises(FilterError, match="the vector fields are: none"):
+        canonical(F.has_vector("x"), Schema())
     assert canonical(All(), Schema({}, {"kw": Keyword()})) == All()
 
 

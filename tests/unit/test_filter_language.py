@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectordb_client.errors import FilterError, InvalidArgumentError, LimitError
 from vectordb_client.model.filter import F, from_dict, to_dict
+from vectordb_client.model.filter_extended import MinShould
 from vectordb_client.model.filter_nodes import (
     MAX_DEPTH,
     All,
@@ -156,6 +157,8 @@ def _flat(node):
     """As & and | build it: And and Or have at least two members, none of their own kind."""
     if isinstance(node, (And, Or)):
         return join(type(node), map(_flat, node.children)) if node.children else All() if isinstance(node, And) else Nothing()
+    if isinstance(node, MinShould):
+        return MinShould(tuple(map(_flat, node.children)), node.n)
     return Not(_flat(node.child)) if isinstance(node, Not) else node
 
 
@@ -174,7 +177,7 @@ def test_operators_make_what_the_notation_makes(a, b):
 
 
 LANGUAGE = """AND OR NOT ( ) , = == != < <= IN IS NULL BETWEEN CONTAINS ANY ALL COUNT MATCH PHRASE STARTSWITH GLOB LIKE HAS_ID HAS_VECTOR
-GEO_RADIUS GEO_BOX TRUE FALSE DATETIME UUID a b `c` 'x' "y" ' ` 1 -2 3.5 1e9 1e999 \\ é ²"""
+GEO_RADIUS GEO_BOX GEO_POLYGON MIN_SHOULD SOME IEQ MISSING TRUE FALSE DATETIME UUID a b `c` 'x' "y" ' ` 1 -2 3.5 1e9 1e999 \\ é ²"""
 words_of_the_language = st.sampled_from([*LANGUAGE.split(), "\n", ""])
 
 
@@ -252,7 +255,7 @@ def test_strings():
         ("n IN (1 2)", 9, "',' or ')'"),
         ("n IN (1,)", 9, "expected a value"),
         ("n BETWEEN 1, 2", 12, "AND and the upper bound"),
-        ("n IS 3", 6, "NULL or NOT NULL"),
+        ("n IS 3", 6, "NULL, MISSING, NOT NULL or NOT MISSING"),
         ("k LIKE 'a%'", 3, "write GLOB"),
         ("k NOT LIKE 'a%'", 7, "write GLOB"),
         ("k ENDSWITH 'a'", 3, "'ENDSWITH' is not an operator; write GLOB"),

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.model.filter import Filter
+from vectordb_client.model.filter_extended import Fold, GeoPolygon
 from vectordb_client.model.filter_nodes import All, And, GeoBox, GeoRadius, Glob, HasId, HasVector, In, IsNull, Not, Nothing, Or, Prefix
 
 from ..common import deadline, memory
 from ..kernels import COUNT, FIRST, ITEMS, LAST, columns, sparse
 from ..storage import format
 from ..storage.attribute_forms import FORMS, main_part
+from . import scans
+from .bitmaps import bitmap_of
 from .cache import FilterCache, Reader
 from .docids import LEAST_MANY, docids_of, numbers_of
-from .nodes import CountRange, MatchWords, Range
+from .nodes import AtLeast, CountRange, MatchWords, Part, PathAny, PathTest, Range, TermRange, TermsOutside
+from .path_index import matching_path
 
 MAX_COUNT = 65_535  # elements of an array, at most
 # Cost estimates, in multiplications: to look up a term in a block; to test whether a place lies in an area. And the assumed number of terms
@@ -54,13 +57,6 @@ def matching_rows(node: Filter, reader: Reader, cache: FilterCache) -> BitMap | 
     return rows
 
 
-def bitmap_of(docids: np.ndarray) -> BitMap:
-    """The bitmap of docids (uint32). BitMap reads an array.array directly, an ndarray one Python integer at a time."""
-    listed = array("I")
-    listed.frombytes(docids.view(np.uint8))
-    return BitMap(listed)
-
-
 def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap:
     kind = type(node)
     if kind is And:
@@ -78,6 +74,8 @@ def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap
         return BitMap.union(*[_evaluate(child, reader, cache) for child in node.children])
     if kind is Not:
         return _all(reader) - _evaluate(node.child, reader, cache)
+    if kind is AtLeast:
+        return _at_least(node.n, [_evaluate(child, reader, cache) for child in node.children])
     if kind is All:
         return _all(reader)
     if kind is Nothing:
@@ -90,13 +88,25 @@ def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap
     covered, bitmap = cached if cached is not None else (0, BitMap())
     if covered < reader.rows:
         deadline.check()
-        newer = _LEAVES[kind](node, reader, covered)
+        path = kind is PathTest or kind is PathAny
+        newer = matching_path(node, reader, covered, cache) if path else _LEAVES[kind](node, reader, covered)
         bitmap = bitmap | newer if covered else newer
         if cache is not None:
             cache.put(key, reader.rows, bitmap)
     elif covered > reader.rows:  # cached by a newer snapshot: cut off the rows that this one doesn't see
         bitmap = bitmap & _all(reader)
     return bitmap
+
+
+def _at_least(n: int, bitmaps: list[BitMap]) -> BitMap:
+    """The rows that are in at least n of the bitmaps."""
+    reached = [BitMap() for _ in range(n)]  # the rows in at least 1, 2, … n of those seen so far
+    for seen, bitmap in enumerate(bitmaps):
+        deadline.check()
+        for i in range(min(seen, n - 1), 0, -1):
+            reached[i] |= reached[i - 1] & bitmap
+        reached[0] |= bitmap
+    return reached[-1]
 
 
 def _all(reader: Reader) -> BitMap:
@@ -205,6 +215,11 @@ def _match(node: MatchWords, reader: Reader, start: int) -> BitMap:
     return _kernel_rows(reader, table, np.where(np.diff(ends, prepend=0) > 0, costs, 1), run)
 
 
+def _united(reader: Reader, name: str, numbers: list[int], start: int) -> BitMap:
+    """Rows ≥ start that have one of the terms of an attribute."""
+    return _union(reader, reader.fields[name], format.POSTINGS, np.array(numbers, dtype=np.uint64), start)
+
+
 def _glob(node: Glob, reader: Reader, start: int) -> BitMap:
     fixed = re.split(r"[*?\[]", node.pattern, maxsplit=1)[0]
     return _keywords(reader, node.field, fixed, re.compile(fnmatch.translate(node.pattern)), start)
@@ -252,6 +267,11 @@ _LEAVES = {
     MatchWords: _match,
     Prefix: lambda node, reader, start: _keywords(reader, node.field, node.value, None, start),
     Glob: _glob,
+    TermRange: lambda node, reader, start: scans.term_range(node, reader, start, _united),
+    TermsOutside: lambda node, reader, start: scans.terms_outside(node, reader, start, _united),
+    Fold: lambda node, reader, start: scans.fold(node, reader, start, _united),
+    Part: scans.part,
+    GeoPolygon: lambda node, reader, start: scans.polygon(node, reader, start, lambda box: _area(reader, node.field, False, box, start)),
     HasVector: _has_vector,
     GeoRadius: lambda node, reader, start: _area(reader, node.field, True, (node.lat, node.lon, 0.0, 0.0, node.meters), start),
     GeoBox: lambda node, reader, start: _area(reader, node.field, False, (node.south, node.west, node.north, node.east, 0.0), start),

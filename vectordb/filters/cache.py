@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from vectordb_client.model.schema import Schema
 
 from ..storage.attribute_forms import Ordinals
 from ..storage.store import Store
+from ..storage.tables import ChunkTable
 from . import as_filter
 from .canonical import canonical
 from .nodes import weight
@@ -43,21 +45,25 @@ class Reader(Protocol):
     @property
     def sources(self) -> dict[str, Any]: ...
     def table(self, field: int, part: int) -> np.ndarray: ...
+    def chunks(self, field: int, part: int) -> ChunkTable: ...
+    def stored(self, docids: Sequence[int]) -> list[memoryview]: ...
 
 
 class FilterCache:
     """The cache of one collection's filters.
 
     It holds the canonical form of each filter given, the bitmap of each leaf (with the number of rows it covers), the rows of each whole
-    filter (with the sequence they are valid for) and attributes in the order of their values (``docids.Ordered``). The least recently used
+    filter (with the sequence they are valid for), attributes in the order of their values (``docids.Ordered``) and the values at paths of
+    the payload (``path_index.py``). The least recently used
     entry is evicted first. capacity: in bytes.
 
-    scans: number of an attribute's field → the ranges of it that were looked for in all its values, since these were last put in order.
+    scans: number of an attribute's field → the ranges of it that were looked for in all its values, since these were last put in order;
+    key of a path → the questions for it.
     """
 
     def __init__(self, capacity: int = CACHE_BYTES):
         self.capacity = capacity
-        self.scans: dict[int, int] = {}
+        self.scans: dict[Any, int] = {}
         self._lock = threading.Lock()
         self._bytes = 0
         self._entries: OrderedDict[tuple, tuple[int, Any, int]] = OrderedDict()
@@ -105,3 +111,10 @@ class FilterCache:
             self._bytes += nbytes
             while self._bytes > self.capacity and self._entries:
                 self._bytes -= self._entries.popitem(last=False)[1][2]
+
+    def forget(self, key: tuple) -> None:
+        """Remove an entry, if there is one."""
+        with self._lock:
+            old = self._entries.pop(key, None)
+            if old is not None:
+                self._bytes -= old[2]

@@ -1,7 +1,8 @@
 """Canonical form: bind a filter to a schema and normalise it, so that equivalent filters share a bitmap, a plan and a cache entry.
 
 Binding checks every value and converts it to its stored form. A canonical filter consists of these nodes: In, Range, IsNull, CountRange,
-MatchWords, Prefix, Glob, HasId, HasVector, GeoRadius, GeoBox, And, Or, Not, All, Nothing.
+TermRange, TermsOutside, MatchWords, Part, Prefix, Glob, Fold, HasId, HasVector, GeoRadius, GeoBox, GeoPolygon, PathTest, PathAny, AtLeast,
+And, Or, Not, All, Nothing. Of a name that the schema doesn't have, PathTest and PathAny test the payload (``paths.py``).
 
 * NOT is pushed down to the leaves (De Morgan), so the child of a Not is a leaf. An And has no And child, an Or no Or child. Both have at
   least two children, sorted and distinct. All and Nothing occur only as the whole filter.
@@ -24,6 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vectordb_client.errors import FilterError, InvalidArgumentError, listing, shown
+from vectordb_client.model.filter_extended import AnyElement, Fold, GeoPolygon, IsMissing, MinShould, SomeNotIn
 from vectordb_client.model.filter_nodes import (
     All,
     And,
@@ -52,7 +54,8 @@ from ..common import deadline
 from ..common.tokenize import RULE, words
 from . import glob
 from .boolean import Joined, flip, join
-from .nodes import CountRange, MatchWords, Range, make
+from .nodes import AtLeast, CountRange, MatchWords, Part, PathAny, PathTest, Range, TermRange, TermsOutside, make
+from .paths import bind_path, is_path
 from .sets import COUNTS, DOMAINS, IDS, KEYWORDS, Elements, Scalar, elements
 
 
@@ -77,12 +80,9 @@ def _emit(part: Any) -> Filter:
     return children[0] if len(children) == 1 else make(joins, children=tuple(sorted(children, key=_order)))
 
 
-_RANK = {
-    kind: rank
-    for rank, kind in enumerate(
-        (HasId, IsNull, In, Range, CountRange, Prefix, Glob, MatchWords, HasVector, GeoBox, GeoRadius, Not, And, Or)
-    )
-}
+_KINDS: tuple[type, ...] = (HasId, IsNull, In, Range, CountRange, TermRange, TermsOutside, Prefix, Glob, Fold, MatchWords, Part)
+_KINDS += (HasVector, GeoBox, GeoRadius, GeoPolygon, PathTest, PathAny, AtLeast, Not, And, Or)
+_RANK = {kind: rank for rank, kind in enumerate(_KINDS)}
 
 
 def _order(node: Filter) -> tuple:
@@ -93,6 +93,14 @@ def _order(node: Filter) -> tuple:
         return (rank, *map(_order, node.children))
     if kind is Not:
         return (rank, _order(node.child))
+    if kind is AtLeast:
+        return (rank, node.n, *map(_order, node.children))
+    if kind is PathAny:
+        return (rank, node.field, repr(node.child))
+    if kind is PathTest:
+        return (rank, node.field, node.test, repr(node.values))
+    if kind is TermRange:
+        return (rank, node.field, node.low or "", node.high or "", node.low is None, node.high is None, node.low_open, node.high_open)
     if kind is HasId:
         return (rank,)  # an And or Or has at most one HasId: its ids are merged into one set
     if kind is Range or kind is CountRange:
@@ -114,20 +122,59 @@ def _bind(node: Filter, schema: Schema, negate: bool) -> Any:
         if alike and len({part.field for part in parts}) == len(parts):
             return Joined(joined, frozenset(parts))  # conditions on different attributes: there is nothing to simplify
         return join(joined, parts)
+    if kind is MinShould:
+        part = _min_should(node, schema)
+        return flip(part) if negate else part
     bind = _BINDERS.get(kind)
+    if bind is not None and kind is not HasVector and (field := getattr(node, "field", None)) is not None and is_path(field, schema):
+        part = bind_path(node, _inside)
+        return flip(part) if negate else part
     if bind is None:
         raise FilterError(f"{shown(node)} is not a filter; build one with F, such as F('n') > 1", field="filter", value=node)
     part = bind(node, schema)
     return flip(part) if negate else part
 
 
+class _Element(Schema):
+    """The schema of the objects in a payload: all of their names are paths."""
+
+
+_ELEMENT = _Element()
+
+
+def _inside(node: Filter) -> Filter:
+    """The canonical form of a filter of the objects at a path. Raises FilterError."""
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, (HasId, HasVector)):
+            what = "HAS_ID and HAS_VECTOR are about points; inside ANY (…) write conditions on the keys of an element"
+            raise FilterError(what, field="filter", value=one)
+        waiting.extend(getattr(one, "children", ()))
+        if isinstance(one, (Not, AnyElement)):
+            waiting.append(one.child)
+    return canonical(node, _ELEMENT)
+
+
+def _min_should(node: MinShould, schema: Schema) -> Any:
+    parts = [_bind(child, schema, False) for child in deadline.each(node.children)]
+    n = node.n - sum(part is True for part in parts)
+    parts = [part for part in parts if type(part) is not bool]
+    if n <= 0 or n > len(parts):
+        return n <= 0
+    if n == 1 or n == len(parts):
+        return join(Or if n == 1 else And, parts)
+    return make(AtLeast, n=n, children=tuple(sorted(map(_emit, parts), key=_order)))
+
+
 _OPERATORS = {"eq": "=", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 # Operator → the type of attribute to declare for it.
 _TYPE_FOR = {
-    **dict.fromkeys(("=", "!=", "IN", "STARTSWITH", "GLOB"), "a Keyword attribute"),
-    **dict.fromkeys(("<", "<=", ">", ">=", "BETWEEN"), "an Int, Float or Datetime attribute"),
+    **dict.fromkeys(("=", "!=", "IN", "STARTSWITH", "GLOB", "IEQ", "ISTARTSWITH", "SOME NOT IN"), "a Keyword attribute"),
+    **dict.fromkeys(("<", "<=", ">", ">=", "BETWEEN"), "an Int, Float, Datetime or Keyword attribute"),
     "MATCH": "a Text attribute",
-    **dict.fromkeys(("GEO_RADIUS", "GEO_BOX"), "a Geo attribute"),
+    "ICONTAINS": "a Text or Keyword attribute",
+    **dict.fromkeys(("GEO_RADIUS", "GEO_BOX", "GEO_POLYGON"), "a Geo attribute"),
 }
 
 
@@ -142,8 +189,7 @@ def _spec(field: str, schema: Schema, *values: Any) -> AttributeType:
     if field == "id":
         such = next((shown(value) for value in values if type(value) in (int, str)), "'…'")
         raise FilterError(f"no attribute 'id'; write HAS_ID({such}) (F.has_id) to filter by id", field=field)
-    what = f"no attribute {shown(field)}; the attributes are: {listing(schema.attributes)} (the payload can't be filtered on)"
-    raise FilterError(what, field=field)
+    raise FilterError(f"no attribute {shown(field)}; the attributes are: {listing(schema.attributes)}", field=field)
 
 
 def _type(spec: AttributeType) -> str:
@@ -192,9 +238,21 @@ def _bounds(field: str, spec: AttributeType, low: Any, high: Any, operator: str)
     if operator not in spec.operators.names:
         raise _unsupported(field, spec, operator, low if low is not None else high)
     domain = DOMAINS[spec.stored]
+    if domain is KEYWORDS:
+        return _term_range(field, spec, low, high, operator)
     low = domain.low if low is None else _bound(field, spec, low, operator == ">", True, domain.after)
     high = domain.high if high is None else _bound(field, spec, high, operator == "<", False, domain.before)
     return _set(field, spec, domain.between(low, high))
+
+
+def _term_range(field: str, spec: AttributeType, low: Any, high: Any, operator: str) -> Any:
+    """The rows with a keyword from low to high."""
+    low, high = (None if bound is None else _stored(field, spec, bound) for bound in (low, high))
+    if low is not None and high is not None and low > high:
+        return False
+    if low == "" and high is None and operator == ">=":
+        return _present(field, spec)
+    return make(TermRange, field=field, low=low, high=high, low_open=operator == ">", high_open=operator == "<")
 
 
 def _bound(field: str, spec: AttributeType, value: Any, exclusive: bool, lower: bool, step_in: Callable) -> Any:
@@ -222,28 +280,74 @@ def _compare(node: Compare, schema: Schema) -> Any:
     return _bounds(field, spec, value, None, operator)
 
 
-def _array(node: ContainsAny | ContainsAll, schema: Schema) -> AttributeType:
-    """The attribute of a CONTAINS, which must be an array: on a single string, users expect CONTAINS to search for a substring."""
+def _contains(node: ContainsAny | ContainsAll, schema: Schema) -> Any:
+    """CONTAINS: of an array, elements; of a text or a single keyword, parts of it."""
     field, spec = node.field, _spec(node.field, schema)
     supported = spec.operators.names
+    joined = Or if type(node) is ContainsAny else And
+    if "CONTAINS" in supported and not (spec.array and "=" in supported):
+        return join(joined, [_part(field, spec, value, False) for value in deadline.each(node.values)])
     if spec.array and "=" in supported:
-        return spec
-    value = node.values[0]
-    instead = "write = or IN"
-    if "GLOB" in supported:
-        instead += f", or GLOB '*{value}*' (glob) for a substring"
-    elif "MATCH" in supported:
-        instead = f"write MATCH {shown(value)} (match_all)"
-    elif "=" not in supported:
-        instead = f"write {spec.operators.text}"
+        if joined is Or:
+            return _members(field, spec, node.values, "IN")
+        return join(And, [_members(field, spec, (value,), "=") for value in deadline.each(node.values)])
+    instead = "write = or IN" if "=" in supported else f"write {spec.operators.text}"
     array = "an array of Keyword, Int, Float, Datetime, Bool or Uuid" if spec.array else "an array"
     what = f"CONTAINS tests the elements of {array}, and {field!r} is {_type(spec)}{'' if spec.array else ', not an array'}; {instead}"
-    raise FilterError(what, field=field, value=value)
+    raise FilterError(what, field=field, value=node.values[0])
 
 
-def _contains_all(node: ContainsAll, schema: Schema) -> Any:
-    spec = _array(node, schema)
-    return join(And, [_members(node.field, spec, (value,), "=") for value in deadline.each(node.values)])
+def _part(field: str, spec: AttributeType, value: Any, fold: bool) -> Any:
+    """The rows whose text or keyword contains a string."""
+    if type(value) is not str:
+        what = f"{field!r} is {_type(spec)}: CONTAINS looks for a part of it, a string, not {shown(value)}"
+        raise FilterError(what, field=field, value=value)
+    if not value:
+        return _present(field, spec)
+    if fold:
+        value = value.casefold()
+    elif "GLOB" in spec.operators.names:
+        return make(Glob, field=field, pattern="*" + "".join([f"[{c}]" if c in "*?[" else c for c in value]) + "*")
+    return make(Part, field=field, value=value, fold=fold)
+
+
+def _folded(node: Fold, schema: Schema) -> Any:
+    field, spec = node.field, _spec(node.field, schema)
+    operator = {"eq": "IEQ", "prefix": "ISTARTSWITH", "contains": "ICONTAINS"}[node.mode]
+    if operator not in spec.operators.names:
+        raise _unsupported(field, spec, operator, node.value)
+    if "GLOB" not in spec.operators.names:
+        return _part(field, spec, node.value, True)
+    if not node.value and node.mode != "eq":
+        return _present(field, spec)
+    return make(Fold, field=field, mode=node.mode, value=node.value.casefold())
+
+
+def _some_not_in(node: SomeNotIn, schema: Schema) -> Any:
+    """The rows with an element (of a scalar: with the value) that is none of some values."""
+    field, spec = node.field, _spec(node.field, schema, *node.values[:1])
+    inside = _members(field, spec, node.values, "IN") if "=" in spec.operators.names else None
+    if inside is None:
+        raise _unsupported(field, spec, "SOME NOT IN", node.values[0] if node.values else None)
+    if not spec.array:
+        return join(And, [flip(inside), _null(field, spec, False)])
+    if inside is False:
+        return _present_elements(field)
+    if type(inside) is not Elements:  # all values of the domain are in the list
+        return False
+    if inside.domain is KEYWORDS:
+        return make(TermsOutside, field=field, values=tuple(sorted(inside.values[0])))
+    return elements(field, inside.domain, inside.domain.complement(inside.values))
+
+
+def _present_elements(field: str) -> Scalar:
+    """The rows whose array isn't empty."""
+    return Scalar(field, COUNTS, COUNTS.between(1, COUNTS.high), False)
+
+
+def _any_element(node: AnyElement, schema: Schema) -> Any:
+    what = f"{node.field!r} is {_type(_spec(node.field, schema))}; ANY (…) is for arrays of objects in the payload"
+    raise FilterError(f"{what}, write a condition on {node.field!r} itself, which holds if one element satisfies it", field=node.field)
 
 
 def _is_null(node: IsNull, schema: Schema) -> Any:
@@ -257,7 +361,7 @@ def _null(field: str, spec: AttributeType, null: bool) -> Scalar:
 
 
 def _present(field: str, spec: AttributeType) -> Any:
-    return Scalar(field, COUNTS, COUNTS.between(1, COUNTS.high), False) if spec.array else _null(field, spec, False)
+    return _present_elements(field) if spec.array else _null(field, spec, False)
 
 
 def _count(node: Count, schema: Schema) -> Any:
@@ -307,9 +411,9 @@ def _has_vector(node: HasVector, schema: Schema) -> Any:
     raise FilterError(f"no vector field {shown(node.field)}; the vector fields are: {listing(schema.vectors)}", field=node.field)
 
 
-def _geo(node: GeoRadius | GeoBox, schema: Schema) -> Any:
+def _geo(node: GeoRadius | GeoBox | GeoPolygon, schema: Schema) -> Any:
     spec = _spec(node.field, schema)
-    operator = "GEO_RADIUS" if type(node) is GeoRadius else "GEO_BOX"
+    operator = {GeoRadius: "GEO_RADIUS", GeoBox: "GEO_BOX"}.get(type(node), "GEO_POLYGON")
     if operator not in spec.operators.names:
         raise _unsupported(node.field, spec, operator, None)
     return node if node._parts()[1:] != (-90.0, -180.0, 90.0, 180.0) else _present(node.field, spec)
@@ -320,8 +424,12 @@ _BINDERS = {
     Nothing: lambda node, schema: False,
     Compare: _compare,
     In: lambda node, schema: _members(node.field, _spec(node.field, schema, *node.values[:1]), node.values, "IN"),
-    ContainsAny: lambda node, schema: _members(node.field, _array(node, schema), node.values, "IN"),
-    ContainsAll: _contains_all,
+    ContainsAny: _contains,
+    ContainsAll: _contains,
+    SomeNotIn: _some_not_in,
+    Fold: _folded,
+    AnyElement: _any_element,
+    IsMissing: _is_null,
     Between: lambda node, schema: _bounds(node.field, _spec(node.field, schema), node.low, node.high, "BETWEEN"),
     IsNull: _is_null,
     Count: _count,
@@ -332,4 +440,5 @@ _BINDERS = {
     HasVector: _has_vector,
     GeoRadius: _geo,
     GeoBox: _geo,
+    GeoPolygon: _geo,
 }

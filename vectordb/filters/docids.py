@@ -8,7 +8,7 @@ rows. All others, and those that many rows match, are evaluated to bitmaps (``bi
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +21,8 @@ from ..kernels.conditions import RANGES, TERMS
 from ..storage import format
 from ..storage.attribute_forms import FORMS, Ordinals
 from .cache import FilterCache, Reader
-from .nodes import Range
+from .nodes import PathTest, Range, make
+from .path_index import distinct, owners_in_column
 
 # Constants: unit and meaning. Chosen, not measured.
 MAX_CONDITIONS = 8  # of a filter; one with more is evaluated to bitmaps
@@ -70,6 +71,8 @@ def docids_of(node: Filter, reader: Reader, cache: FilterCache) -> np.ndarray | 
     nodes = node.children if type(node) is And else (node,)
     if len(nodes) > MAX_CONDITIONS:
         return None
+    if any(type(each) is PathTest or (type(each) is Not and type(each.child) is PathTest) for each in nodes):
+        return _with_paths(nodes, reader, cache)
     columns: list[int] = []
     listed: list[int] = []
     positive, kept = False, []  # kept: arrays whose addresses are in ``columns``
@@ -107,13 +110,50 @@ def docids_of(node: Filter, reader: Reader, cache: FilterCache) -> np.ndarray | 
     base = len(columns)
     for i in range(conditions.LIST, base, conditions.CONDITION_WIDTH):
         columns[i] += base
-    most = min(max(LEAST_MANY, reader.rows // SHARE), reader.rows)
+    most = _most(reader)
     deadline.check()
     given = np.array(columns + listed, np.int64), base // conditions.CONDITION_WIDTH, reader.rows, most
     if 8 * most < memory.SMALL:
         return _met(*given)
     with memory.held(8 * most, "the rows that a filter matches"):
         return _met(*given)
+
+
+def _most(reader: Reader) -> int:
+    return min(max(LEAST_MANY, reader.rows // SHARE), reader.rows)
+
+
+def _with_paths(nodes: Sequence[Filter], reader: Reader, cache: FilterCache) -> np.ndarray | None:
+    """``docids_of`` an And of which some conditions are on the payload. The condition with the fewest rows is held against the others."""
+    paths, others = [], []
+    for each in nodes:
+        negated = type(each) is Not
+        inner = each.child if type(each) is Not else each
+        if type(inner) is not PathTest:
+            others.append(each)
+            continue
+        owners = owners_in_column(inner, reader, cache)
+        if owners is None:
+            return None
+        paths.append((negated, owners))
+    found = None
+    if others:
+        found = docids_of(others[0] if len(others) == 1 else make(And, children=tuple(others)), reader, cache)
+        if found is None:
+            return None
+    fewest = min((i for i, (negated, _) in enumerate(paths) if not negated), key=lambda i: len(paths[i][1]), default=None)
+    if fewest is not None and (found is None or len(paths[fewest][1]) < len(found)):
+        if len(paths[fewest][1]) > _most(reader):
+            return None
+        rows = distinct(paths.pop(fewest)[1])
+        found = rows if found is None else np.intersect1d(rows, found, assume_unique=True)
+    if found is None:
+        return None
+    for negated, owners in paths:
+        met = np.zeros(reader.rows, np.bool_)
+        met[owners] = True
+        found = found[met[found] != negated]
+    return found
 
 
 def _met(described: np.ndarray, count: int, rows: int, most: int) -> np.ndarray | None:

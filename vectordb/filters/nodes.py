@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from vectordb_client.model.filter_extended import AnyElement, MinShould, SomeNotIn
 from vectordb_client.model.filter_nodes import And, ContainsAll, ContainsAny, Filter, HasId, In, Match, Not, Or
 
 from ..common.tokenize import words
@@ -41,11 +42,82 @@ class MatchWords(Filter):
     words: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class TermRange(Filter):
+    """The keyword (of an array: some element) is in the range, by code points. A bound of None is open; at most one is.
+
+    low_open, high_open: the bound itself is not in the range.
+    """
+
+    field: str
+    low: str | None
+    high: str | None
+    low_open: bool
+    high_open: bool
+
+
+@dataclass(frozen=True, eq=False)
+class TermsOutside(Filter):
+    """Some element of an array of keywords or UUIDs is none of ``values`` (sorted)."""
+
+    field: str
+    values: tuple
+
+
+@dataclass(frozen=True, eq=False)
+class Part(Filter):
+    """A text contains ``value``. fold: without regard to case; then ``value`` is case-folded."""
+
+    field: str
+    value: str
+    fold: bool
+
+
+@dataclass(frozen=True, eq=False)
+class PathTest(Filter):
+    """A test of the values at a path of the payload. field: keys joined by dots. Arrays are looked into at any depth.
+
+    test, values:
+        in: a value equals one of ``values``. outside: a value of a type that JSON has beside null, objects and arrays equals none of them.
+        range: (low, high, low_open, high_open), both numbers or both strings; a bound of None is open.
+        null: there is no value but null. missing: there is not even a null.
+        count: (low, high): so many values, counting the elements of an array; a bound of None is open.
+        prefix, glob: (text,). fold: (mode, case-folded text). match: (mode, word, …).
+        radius: (lat, lon, meters). box: (south, west, north, east). polygon: corners, each (lat, lon). Of objects with "lat" and "lon".
+    """
+
+    field: str
+    test: str
+    values: tuple
+
+    def _types(self):
+        return [*map(type, self.values)]
+
+
+@dataclass(frozen=True, eq=False)
+class PathAny(Filter):
+    """One object at a path of the payload matches ``child``, a canonical filter of paths inside of it."""
+
+    field: str
+    child: Filter
+
+
+@dataclass(frozen=True, eq=False)
+class AtLeast(Filter):
+    """At least ``n`` of the children, which are canonical, match. 1 < n < number of children. Equal children count each."""
+
+    n: int
+    children: tuple
+
+
 def make(kind: type[Filter], **fields: Any) -> Filter:
     """A node, made without the checks of its constructor: canonical values are in stored form, and may outnumber what users may give."""
     node = object.__new__(kind)
     node.__dict__.update(fields)
     return node
+
+
+_LISTS = frozenset((In, ContainsAny, ContainsAll, SomeNotIn, TermsOutside, PathTest))
 
 
 def weight(node: Filter) -> int:
@@ -54,13 +126,13 @@ def weight(node: Filter) -> int:
     while waiting:
         one = waiting.pop()
         kind = type(one)
-        if kind is And or kind is Or:
+        if kind is And or kind is Or or kind is MinShould or kind is AtLeast:
             total += 1
             waiting.extend(one.children)
-        elif kind is Not:
+        elif kind is Not or kind is AnyElement or kind is PathAny:
             total += 1
             waiting.append(one.child)
-        elif kind is In or kind is ContainsAny or kind is ContainsAll:
+        elif kind in _LISTS:
             total += max(len(one.values), 1)
         elif kind is HasId:
             total += max(len(one.ids), 1)

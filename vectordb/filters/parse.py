@@ -6,9 +6,11 @@
     conj      = {NOT} term {AND {NOT} term}
     term      = "(" filter ")" | ALL | TRUE | FALSE | field test | COUNT "(" field ")" compare integer
               | HAS_ID list | HAS_VECTOR "(" field ")" | GEO_RADIUS "(" field, lat, lon, meters ")"
-              | GEO_BOX "(" field, south, west, north, east ")"
-    test      = compare value | IS [NOT] NULL | [NOT] (IN list | BETWEEN value AND value | CONTAINS (value | (ANY | ALL) list)
-              | MATCH [ANY | ALL | PHRASE] string | STARTSWITH string | GLOB string)
+              | GEO_BOX "(" field, south, west, north, east ")" | GEO_POLYGON "(" field {, lat, lon} ")"
+              | MIN_SHOULD "(" integer {, filter} ")"
+    test      = compare value | IS [NOT] (NULL | MISSING) | [NOT] (IN list | BETWEEN value AND value
+              | CONTAINS (value | (ANY | ALL) list) | MATCH [ANY | ALL | PHRASE] string | STARTSWITH string | GLOB string
+              | IEQ string | ISTARTSWITH string | ICONTAINS string | SOME NOT IN list | ANY "(" filter ")")
     compare   = "=" | "==" | "!=" | "<>" | "<" | "<=" | ">" | ">="
     list      = "(" [value {, value}] ")"
     value     = string | number | TRUE | FALSE | DATETIME string | UUID string
@@ -30,6 +32,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from vectordb_client.errors import FilterError, LimitError, VectorDBError, shown
 from vectordb_client.model import filter_nodes as nodes
+from vectordb_client.model.filter_extended import AnyElement, Fold, GeoPolygon, IsMissing, MinShould, SomeNotIn
 from vectordb_client.model.filter_nodes import Filter
 from vectordb_client.model.moments import read_moment
 
@@ -49,7 +52,9 @@ _TOKEN = re.compile(
 _ESCAPE = {quote: re.compile(rf"\\([\\'\"])|{quote}{quote}") for quote in "'\""}
 _COMPARE = {"=": "eq", "==": "eq", "!=": "ne", "<>": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 _RESERVED = frozenset(("AND", "OR", "NOT", "TRUE", "FALSE", "NULL", "IN", "IS", "BETWEEN", "LIKE"))
-_TESTS = "a comparison (= != < <= > >=), IN, BETWEEN, IS, CONTAINS, MATCH, STARTSWITH or GLOB"
+_WORD_TESTS = "IN, BETWEEN, CONTAINS, MATCH, STARTSWITH, GLOB, IEQ, ISTARTSWITH, ICONTAINS, SOME NOT IN or ANY (…)"
+_TESTS = f"a comparison (= != < <= > >=), IS, {_WORD_TESTS}"
+_FOLDED = {"IEQ": "eq", "ISTARTSWITH": "prefix", "ICONTAINS": "contains"}
 # Unexpected character → what to write instead.
 _INSTEAD = {
     "&": "write AND",
@@ -65,7 +70,7 @@ _INSTEAD = {
 # Operator of another language → what to write instead.
 _FOREIGN = {
     "LIKE": "GLOB, with * for % and ? for _ (GLOB is case-sensitive)",
-    "ILIKE": "GLOB, with * for % and ? for _ (GLOB is case-sensitive; MATCH, for the words of a Text attribute, is not)",
+    "ILIKE": "IEQ, ISTARTSWITH or ICONTAINS, without %",
     **dict.fromkeys(("REGEXP", "REGEX", "RLIKE", "SIMILAR"), "GLOB, a pattern of * ? and […]"),
     **dict.fromkeys(("STARTS", "STARTS_WITH", "BEGINSWITH", "PREFIX"), "STARTSWITH"),
     **dict.fromkeys(("ENDSWITH", "ENDS", "ENDS_WITH"), "GLOB '*…'"),
@@ -104,6 +109,7 @@ class _Parser:
         self.text = text
         self.position = 0
         self.before = ""  # the kind of the token before the current one
+        self.level = 1  # open parentheses around the current token, and 1
         self.token = self._scan()
 
     def _scan(self) -> _Token:
@@ -178,6 +184,7 @@ class _Parser:
 
     def _filter(self, depth: int) -> Filter:
         start = self.token.position
+        self.level = depth
         if depth > nodes.MAX_DEPTH:
             problem = f"a filter is at most {nodes.MAX_DEPTH} levels deep"
             self.fail(problem, start, LimitError(problem, field="filter", value=depth))
@@ -188,7 +195,7 @@ class _Parser:
             while self.accept("NOT"):
                 nots += 1
             if self.accept("("):
-                node = self._filter(depth + 1)
+                node = self._inner()
                 self.expect(")", "AND, OR or ')'")
             else:
                 node = self._predicate()
@@ -201,6 +208,13 @@ class _Parser:
             if not self.accept("OR"):
                 return self.build(start, nodes.join, nodes.Or, either)
             both = []
+
+    def _inner(self) -> Filter:
+        """The filter behind an opening parenthesis."""
+        depth = self.level
+        node = self._filter(depth + 1)
+        self.level = depth
+        return node
 
     def _predicate(self) -> Filter:
         token = self.token
@@ -257,16 +271,19 @@ class _Parser:
             return self.build(position, nodes.Compare, field, op, self._value())
         if self.accept("IS"):
             negated = self.accept("NOT")
-            self.expect("NULL", "NULL" if negated else "NULL or NOT NULL")
-            return nodes.Not(nodes.IsNull(field)) if negated else nodes.IsNull(field)
+            missing = self.accept("MISSING")
+            if not missing:
+                self.expect("NULL", "NULL or MISSING" if negated else "NULL, MISSING, NOT NULL or NOT MISSING")
+            node = IsMissing(field) if missing else nodes.IsNull(field)
+            return nodes.Not(node) if negated else node
         negated = self.accept("NOT")
         word = self.token.word
         if word in _FOREIGN:
             self.fail(f"{shown(self.token.text)} is not an operator; write {_FOREIGN[word]}", self.token.position)
-        if word not in ("IN", "BETWEEN", "CONTAINS", "MATCH", "STARTSWITH", "GLOB"):
+        if word not in _WORDS:
             alone = self.token.kind == "end" or word in ("AND", "OR", ")")
             hint = f" (for a Bool attribute write {field} = true)" if alone else ""
-            self.expected("IN, BETWEEN, CONTAINS, MATCH, STARTSWITH or GLOB" if negated else _TESTS + hint)
+            self.expected(_WORD_TESTS if negated else _TESTS + hint)
         self.advance()
         node = self._word_test(word, field, position)
         return self.build(position, nodes.Not, node) if negated else node
@@ -287,6 +304,17 @@ class _Parser:
         if word == "MATCH":
             mode = next((mode for mode in ("ANY", "ALL", "PHRASE") if self.accept(mode)), "ALL")
             return self.build(position, nodes.Match, field, mode.lower(), self._string("one string of words, such as 'red shoes'"))
+        if word in _FOLDED:
+            return self.build(position, Fold, field, _FOLDED[word], self._string("a string in quotes"))
+        if word == "SOME":
+            self.expect("NOT", "NOT IN")
+            self.expect("IN", "IN")
+            return self.build(position, SomeNotIn, field, self._list())
+        if word == "ANY":
+            self.expect("(", "a filter of an element in parentheses, such as (size = 1)")
+            inner = self._inner()
+            self.expect(")", "AND, OR or ')'")
+            return self.build(position, AnyElement, field, inner)
         if word == "STARTSWITH":
             return self.build(position, nodes.Prefix, field, self._string("a string in quotes"))
         return self.build(position, nodes.Glob, field, self._string("a pattern in quotes, such as 'a*'"))
@@ -378,12 +406,33 @@ class _Parser:
         self.expect(")", "')'")
         return self.build(position, kind, *given)
 
+    def _polygon(self, position: int) -> Filter:
+        field, numbers = self._field(), []
+        while self.accept(","):
+            if self.token.kind != "number":
+                self.expected("a number for lat" if len(numbers) % 2 == 0 else "a number for lon")
+            numbers.append(self._number())
+        if len(numbers) % 2:
+            self.expected("',' and lon")
+        self.expect(")", "',' or ')'")
+        return self.build(position, GeoPolygon, field, list(zip(numbers[::2], numbers[1::2], strict=True)))
 
+    def _min_should(self, position: int) -> Filter:
+        n, children = self._value("how many of the conditions must hold"), []
+        while self.accept(","):
+            children.append(self._inner())
+        self.expect(")", "',' and a condition, or ')'")
+        return self.build(position, MinShould, children, n)
+
+
+_WORDS = frozenset(("IN", "BETWEEN", "CONTAINS", "MATCH", "STARTSWITH", "GLOB", "SOME", "ANY", *_FOLDED))
 _FUNCTIONS: dict[str, Callable[[_Parser, int], Filter]] = {
     "COUNT": _Parser._count,
     "HAS_ID": _Parser._has_id,
     "HAS_VECTOR": _Parser._has_vector,
     "GEO_RADIUS": lambda parser, position: parser._geo(position, nodes.GeoRadius, "lat", "lon", "meters"),
+    "GEO_POLYGON": _Parser._polygon,
+    "MIN_SHOULD": _Parser._min_should,
     "GEO_BOX": lambda parser, position: parser._geo(position, nodes.GeoBox, "south", "west", "north", "east"),
 }
 

@@ -22,6 +22,7 @@ from .fusion.missing import lacking
 from .fusion.ranks import Ranked, fuse
 from .fusion.sums import sum_arms
 from .paging import following
+from .payload_paths import payload_reader
 from .read import attribute_reader, pieces
 from .request import Arm, Search
 from .row_filter import RowFilter
@@ -51,11 +52,15 @@ class Answers:
             results, _ = search_arm(view, search, arm, search.limit, self._rows, self._filters)
             if clock is not None:
                 clock.lap(f"arm {arm.name}")
-            bare = search.attributes is False and not search.vectors
+            bare = search.attributes is False and not search.vectors and not search.request.with_payload
             for best in results:
                 self._last = best[0], best[1] * sign(arm)
                 hits = _bare(view, arm, best) if bare else None
-                yield fetched(view, search.attributes, search.vectors, _alone(arm, best)) if hits is None else hits
+                yield (
+                    fetched(view, search.attributes, search.vectors, _alone(arm, best), search.request.with_payload)
+                    if hits is None
+                    else hits
+                )
                 if clock is not None:
                     clock.lap("fetch")
             return
@@ -69,7 +74,7 @@ class Answers:
             for step in search.steps:
                 ranking = step(view, one, ranking)
             self._last = ranking[:2]
-            yield fetched(view, search.attributes, search.vectors, ranking)
+            yield fetched(view, search.attributes, search.vectors, ranking, search.request.with_payload)
             clock.lap("fetch")
 
     @property
@@ -183,21 +188,24 @@ def _bare(view: View, arm: Arm, best: Found) -> Hits | None:
 _hit = tuple.__new__  # half the cost of the named tuple's constructor
 
 
-def fetched(view: View, attributes: bool | Sequence[str], names: Sequence[str], ranked: Ranked) -> Iterator[list[Hit]]:
-    """Fetch the records of the final rows, and their vectors in the fields ``names``. Yields lists of hits."""
+def fetched(view: View, attributes: bool | Sequence[str], names: Sequence[str], ranked: Ranked, payload: Any = None) -> Iterator[list[Hit]]:
+    """Fetch the records of the final rows, and their vectors in the fields ``names``. payload: as ``with_payload``. Yields lists of hits."""
     docids, scores, arms = ranked
-    read = attribute_reader(view.schema, attributes)
+    read, part = attribute_reader(view.schema, attributes), payload_reader(payload, attributes)
     begin = 0
-    for some, stored, vectors in pieces(view, docids, read is not None, names):
+    for some, stored, vectors in pieces(view, docids, read is not None or part is not None, names):
         end = begin + len(some)
         beside = scores[begin:end], arms[begin:end], vectors
-        if read is None:
+        if stored is None:
             ids = view.ids(np.array(some, np.int64))
             ids = ids.tolist() if isinstance(ids, np.ndarray) else ids
             yield [_hit(Hit, (value, score, {}, None, arm, vector)) for value, score, arm, vector in zip(ids, *beside, strict=True)]
         else:
             yield [
-                _hit(Hit, (row.id, score, read(row.attributes), row.payload, arm, vector))
+                _hit(
+                    Hit,
+                    (row.id, score, {} if read is None else read(row.attributes), None if part is None else part(row.payload), arm, vector),
+                )
                 for row, score, arm, vector in zip(format.unpack_rows(stored), *beside, strict=True)
             ]
         begin = end

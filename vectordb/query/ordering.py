@@ -115,6 +115,7 @@ def scroll(
     attributes: bool | Sequence[str],
     vectors: Sequence[str],
     cache: FilterCache,
+    payload: bool | Sequence[str] | None = None,
 ) -> tuple[Iterator[list[Point]], bool, Callable[[Id], str]]:
     """``read.scroll`` in the order of attributes, and a function from the id of a point of the page to the cursor behind it.
 
@@ -129,7 +130,8 @@ def scroll(
     for docid, entry in zip(docids.tolist(), view.store.entries(ids), strict=True):
         entries.append((docid, entry[1] if entry is not None and entry[0] == docid else None))
     places = dict(zip(ids, docids.tolist(), strict=True))
-    return points(order.view, ids, entries, attributes, vectors), order.more, lambda value: cursor_text(order.cursor(places[value]))
+    found = points(order.view, ids, entries, attributes, vectors, payload)
+    return found, order.more, lambda value: cursor_text(order.cursor(places[value]))
 
 
 class Ordered:
@@ -152,7 +154,8 @@ class Ordered:
 
     def __iter__(self) -> Iterator[Iterator[list[Hit]]]:
         docids = self._order.docids.tolist()
-        yield fetched(self._order.view, self._attributes, self._vectors, (docids, [0.0] * len(docids), [{} for _ in docids]))
+        ranked = docids, [0.0] * len(docids), [{} for _ in docids]
+        yield fetched(self._order.view, self._attributes, self._vectors, ranked, self._request.with_payload)
         self._clock.lap("fetch")
 
     @property

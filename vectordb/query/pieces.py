@@ -30,10 +30,18 @@ class PieceReader:
         self._requests = RequestCache(filters)
         self.direct = direct.DirectSearches(snapshots, filters)
 
-    def get(self, ids: list[Id], take: Callable[[list[bool], Iterator[list[Point]]], T], *, with_vectors: Any, with_attributes: Any) -> T:
+    def get(
+        self,
+        ids: list[Id],
+        take: Callable[[list[bool], Iterator[list[Point]]], T],
+        *,
+        with_vectors: Any,
+        with_attributes: Any,
+        with_payload: Any = None,
+    ) -> T:
         """Return ``take(exists, pieces)``: whether each id exists, and their points, read in pieces while ``take`` consumes them."""
         with self._snapshots.pin() as view:
-            return take(*read.get(view, ids, *_selections(view, with_attributes, with_vectors)))
+            return take(*read.get(view, ids, *_selections(view, with_attributes, with_vectors), with_payload))
 
     def scroll(
         self,
@@ -45,6 +53,7 @@ class PieceReader:
         *,
         with_vectors: Any,
         with_attributes: Any,
+        with_payload: Any = None,
     ) -> T:
         """Return ``take(pieces, more, cursor_at)``: the points of a page, read in pieces; whether more points follow the page; a function
         from the id of one of its points to the cursor behind it.
@@ -54,8 +63,8 @@ class PieceReader:
             selections = _selections(view, with_attributes, with_vectors)
             node = self._filters.bind(filter, view.schema)
             if order_by is not None:
-                return take(*ordering.scroll(view, node, order_by, int(limit), cursor, *selections, self._filters))
-            return take(*read.scroll(view, node, int(limit), cursor, *selections, self._filters), read.encode_cursor)
+                return take(*ordering.scroll(view, node, order_by, int(limit), cursor, *selections, self._filters, with_payload))
+            return take(*read.scroll(view, node, int(limit), cursor, *selections, self._filters, with_payload), read.encode_cursor)
 
     def search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, take: Callable[[execute.Answers], T]) -> T:
         """Return ``take(answers)`` of a search for one query, or with ``batch`` for many."""

@@ -19,6 +19,7 @@ from ..engine.snapshot import View
 from ..filters.bitmap import matching
 from ..filters.cache import FilterCache
 from ..storage import format
+from .payload_paths import payload_reader
 
 # Matches; up to this many, a page of scroll sorts them by id. With more, walking all ids in order fills a page sooner.
 SORTED_MATCHES = 20_000
@@ -87,12 +88,18 @@ def vectors_of(view: View, docids: Sequence[int], names: Sequence[str]) -> list[
 
 
 def points(
-    view: View, ids: Sequence[Id], entries: Sequence[tuple[int, int | None]], attributes: bool | Sequence[str], vectors: Sequence[str]
+    view: View,
+    ids: Sequence[Id],
+    entries: Sequence[tuple[int, int | None]],
+    attributes: bool | Sequence[str],
+    vectors: Sequence[str],
+    payload: bool | Sequence[str] | None = None,
 ) -> Iterator[list[Point]]:
-    """Points by their entries in the id map, in the order given. Yields lists of points. Raises CorruptionError when an entry refers
-    to the row of another id.
+    """Points by their entries in the id map, in the order given. payload: as ``with_payload``. Yields lists of points.
+
+    Raises CorruptionError when an entry refers to the row of another id.
     """
-    read = attribute_reader(view.schema, attributes)
+    read, read_payload = attribute_reader(view.schema, attributes), payload_reader(payload, attributes)
     wanted = iter(zip(ids, entries, strict=True))
     for _, stored, vectors_of_rows in pieces(view, [docid for docid, _ in entries], True, vectors):
         made = []
@@ -100,19 +107,19 @@ def points(
             if row.id != value:
                 what = f"the id map says that id {shown(value)} is in row {docid}, but that row has id {shown(row.id)}"
                 raise CorruptionError(what, field="ids", value=value)
-            payload = row.payload if read is not None else None
-            made.append(Point(row.id, held, {} if read is None else read(row.attributes), payload, version))
+            part = None if read_payload is None else read_payload(row.payload)
+            made.append(Point(row.id, held, {} if read is None else read(row.attributes), part, version))
         yield made
 
 
 def get(
-    view: View, ids: Sequence[Id], attributes: bool | Sequence[str], vectors: Sequence[str]
+    view: View, ids: Sequence[Id], attributes: bool | Sequence[str], vectors: Sequence[str], payload: bool | Sequence[str] | None = None
 ) -> tuple[list[bool], Iterator[list[Point]]]:
     """(for each id, whether it exists; an iterator over lists of the points that exist)."""
     entries = view.store.entries(deadline.each(ids))
     existing = [(value, entry) for value, entry in zip(ids, entries, strict=True) if entry is not None]
     ids, entries_of_ids = [value for value, _ in existing], [entry for _, entry in existing]
-    return [entry is not None for entry in entries], points(view, ids, entries_of_ids, attributes, vectors)
+    return [entry is not None for entry in entries], points(view, ids, entries_of_ids, attributes, vectors, payload)
 
 
 def count(view: View, node: Filter | None, cache: FilterCache) -> int:
@@ -128,6 +135,7 @@ def scroll(
     attributes: bool | Sequence[str],
     vectors: Sequence[str],
     cache: FilterCache,
+    payload: bool | Sequence[str] | None = None,
 ) -> tuple[Iterator[list[Point]], bool]:
     """(an iterator over lists of the next points after the cursor, in the order of ids; whether there are more).
 
@@ -156,7 +164,7 @@ def scroll(
         if entry is None:
             raise CorruptionError(f"the id map has no entry for id {shown(value)} of a live row", field="ids")
         entries.append(entry)
-    return points(view, ids, entries, attributes, vectors), more
+    return points(view, ids, entries, attributes, vectors, payload), more
 
 
 def encode_cursor(last: Id) -> str:

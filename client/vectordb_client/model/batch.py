@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import InvalidArgumentError, LimitError, SchemaError, listing, shown
+from .dynamic import undeclared, with_keys
 from .fields import Column
 from .foreign import Table, as_table, frame_column, is_integer, is_nan, is_null, is_number, listed, read_with, whole
 from .info_text import many
@@ -116,7 +117,13 @@ def make_batch(
         if kind == "update" and len(cleared):
             removed[name] = cleared
     checked = {}
-    for name, values in _mapping(attributes, "attributes").items():
+    attributes = dict(_mapping(attributes, "attributes"))
+    if schema.dynamic and (names := undeclared(schema, attributes, kind)):
+        keys = {name: _key_column(name, attributes.pop(name), n) for name in names}
+        if payload is not None:
+            payload = _payload_column(payload, n)
+        payload = with_keys(payload, keys, n)
+    for name, values in attributes.items():
         spec = schema.attribute(name)
         if values is None:
             values = [None] * n
@@ -130,11 +137,27 @@ def make_batch(
         _check_length(name, values, n, f"; write {{{name!r}: [{shown(values)}]}}" if spec.array and n == 1 else "")
         checked[name] = _each(values, ids, functools.partial(spec.coerce, name), kind == "update")
     if payload is not None:
-        advice = f"; write payload=[{shown(payload)}{', …' * (n > 1)}]"
-        payload = _listed("payload", payload, f"payload must be a list of {many(n, 'JSON value')}", advice)
-        _check_length("payload", payload, n)
+        payload = _payload_column(payload, n)
         payload = _each(payload, ids, lambda value: None if value is None else _plain_json(value), kind == "update")
     return Batch(kind, ids, columns, checked, payload, removed, versions_of(if_version, ids), if_filter)
+
+
+def _payload_column(payload: Any, n: int) -> Sequence:
+    advice = f"; write payload=[{shown(payload)}{', …' * (n > 1)}]"
+    payload = _listed("payload", payload, f"payload must be a list of {many(n, 'JSON value')}", advice)
+    _check_length("payload", payload, n)
+    return payload
+
+
+def _key_column(name: str, values: Any, n: int) -> Sequence:
+    """The values of an attribute that isn't declared."""
+    if values is None:
+        return [None] * n
+    framed = None if type(values) is list else _framed(name, values)
+    if framed is None:
+        framed = _listed(name, values, f"attribute {name!r} must be a column of {many(n, 'value')}", one_value(name, values, n))
+    _check_length(name, framed, n)
+    return framed
 
 
 def _each(values: Sequence[Any], ids: Sequence[Id], convert: Callable[[Any], Any], unset: bool) -> list:
@@ -365,7 +388,10 @@ def _columns_of(points: Any, schema: Schema, kind: str) -> tuple[list, dict, dic
                 f"point {row} must be a Point or a dict with an 'id', not {shown(point)}", field="points", value=point
             )
         for key in point:
-            if key not in _POINT_KEYS:
+            if key not in _POINT_KEYS and schema.dynamic:
+                part = vectors if key in schema.vectors else attributes
+                part.setdefault(key, {})[row] = point[key]
+            elif key not in _POINT_KEYS:
                 advice = f"there are: {', '.join(sorted(_POINT_KEYS))}"
                 part = "vectors" if key in schema.vectors else "attributes" if key in schema.attributes else None
                 if part is not None:
@@ -407,6 +433,8 @@ def _of_table(table: Table, schema: Schema, ids: Any, vectors: Any, attributes: 
             payload = column
         elif part is not None or name == "payload":
             raise InvalidArgumentError(f"{name!r} is given twice: in the table and as an argument", field="columns", value=name)
+        elif schema.dynamic:
+            taken["attributes"].setdefault(name, column)
         else:
             unknown.append(name)
     if unknown:

@@ -55,6 +55,20 @@ def check_selection(name: str, value: Any, fields: Mapping[str, Any] | None = No
     return tuple(value)
 
 
+def check_paths(name: str, value: Any) -> bool | tuple[str, ...] | None:
+    """Check a selection of the payload: True, False, a list of paths, or None. Raises InvalidArgumentError."""
+    if value is None:
+        return None
+    try:
+        paths = check_selection(name, value)
+    except InvalidArgumentError:
+        wanted = "True, False, None or a list of paths such as ['title', 'meta.page']"
+        raise InvalidArgumentError(f"{name} must be {wanted}, not {shown(value)}", field=name, value=value) from None
+    if paths is not True and paths is not False and not all(paths):
+        raise InvalidArgumentError(f"{name} has an empty path; for the whole payload write True", field=name, value=value)
+    return paths
+
+
 def check_names(name: str, value: Any, fields: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the fields that a selection selects."""
     chosen = check_selection(name, value, fields)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..errors import FilterError, LimitError, shown
+from . import filter_extended as extended
 from . import filter_nodes as nodes
 from .attributes import ATTRIBUTE_TYPES, type_of
 from .filter_nodes import Filter
@@ -78,7 +79,11 @@ def _no_such_test(field: str, name: str) -> AttributeError:
 _MEANT = {
     **dict.fromkeys(("in", "any_of", "is_in", "one_of"), ".isin([…])"),
     **dict.fromkeys(("notin", "not_in", "nin", "is_not_in"), ".not_in([…])"),
-    **dict.fromkeys(("like", "ilike", "regex", "matches"), ".glob('*…*') for a Keyword, or .match_all('…') for a Text"),
+    **dict.fromkeys(("like", "regex", "matches"), ".glob('*…*') for a Keyword, or .match_all('…') for a Text"),
+    **dict.fromkeys(("ilike", "iexact", "equals_ignore_case"), ".ieq('…'), .istartswith('…') or .icontains('…')"),
+    **dict.fromkeys(("isnull_or_missing", "not_exists", "is_absent"), ".is_missing()"),
+    **dict.fromkeys(("nested", "elem_match", "any_element"), ".any(F('…') == …)"),
+    **dict.fromkeys(("polygon", "within"), ".geo_polygon([(lat, lon), …])"),
     **dict.fromkeys(("match", "search", "match_text"), ".match_all('…'), .match_any('…') or .match_phrase('…')"),
     **dict.fromkeys(("isnull", "isna", "is_na", "is_none", "is_missing", "is_empty"), ".is_null()"),
     **dict.fromkeys(("notnull", "notna", "is_not_none", "exists", "isnotnull"), ".is_not_null()"),
@@ -152,9 +157,37 @@ class F(_Comparable, metaclass=_Builder):
         """The point has a value. An empty array is a value."""
         return nodes.Not(nodes.IsNull(self._name))
 
+    def is_missing(self) -> Filter:
+        """The payload doesn't have the key. ``is_null`` also holds where the key has the value null. Of an attribute both are the same."""
+        return extended.IsMissing(self._name)
+
+    def some_not_in(self, values: Iterable) -> Filter:
+        """At least one element of the array is none of ``values``. A single value counts as one element."""
+        return extended.SomeNotIn(self._name, values)
+
+    def any(self, condition: Filter) -> Filter:
+        """One element of an array of objects in the payload satisfies the whole condition.
+
+        Args:
+            condition: a filter whose fields are paths inside the element: ``F("items").any((F("size") == 1) & (F("color") == "red"))``.
+        """
+        return extended.AnyElement(self._name, condition)
+
     def contains(self, value: Any) -> Filter:
-        """``value`` is an element of the array. For a part of a Keyword use ``glob``, for words of a Text ``match_all``."""
+        """``value`` is an element of the array. Of a Text or a single Keyword: it is a part of the text; upper and lower case differ."""
         return nodes.ContainsAny(self._name, [value])
+
+    def icontains(self, part: str) -> Filter:
+        """``part`` is a part of the text or keyword, in upper or lower case."""
+        return extended.Fold(self._name, "contains", part)
+
+    def ieq(self, value: str) -> Filter:
+        """The keyword is ``value``, in upper or lower case."""
+        return extended.Fold(self._name, "eq", value)
+
+    def istartswith(self, prefix: str) -> Filter:
+        """The keyword starts with ``prefix``, in upper or lower case."""
+        return extended.Fold(self._name, "prefix", prefix)
 
     def contains_any(self, values: Iterable) -> Filter:
         """At least one of ``values`` is an element of the array. The list must not be empty."""
@@ -196,6 +229,20 @@ class F(_Comparable, metaclass=_Builder):
         """The place is inside the box, borders included. All are in degrees; west > east crosses the antimeridian."""
         return nodes.GeoBox(self._name, south, west, north, east)
 
+    def geo_polygon(self, points: Iterable) -> Filter:
+        """The place is inside a polygon, borders included.
+
+        Args:
+            points: the corners in order, at least three, as (lat, lon) in degrees. Sides are straight in degrees and take the shorter way
+                around the Earth.
+        """
+        return extended.GeoPolygon(self._name, points)
+
+    @staticmethod
+    def min_should(n: int, *conditions: Filter) -> Filter:
+        """At least ``n`` of the conditions hold. In the string notation: ``MIN_SHOULD(2, a = 1, b = 2, c = 3)``."""
+        return extended.MinShould(conditions, n)
+
     @staticmethod
     def all() -> Filter:
         """Every point. In the string notation: ``ALL``."""
@@ -233,6 +280,14 @@ def to_dict(node: Filter) -> dict:
         return {"op": "is_not_null", "field": child.field} if isinstance(child, nodes.IsNull) else {"op": "not", "filter": to_dict(child)}
     if isinstance(node, nodes.Compare):
         return {"op": node.op, "field": node.field, "value": _to_json(node.value)}
+    if isinstance(node, extended.MinShould):
+        return {"op": "min_should", "n": node.n, "filters": [to_dict(child) for child in node.children]}
+    if isinstance(node, extended.AnyElement):
+        return {"op": "any", "field": node.field, "filter": to_dict(node.child)}
+    if isinstance(node, extended.GeoPolygon):
+        return {"op": "geo_polygon", "field": node.field, "points": [list(corner) for corner in node.points]}
+    if isinstance(node, extended.Fold):
+        return {"op": _FOLDED[node.mode], "field": node.field, "value": node.value}
     if isinstance(node, nodes.Count):
         return {"op": "count", "field": node.field, "compare": node.op, "value": node.n}
     for op, (leaf, keys) in _LEAVES.items():
@@ -249,6 +304,7 @@ def _to_json(value: Any) -> Any:
 
 
 _JSON = {str, int, float, bool}  # JSON has these
+_FOLDED = {"eq": "ieq", "prefix": "iprefix", "contains": "icontains"}  # mode of a comparison without regard to case → op
 
 
 # op → the class of the node, and the keys of its fields in order
@@ -265,6 +321,8 @@ _LEAVES: dict[str, tuple[type[Filter], tuple[str, ...]]] = {
     "has_vector": (nodes.HasVector, ("field",)),
     "geo_radius": (nodes.GeoRadius, ("field", "lat", "lon", "meters")),
     "geo_box": (nodes.GeoBox, ("field", "south", "west", "north", "east")),
+    "is_missing": (extended.IsMissing, ("field",)),
+    "some_not_in": (extended.SomeNotIn, ("field", "values")),
     "all": (nodes.All, ()),
     "nothing": (nodes.Nothing, ()),
 }
@@ -272,6 +330,10 @@ _FORMS: dict[str, tuple[Callable[..., Filter], tuple[str, ...]]] = {
     **_LEAVES,
     **{op: (lambda field, value, op=op: nodes.Compare(field, op, value), ("field", "value")) for op in nodes.COMPARISONS},
     "count": (nodes.Count, ("field", "compare", "value")),
+    **{op: (lambda field, value, mode=mode: extended.Fold(field, mode, value), ("field", "value")) for mode, op in _FOLDED.items()},
+    "geo_polygon": (extended.GeoPolygon, ("field", "points")),
+    "any": (extended.AnyElement, ("field", "filter")),
+    "min_should": (lambda n, filters: extended.MinShould(filters, n), ("n", "filters")),
     "contains": (lambda field, value: nodes.ContainsAny(field, [value]), ("field", "value")),
     "not_in": (lambda field, values: nodes.Not(nodes.In(field, values)), ("field", "values")),
     "is_not_null": (lambda field: nodes.Not(nodes.IsNull(field)), ("field",)),
@@ -283,7 +345,6 @@ _FORMS: dict[str, tuple[Callable[..., Filter], tuple[str, ...]]] = {
 
 # The op of another language, in lower case and without "$" → the op here.
 _OPS_ELSEWHERE = {
-    **{op: op for op in _FORMS},
     **dict.fromkeys(("gte", ">=", "=>"), "ge"),
     **dict.fromkeys(("lte", "<=", "=<"), "le"),
     **dict.fromkeys(("=", "==", "equals", "is"), "eq"),
@@ -291,11 +352,13 @@ _OPS_ELSEWHERE = {
     ">": "gt",
     "<": "lt",
     **dict.fromkeys(("nin", "notin", "not in"), "not_in"),
-    **dict.fromkeys(("isin", "any", "any_of"), "in"),
+    **dict.fromkeys(("isin", "any_of"), "in"),
     **dict.fromkeys(("isnull", "is_none", "is_empty"), "is_null"),
     **dict.fromkeys(("notnull", "not_null", "exists"), "is_not_null"),
     "startswith": "prefix",
     **dict.fromkeys(("like", "regex"), "glob"),
+    **dict.fromkeys(("nested", "elemmatch", "elem_match"), "any"),
+    **{op: op for op in _FORMS},
 }
 _KEYS = {"op", "should", "must", "must_not", *(key for _, keys in _FORMS.values() for key in keys)}
 

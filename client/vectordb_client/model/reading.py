@@ -8,7 +8,7 @@ from typing import Any, overload
 from .access import COLLECTION_METHODS, Hinting
 from .aliases import FilterLike, Ids, Selection, SupportsArray
 from .arguments import named
-from .checks import check_count
+from .checks import check_count, check_paths
 from .collection_info import CollectionInfo
 from .page_options import check_order
 from .results import Change, Page, Point
@@ -28,21 +28,32 @@ class Reading(Hinting, Searching):
     _changes: Callable[..., Iterator[Change]]
 
     @overload
-    def get(self, ids: Id, *, with_vectors: Selection = False, with_attributes: Selection = True) -> Point | None: ...
+    def get(
+        self, ids: Id, *, with_vectors: Selection = False, with_attributes: Selection = True, with_payload: Selection | None = None
+    ) -> Point | None: ...
 
     @overload
     def get(
-        self, ids: Iterable[Id] | SupportsArray, *, with_vectors: Selection = False, with_attributes: Selection = True
+        self,
+        ids: Iterable[Id] | SupportsArray,
+        *,
+        with_vectors: Selection = False,
+        with_attributes: Selection = True,
+        with_payload: Selection | None = None,
     ) -> list[Point | None]: ...
 
     @named
-    def get(self, ids: Ids, *, with_vectors: Selection = False, with_attributes: Selection = True) -> list[Point | None] | Point | None:
+    def get(
+        self, ids: Ids, *, with_vectors: Selection = False, with_attributes: Selection = True, with_payload: Selection | None = None
+    ) -> list[Point | None] | Point | None:
         """Read points by id.
 
         Args:
             ids: one id or several. The ids 1 and "1" are different.
             with_vectors: True for all vector fields, a list of fields, or False for none.
             with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
+            with_payload: True for the payload, a list of paths such as ``["title", "meta.page"]`` for a part of it, or False for none.
+                None follows ``with_attributes``: the payload, unless that is False.
 
         Returns:
             For one id the point, or None if it doesn't exist. For several ids a list in the order of the ids.
@@ -50,7 +61,7 @@ class Reading(Hinting, Searching):
         Raises:
             InvalidArgumentError: an id is not valid, or a name is not in the schema.
         """
-        return self._get(ids, with_vectors, with_attributes)
+        return self._get(ids, with_vectors, with_attributes, check_paths("with_payload", with_payload))
 
     def count(self, filter: FilterLike | None = None) -> int:
         """Count points.
@@ -76,6 +87,7 @@ class Reading(Hinting, Searching):
         order_by: Sequence[str] | str | None = None,
         with_vectors: Selection = False,
         with_attributes: Selection = True,
+        with_payload: Selection | None = None,
     ) -> Page:
         """Read one page of points in the order of ids: integers, then strings, then UUIDs. Or in the order of attributes.
 
@@ -89,6 +101,7 @@ class Reading(Hinting, Searching):
             order_by: attributes that order the points; "-" in front: descending. Null comes last, and of equal points the older row first.
             with_vectors: as in ``get``.
             with_attributes: as in ``get``.
+            with_payload: as in ``get``.
 
         Returns:
             The page. Its ``cursor`` is None if it is the last one.
@@ -107,10 +120,17 @@ class Reading(Hinting, Searching):
             ```
         """
         order = None if order_by is None else check_order("order_by", order_by)
-        return self._scroll(filter, limit, cursor, order, with_vectors, with_attributes)
+        selected = (with_vectors, with_attributes, check_paths("with_payload", with_payload))
+        return self._scroll(filter, limit, cursor, order, *selected)
 
     def iterate(
-        self, *, filter: FilterLike | None = None, page: int = 1000, with_vectors: Selection = False, with_attributes: Selection = True
+        self,
+        *,
+        filter: FilterLike | None = None,
+        page: int = 1000,
+        with_vectors: Selection = False,
+        with_attributes: Selection = True,
+        with_payload: Selection | None = None,
     ) -> Iterator[Point]:
         """Read all points, page by page, in the order of ``scroll``. ``for point in docs`` does the same.
 
@@ -119,6 +139,7 @@ class Reading(Hinting, Searching):
             page: the number of points read at a time.
             with_vectors: as in ``get``.
             with_attributes: as in ``get``.
+            with_payload: as in ``get``.
 
         Yields:
             The points.
@@ -128,8 +149,9 @@ class Reading(Hinting, Searching):
         """
         check_count("page", page)
         cursor = None
+        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload}
         while True:
-            points = self.scroll(filter=filter, limit=page, cursor=cursor, with_vectors=with_vectors, with_attributes=with_attributes)
+            points = self.scroll(filter=filter, limit=page, cursor=cursor, **selected)
             yield from points
             cursor = points.cursor
             if cursor is None:

@@ -13,10 +13,12 @@ from typing import Any
 from ..errors import SchemaError, listing, shown
 from .arguments import named_class
 from .attributes import ATTRIBUTE_TYPES, AttributeType, Bool, Datetime, Float, Geo, Int, Keyword, Text, Uuid  # noqa: F401
+from .checks import check_flag
 from .fields import HNSW, MAX_DIM, VECTOR_TYPES, Dense, ImpactIndex, MultiVector, Sparse, VectorField  # noqa: F401
 
 Index, SparseIndex = HNSW, ImpactIndex  # their names in earlier versions
 MAX_FIELDS = 4096
+MAX_NAME_BYTES = 255  # of the name of an attribute
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 
 
@@ -48,7 +50,10 @@ class Schema:
 
     Attributes:
         vectors: name → ``Dense(…)``, ``Sparse(…)`` or ``MultiVector(…)``.
-        attributes: name → ``Keyword()``, ``Int()``, ``Float()``, ``Bool()``, ``Datetime()``, ``Text()``, ``Uuid()`` or ``Geo()``.
+        attributes: name → ``Keyword()``, ``Int()``, ``Float()``, ``Bool()``, ``Datetime()``, ``Text()``, ``Uuid()`` or ``Geo()``. A name is
+            any string of 1 to 255 UTF-8 bytes; in the string notation of filters unusual ones stand in backticks.
+        dynamic: a write may have attributes that aren't declared. They become keys of the payload, where filters find them. The points of
+            a list may also hold their attributes and vectors directly: ``{"id": 1, "color": "red"}``.
         earlier: names of fields that an earlier version of vectordb created and that still follow its rules: BM25 fields with weights fixed
             at the write, Text attributes with its words. The database sets it; it is not compared, sent or stored.
 
@@ -66,16 +71,18 @@ class Schema:
 
     vectors: Mapping[str, VectorField] = dataclasses.field(default_factory=dict)
     attributes: Mapping[str, AttributeType] = dataclasses.field(default_factory=dict)
+    dynamic: bool = False
     earlier: frozenset[str] = dataclasses.field(default=frozenset(), init=False, compare=False, repr=False)
 
     def __post_init__(self):
+        check_flag("dynamic", self.dynamic, SchemaError)
         for what, fields, kinds in (
             ("vector field", self.vectors, tuple(VECTOR_TYPES.values())),
             ("attribute", self.attributes, tuple(ATTRIBUTE_TYPES.values())),
         ):
             _check_mapping(what, fields)
             for name, spec in fields.items():
-                check_name(name, what)
+                check_attribute_name(name) if what == "attribute" else check_name(name, what)
                 if not isinstance(spec, kinds):
                     requirement = f"must be a definition such as {_such(what, spec)}, not {shown(spec)}"
                     raise SchemaError(f"{what} {name!r} {requirement}", field=name, value=spec)
@@ -123,7 +130,7 @@ class Schema:
 
     def same_as(self, other: Schema) -> bool:
         """Whether both are equal, except for BM25 fields that an earlier version created without weighting."""
-        if self.attributes != other.attributes or self.vectors.keys() != other.vectors.keys():
+        if self.attributes != other.attributes or self.dynamic is not other.dynamic or self.vectors.keys() != other.vectors.keys():
             return False
         return all(_takes(spec, other.vectors[name]) for name, spec in self.vectors.items())
 
@@ -155,24 +162,37 @@ class Schema:
                 raise SchemaError(f"field {name!r} exists already, as {spelled(existing[name])}, not {other}", field=name, value=spec)
             if not exist_ok:
                 raise SchemaError(f"field {name!r} exists already; exist_ok=True leaves it as it is", field=name)
-        return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})})
+        return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})}, self.dynamic)
 
     def to_dict(self) -> dict:
         """The schema as plain JSON data. ``from_dict`` reads it back."""
-        return {
+        fields = {
             "vectors": {name: _spec_dict(spec) for name, spec in self.vectors.items()},
             "attributes": {name: _spec_dict(spec) for name, spec in self.attributes.items()},
         }
+        return fields | {"dynamic": True} if self.dynamic else fields
 
     @classmethod
     def from_dict(cls, data: Mapping) -> Schema:
         """The schema in the form of ``to_dict``. Raises SchemaError for unknown kinds, options or sections."""
-        if not isinstance(data, Mapping) or set(data) - {"vectors", "attributes"}:
-            raise SchemaError(f"a schema has 'vectors' and 'attributes', not {shown(data)}", field="schema", value=data)
+        if not isinstance(data, Mapping) or set(data) - {"vectors", "attributes", "dynamic"}:
+            raise SchemaError(f"a schema has 'vectors', 'attributes' and 'dynamic', not {shown(data)}", field="schema", value=data)
         return cls(
             _specs(data.get("vectors", {}), VECTOR_TYPES, "vector field"),
             _specs(data.get("attributes", {}), ATTRIBUTE_TYPES, "attribute"),
+            data.get("dynamic", False),
         )
+
+
+def check_attribute_name(name: Any) -> None:
+    """Raises SchemaError."""
+    try:
+        fits = isinstance(name, str) and 0 < len(name.encode()) <= MAX_NAME_BYTES
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        what = f"attribute {shown(name)} is not a name: a string of 1 to {MAX_NAME_BYTES} UTF-8 bytes"
+        raise SchemaError(what, field="attribute", value=name)
 
 
 def _check_mapping(what: str, fields: Any) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import InvalidArgumentError
 from .aliases import FilterLike, FusionLike, Selection
 from .arguments import NOT_PREPARED, Method, UnknownArgumentError, named, with_options
-from .checks import check_count, check_flag, check_recall, check_selection
+from .checks import check_count, check_flag, check_paths, check_recall, check_selection
 from .filter import from_dict
 from .filter_nodes import Filter
 from .foreign import is_number
@@ -140,6 +140,8 @@ class SearchOptions(TypedDict, total=False):
         prefetch: a ``Prefetch`` stage. Only its hits are ranked, by exact scores.
         with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
         with_vectors: True for all vector fields, a list of fields, or False for none.
+        with_payload: True for the payload, a list of paths such as ``["title", "meta.page"]`` for a part of it, or False for none. None
+            follows ``with_attributes``: the payload, unless that is False.
         explain: fill in ``hits.plan``, which says how the search was run.
     """
 
@@ -153,6 +155,7 @@ class SearchOptions(TypedDict, total=False):
     prefetch: Annotated[Prefetch | None, Option(None, check_prefetch, batch_doc="; its queries are n as well", show=None)]
     with_attributes: Annotated[Selection, Option(True, check_selection)]
     with_vectors: Annotated[Selection, Option(False, check_selection, _VECTORS)]
+    with_payload: Annotated[Selection | None, Option(None, check_paths)]
     explain: Annotated[bool, Option(False, check_flag, _EXPLAIN, batch_doc="; every result has the plan of the first query", show=None)]
     offset: Annotated[int, Option(0, check_offset, _OFFSET)]
     cursor: Annotated[str | None, Option(None, check_cursor, _CURSOR, batch_doc=", and refused here", show=lambda value: value[:12] + "…")]

@@ -49,7 +49,13 @@ class AsyncReads(AsyncPointsOfCollection):
 
     @overload
     async def get(
-        self, ids: Id, *, with_vectors: Selection = False, with_attributes: Selection = True, timeout: float | None = None
+        self,
+        ids: Id,
+        *,
+        with_vectors: Selection = False,
+        with_attributes: Selection = True,
+        with_payload: Selection | None = None,
+        timeout: float | None = None,
     ) -> Point | None: ...
 
     @overload
@@ -59,12 +65,19 @@ class AsyncReads(AsyncPointsOfCollection):
         *,
         with_vectors: Selection = False,
         with_attributes: Selection = True,
+        with_payload: Selection | None = None,
         timeout: float | None = None,
     ) -> list[Point | None]: ...
 
     @named
     async def get(
-        self, ids: Ids, *, with_vectors: Selection = False, with_attributes: Selection = True, timeout: float | None = None
+        self,
+        ids: Ids,
+        *,
+        with_vectors: Selection = False,
+        with_attributes: Selection = True,
+        with_payload: Selection | None = None,
+        timeout: float | None = None,
     ) -> list[Point | None] | Point | None:
         """Read points by id.
 
@@ -72,6 +85,8 @@ class AsyncReads(AsyncPointsOfCollection):
             ids: one id or several. The ids 1 and "1" are different.
             with_vectors: True for all vector fields, a list of fields, or False for none.
             with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
+            with_payload: True for the payload, a list of paths such as ``["title", "meta.page"]`` for a part of it, or False for none.
+                None follows ``with_attributes``: the payload, unless that is False.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -81,7 +96,9 @@ class AsyncReads(AsyncPointsOfCollection):
             InvalidArgumentError: an id is not valid, or a name is not in the schema.
         """
         return await self._client._run(
-            calls.get(self._remote, ids, with_vectors, with_attributes), timeout, large=not is_single_id(ids) and is_large(ids)
+            calls.get(self._remote, ids, with_vectors, with_attributes, with_payload),
+            timeout,
+            large=not is_single_id(ids) and is_large(ids),
         )
 
     async def _search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, timeout: float | None = None) -> Any:
@@ -133,6 +150,8 @@ class AsyncReads(AsyncPointsOfCollection):
             prefetch: a ``Prefetch`` stage. Only its hits are ranked, by exact scores.
             with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
             with_vectors: True for all vector fields, a list of fields, or False for none.
+            with_payload: True for the payload, a list of paths such as ``["title", "meta.page"]`` for a part of it, or False for none. None
+                follows ``with_attributes``: the payload, unless that is False.
             explain: fill in ``hits.plan``, which says how the search was run.
             timeout: seconds; None is the timeout of the client.
 
@@ -178,6 +197,7 @@ class AsyncReads(AsyncPointsOfCollection):
             prefetch: as in ``search``; its queries are n as well.
             with_attributes: as in ``search``.
             with_vectors: as in ``search``.
+            with_payload: as in ``search``.
             explain: as in ``search``; every result has the plan of the first query.
             offset: as in ``search``.
             cursor: as in ``search``, and refused here.
@@ -212,6 +232,7 @@ class AsyncReads(AsyncPointsOfCollection):
             candidates: as in ``search``.
             with_attributes: as in ``search``.
             with_vectors: as in ``search``.
+            with_payload: as in ``search``.
             explain: as in ``search``.
             offset: as in ``search``.
             cursor: as in ``search``.
@@ -298,6 +319,7 @@ class AsyncReads(AsyncPointsOfCollection):
         order_by: Sequence[str] | str | None = None,
         with_vectors: Selection = False,
         with_attributes: Selection = True,
+        with_payload: Selection | None = None,
         timeout: float | None = None,
     ) -> Page:
         """Read one page of points in the order of ids: integers, then strings, then UUIDs. Or in the order of attributes.
@@ -312,6 +334,7 @@ class AsyncReads(AsyncPointsOfCollection):
             order_by: attributes that order the points; "-" in front: descending. Null comes last, and of equal points the older row first.
             with_vectors: as in ``get``.
             with_attributes: as in ``get``.
+            with_payload: as in ``get``.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -330,9 +353,8 @@ class AsyncReads(AsyncPointsOfCollection):
                 page = await docs.scroll(limit=100, cursor=page.cursor)
             ```
         """
-        return await self._client._run(
-            calls.scroll(self._remote, filter, limit, cursor, order_by, with_vectors, with_attributes), timeout, large=is_large(limit)
-        )
+        selected = (order_by, with_vectors, with_attributes, with_payload)
+        return await self._client._run(calls.scroll(self._remote, filter, limit, cursor, *selected), timeout, large=is_large(limit))
 
     async def iterate(
         self,
@@ -341,6 +363,7 @@ class AsyncReads(AsyncPointsOfCollection):
         page: int = 1000,
         with_vectors: Selection = False,
         with_attributes: Selection = True,
+        with_payload: Selection | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[Point]:
         """Read all points, page by page, in the order of ``scroll``. ``async for point in docs`` does the same.
@@ -350,6 +373,7 @@ class AsyncReads(AsyncPointsOfCollection):
             page: the number of points read at a time.
             with_vectors: as in ``get``.
             with_attributes: as in ``get``.
+            with_payload: as in ``get``.
             timeout: seconds for each page; None is the timeout of the client.
 
         Yields:
@@ -359,10 +383,9 @@ class AsyncReads(AsyncPointsOfCollection):
             VectorDBError: what ``scroll`` raises.
         """
         cursor = None
+        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload}
         while True:
-            points = await self.scroll(
-                filter=filter, limit=page, cursor=cursor, with_vectors=with_vectors, with_attributes=with_attributes, timeout=timeout
-            )
+            points = await self.scroll(filter=filter, limit=page, cursor=cursor, **selected, timeout=timeout)
             for each in points:
                 yield each
             cursor = points.cursor

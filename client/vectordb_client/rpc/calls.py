@@ -269,7 +269,7 @@ def _seen(remote: Remote, request: Any) -> Any:
     return request
 
 
-def get(remote: Remote, ids: Any, with_vectors: Any, with_attributes: Any) -> Steps[Any]:
+def get(remote: Remote, ids: Any, with_vectors: Any, with_attributes: Any, with_payload: Any) -> Steps[Any]:
     single = is_single_id(ids)
     asked = [check_id(ids)] if single else check_each_id(ids)
     request = pb.GetRequest(
@@ -277,6 +277,7 @@ def get(remote: Remote, ids: Any, with_vectors: Any, with_attributes: Any) -> St
         ids=wire.pack_ids(asked),
         with_attributes=wire.pack_selection(with_attributes, "with_attributes"),
         with_vectors=wire.pack_selection(with_vectors, "with_vectors"),
+        with_payload=wire.pack_paths(with_payload),
     )
     response = yield from _ask(remote, "Get", _seen(remote, request))
     points = answers.unpack_found(response, len(asked))
@@ -305,7 +306,9 @@ def count(remote: Remote, filter: Any) -> Steps[int]:
     return response.count
 
 
-def scroll(remote: Remote, filter: Any, limit: Any, cursor: Any, order_by: Any, with_vectors: Any, with_attributes: Any) -> Steps[Page]:
+def scroll(
+    remote: Remote, filter: Any, limit: Any, cursor: Any, order_by: Any, with_vectors: Any, with_attributes: Any, with_payload: Any
+) -> Steps[Page]:
     request = pb.ScrollRequest(
         collection=remote.name,
         filter=wire.pack_filter(filter),
@@ -314,6 +317,7 @@ def scroll(remote: Remote, filter: Any, limit: Any, cursor: Any, order_by: Any, 
         order_by=() if order_by is None else check_order("order_by", order_by),
         with_attributes=wire.pack_selection(with_attributes, "with_attributes"),
         with_vectors=wire.pack_selection(with_vectors, "with_vectors"),
+        with_payload=wire.pack_paths(with_payload),
     )
     return answers.unpack_page((yield from _ask(remote, "Scroll", _seen(remote, request))))
 

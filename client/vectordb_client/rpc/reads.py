@@ -48,7 +48,13 @@ class Reads(Reading):
 
     @overload
     def get(
-        self, ids: Id, *, with_vectors: Selection = False, with_attributes: Selection = True, timeout: float | None = None
+        self,
+        ids: Id,
+        *,
+        with_vectors: Selection = False,
+        with_attributes: Selection = True,
+        with_payload: Selection | None = None,
+        timeout: float | None = None,
     ) -> Point | None: ...
 
     @overload
@@ -58,16 +64,23 @@ class Reads(Reading):
         *,
         with_vectors: Selection = False,
         with_attributes: Selection = True,
+        with_payload: Selection | None = None,
         timeout: float | None = None,
     ) -> list[Point | None]: ...
 
     @like(Reading.get)
     @named
     def get(
-        self, ids: Ids, *, with_vectors: Selection = False, with_attributes: Selection = True, timeout: float | None = None
+        self,
+        ids: Ids,
+        *,
+        with_vectors: Selection = False,
+        with_attributes: Selection = True,
+        with_payload: Selection | None = None,
+        timeout: float | None = None,
     ) -> list[Point | None] | Point | None:
         # aio: large=not is_single_id(ids) and is_large(ids)
-        return self._client._run(calls.get(self._remote, ids, with_vectors, with_attributes), timeout)
+        return self._client._run(calls.get(self._remote, ids, with_vectors, with_attributes, with_payload), timeout)
 
     def _search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, timeout: float | None = None) -> Any:
         # aio: large=is_large(request.limit) or (batch and is_large(*lists_in(vectors), *lists_in(text)))
@@ -140,10 +153,12 @@ class Reads(Reading):
         order_by: Sequence[str] | str | None = None,
         with_vectors: Selection = False,
         with_attributes: Selection = True,
+        with_payload: Selection | None = None,
         timeout: float | None = None,
     ) -> Page:
         # aio: large=is_large(limit)
-        return self._client._run(calls.scroll(self._remote, filter, limit, cursor, order_by, with_vectors, with_attributes), timeout)
+        selected = (order_by, with_vectors, with_attributes, with_payload)
+        return self._client._run(calls.scroll(self._remote, filter, limit, cursor, *selected), timeout)
 
     @like(Reading.iterate, "seconds for each page")
     def iterate(
@@ -153,13 +168,13 @@ class Reads(Reading):
         page: int = 1000,
         with_vectors: Selection = False,
         with_attributes: Selection = True,
+        with_payload: Selection | None = None,
         timeout: float | None = None,
     ) -> Iterator[Point]:
         cursor = None
+        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload}
         while True:
-            points = self.scroll(
-                filter=filter, limit=page, cursor=cursor, with_vectors=with_vectors, with_attributes=with_attributes, timeout=timeout
-            )
+            points = self.scroll(filter=filter, limit=page, cursor=cursor, **selected, timeout=timeout)
             yield from points
             cursor = points.cursor
             if cursor is None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import FilterError, InvalidArgumentError
 from ..model.batch import UNSET, Batch, make_batch
-from ..model.checks import check_selection
+from ..model.checks import check_paths, check_selection
 from ..model.fields import VECTOR_TYPES, Column
 from ..model.fields.base import array_of
 from ..model.schema import Schema, VectorField
@@ -224,6 +224,22 @@ def unpack_selection(request: Any, field: str) -> bool | list[str]:
         return False
     message = getattr(request, field)
     return True if message.all else list(message.names)
+
+
+def pack_paths(value: Any) -> pb.Selection | None:
+    """``with_payload=``: True, False, paths, or None, which has no message. Raises InvalidArgumentError."""
+    paths = check_paths("with_payload", value)
+    if paths is None:
+        return None
+    return pb.Selection(all=paths) if isinstance(paths, bool) else pb.Selection(names=[text_of(path, "with_payload") for path in paths])
+
+
+def unpack_paths(request: Any) -> bool | list[str] | None:
+    """None, True, False or a list of paths."""
+    if not request.HasField("with_payload"):
+        return None
+    message = request.with_payload
+    return True if message.all else list(message.names) or False
 
 
 # ---- Batches ----

@@ -376,20 +376,22 @@ class Position(_message.Message):
     def __init__(self, collection: _Optional[int] = ..., sequence: _Optional[int] = ...) -> None: ...
 
 class GetRequest(_message.Message):
-    __slots__ = ("collection", "ids", "with_attributes", "with_vectors", "seen", "collection_number")
+    __slots__ = ("collection", "ids", "with_attributes", "with_vectors", "with_payload", "seen", "collection_number")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     WITH_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     WITH_VECTORS_FIELD_NUMBER: _ClassVar[int]
+    WITH_PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
     collection: str
     ids: Ids
     with_attributes: Selection
     with_vectors: Selection
+    with_payload: Selection
     seen: Position
     collection_number: int
-    def __init__(self, collection: _Optional[str] = ..., ids: _Optional[_Union[Ids, _Mapping]] = ..., with_attributes: _Optional[_Union[Selection, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+    def __init__(self, collection: _Optional[str] = ..., ids: _Optional[_Union[Ids, _Mapping]] = ..., with_attributes: _Optional[_Union[Selection, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., with_payload: _Optional[_Union[Selection, _Mapping]] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
 
 class GetResponse(_message.Message):
     __slots__ = ("points", "found", "revision")
@@ -566,7 +568,7 @@ class CountResponse(_message.Message):
     def __init__(self, count: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class ScrollRequest(_message.Message):
-    __slots__ = ("collection", "filter", "limit", "cursor", "with_attributes", "with_vectors", "order_by", "seen", "collection_number")
+    __slots__ = ("collection", "filter", "limit", "cursor", "with_attributes", "with_vectors", "order_by", "with_payload", "seen", "collection_number")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
@@ -574,6 +576,7 @@ class ScrollRequest(_message.Message):
     WITH_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     WITH_VECTORS_FIELD_NUMBER: _ClassVar[int]
     ORDER_BY_FIELD_NUMBER: _ClassVar[int]
+    WITH_PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
     collection: str
@@ -583,9 +586,10 @@ class ScrollRequest(_message.Message):
     with_attributes: Selection
     with_vectors: Selection
     order_by: _containers.RepeatedScalarFieldContainer[str]
+    with_payload: Selection
     seen: Position
     collection_number: int
-    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., cursor: _Optional[str] = ..., with_attributes: _Optional[_Union[Selection, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., order_by: _Optional[_Iterable[str]] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., cursor: _Optional[str] = ..., with_attributes: _Optional[_Union[Selection, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., order_by: _Optional[_Iterable[str]] = ..., with_payload: _Optional[_Union[Selection, _Mapping]] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
 
 class ScrollResponse(_message.Message):
     __slots__ = ("points", "cursor", "revision")

@@ -22,6 +22,7 @@ class ReadMethods(Methods):
             lambda exists, pieces: answers.pack_get(exists, pieces, schema, forms, self.served.room()),
             with_vectors=wire.unpack_selection(request, "with_vectors"),
             with_attributes=wire.unpack_selection(request, "with_attributes"),
+            with_payload=wire.unpack_paths(request),
         )
         response.revision = collection.revision
         return response
@@ -66,6 +67,7 @@ class ReadMethods(Methods):
             check_order("order_by", list(request.order_by)) if request.order_by else None,
             with_vectors=wire.unpack_selection(request, "with_vectors"),
             with_attributes=wire.unpack_selection(request, "with_attributes"),
+            with_payload=wire.unpack_paths(request),
         )
         response.revision = collection.revision
         return response

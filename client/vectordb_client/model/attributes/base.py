@@ -35,9 +35,17 @@ class Operators:
 
 EQUALITY = Operators("=, != and IN", frozenset(("=", "!=", "IN")))
 RANGES = Operators("comparisons, IN and BETWEEN", EQUALITY.names | {"<", "<=", ">", ">=", "BETWEEN"})
-PATTERNS = Operators("=, !=, IN, STARTSWITH and GLOB", EQUALITY.names | {"STARTSWITH", "GLOB"})
-WORDS = Operators("MATCH (match_all, match_any, match_phrase)", frozenset(("MATCH",)))
-PLACES = Operators("GEO_RADIUS and GEO_BOX (geo_radius, geo_box)", frozenset(("GEO_RADIUS", "GEO_BOX")))
+PATTERNS = Operators(
+    "comparisons, IN, BETWEEN, STARTSWITH, GLOB, CONTAINS, IEQ, ISTARTSWITH and ICONTAINS",
+    RANGES.names | {"STARTSWITH", "GLOB", "CONTAINS", "IEQ", "ISTARTSWITH", "ICONTAINS"},
+)
+WORDS = Operators(
+    "MATCH (match_all, match_any, match_phrase), CONTAINS and ICONTAINS (contains, icontains)",
+    frozenset(("MATCH", "CONTAINS", "ICONTAINS")),
+)
+PLACES = Operators(
+    "GEO_RADIUS, GEO_BOX and GEO_POLYGON (geo_radius, geo_box, geo_polygon)", frozenset(("GEO_RADIUS", "GEO_BOX", "GEO_POLYGON"))
+)
 
 
 @named_class
@@ -51,7 +59,7 @@ class AttributeType:
         kind: the name in the JSON form of a schema.
         stored: the name of the stored form, a key of ``vectordb.storage.attribute_forms.FORMS``: "int64", "float64", "place" (two float64),
             "flag" (bool), "string", "uuid" (16 bytes), "text" (a string that is searched by words).
-        operators: RANGES needs the stored form "int64" or "float64", PATTERNS "string", WORDS "text", PLACES "place".
+        operators: RANGES needs the stored form "int64", "float64" or "string", PATTERNS "string", WORDS "text", PLACES "place".
         plain: whether the user's form is the stored form.
         nan_is_null: whether NaN is a missing value.
         python: the classes of the user's form, if JSON has no such values.
