@@ -189,7 +189,7 @@ _hit = tuple.__new__  # half the cost of the named tuple's constructor
 
 
 def fetched(view: View, attributes: bool | Sequence[str], names: Sequence[str], ranked: Ranked, payload: Any = None) -> Iterator[list[Hit]]:
-    """Fetch the records of the final rows, and their vectors in the fields ``names``. payload: as ``with_payload``. Yields lists of hits."""
+    """Fetch the records of the final rows, and their vectors in the fields ``names``. payload: ``with_payload``. Yields lists of hits."""
     docids, scores, arms = ranked
     read, part = attribute_reader(view.schema, attributes), payload_reader(payload, attributes)
     begin = 0
