@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         FormatVersionError, InvalidArgumentError, LimitError, LockedError, NotFoundError, PermissionDeniedError,
         PreconditionError, RateLimitError, SchemaError, StorageError, UnavailableError, VectorDBError,
     )  # fmt: skip
+    from .model.arms import Arm
     from .model.aliases import DenseVector, FilterLike, FusionLike, Ids, MultiVectors, PointsLike, SparseVector, Vector, VectorColumn
     from .model.batch import UNSET, Batch, make_batch
     from .model.filter import F, Filter
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "rpc.aio": "AsyncClient AsyncCollection",
     "model.aliases": "DenseVector FilterLike FusionLike Ids MultiVectors PointsLike SparseVector Vector VectorColumn",
+    "model.arms": "Arm",
     "model.batch": "Batch UNSET make_batch",
     "model.bulk": "BulkResult FailedPoint",
     "rpc.client": "Client",
@@ -65,7 +67,7 @@ _EXPORTS = {
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 __all__ = [
-    "DBSF", "HNSW", "RRF", "UNSET", "AlreadyExistsError", "ArmScore", "AsyncClient", "AsyncCollection",
+    "DBSF", "HNSW", "RRF", "UNSET", "AlreadyExistsError", "Arm", "ArmScore", "AsyncClient", "AsyncCollection",
     "AuthenticationError", "Batch", "Bool", "BulkResult", "Change", "Client", "ClosedError", "Collection",
     "CollectionInfo", "CorruptionError", "Datetime", "DeadlineError", "Dense", "DenseVector", "EncoderError", "F",
     "FailedPoint", "Filter", "FilterError", "FilterLike", "Float", "FormatVersionError", "Fusion", "FusionLike",

@@ -31,6 +31,7 @@ ERRORS = [
     "VectorDBError",
 ]
 WORDS = [
+    "Arm",
     "ArmScore",
     "Bool",
     "BulkResult",

@@ -19,6 +19,8 @@ from .row_filter import RowFilter
 def search_arm(view: View, search: Search, arm: Arm, k: int, rows: RowFilter, cache: FilterCache) -> tuple[list[Found], dict | None]:
     """Search an arm. Returns the k best rows of each query, and the arm's entry of the plan if the search is explained, else None."""
     deadline.check()
+    if arm.filter is not None:
+        rows = rows.narrowed(arm.filter)
     queries = queries_of(view, arm, cache)
     indexed = rows.given is None and arm.spec.index_options is not None
     answer = segments.search_segments(view, search, arm, k, rows, queries) if indexed else None
@@ -26,24 +28,24 @@ def search_arm(view: View, search: Search, arm: Arm, k: int, rows: RowFilter, ca
         hits, plan = answer
     else:
         if rows.given is None:
-            hits = FIELD_TYPES[arm.spec.kind].search(view, arm.name, queries, k, rows.rows())
+            hits = FIELD_TYPES[arm.spec.kind].search(view, arm.field, queries, k, rows.rows())
         else:
             hits = [(docids[:k], scores[:k]) for docids, scores in score_rows(view, arm, queries, rows.given)]
         plan = segments.record_exact(search, arm, rows.matches, hits)
     if plan is not None and arm.spec.has_terms:
-        plan |= terms.explained(view, arm, queries[0], hits[0], FIELD_TYPES[arm.spec.kind].saturation(view, arm.name))
+        plan |= terms.explained(view, arm, queries[0], hits[0], FIELD_TYPES[arm.spec.kind].saturation(view, arm.field))
     return hits, plan
 
 
 def queries_of(view: View, arm: Arm, cache: FilterCache) -> Sequence:
     """An arm's queries as kernels take them. The weights of a sparse query are multiplied by IDF where the field asks for it."""
-    return FIELD_TYPES[arm.spec.kind].prepare(view, arm.name, arm.queries, cache)
+    return FIELD_TYPES[arm.spec.kind].prepare(view, arm.field, arm.queries, cache)
 
 
 def score_rows(view: View, arm: Arm, queries: Sequence, rows: np.ndarray) -> list[Found]:
     """The exact scores of given rows (docids, uint32 ascending) for each query, best first. Rows that don't match the arm are left out."""
     deadline.check()
-    return FIELD_TYPES[arm.spec.kind].score(view, arm.name, queries, rows)
+    return FIELD_TYPES[arm.spec.kind].score(view, arm.field, queries, rows)
 
 
 def sign(arm: Arm) -> float:

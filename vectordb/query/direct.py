@@ -245,7 +245,7 @@ class DirectSearches:
         if not request.reusable or len(search.arms) != 1 or search.exact or search.explain or search.vectors or search.steps:
             return
         (arm,) = search.arms
-        if search.prefetch is not None or arm.words is not None or search.queries != 1:
+        if search.prefetch is not None or arm.words is not None or search.queries != 1 or search.filters is not None or not arm.plain:
             return
         if search.filter is not None and RowFilter(view, search.filter, self._filters).few is not None:
             plain = search._replace(request=request.unfiltered, filter=None)

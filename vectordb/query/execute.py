@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
+from vectordb_client.model.filter_nodes import Filter
 from vectordb_client.model.results import Hit, Hits
 
 from ..common import deadline
@@ -34,17 +36,21 @@ class Answers:
         self._view, self._search, self._filters = view, search, filters
         self._rows = RowFilter(view, search.filter, filters)
         self._stage_plan: dict | None = None
+        self._first: Answers | None = None  # of the queries that have the filter of the first one, where filters differ
         self._clock: Clock | None = None
 
     def __iter__(self) -> Iterator[Hits | Iterator[list[Hit]]]:
         view, search = self._view, self._search
         if not search.queries:
             return
+        if search.filters is not None:
+            yield from self._by_filter(search.filters)
+            return
         trace = current()
         clock = self._clock = None if trace is None else trace.start(search, view.snapshot.live, view.sequence)
         if len(search.arms) == 1 and not search.explain and search.prefetch is None and not search.steps:  # most searches
             (arm,) = search.arms
-            results, _ = search_arm(view, search, arm, search.limit, self._rows, self._filters)
+            results, _ = search_arm(view, search, arm, arm.most(search.limit), self._rows, self._filters)
             if clock is not None:
                 clock.lap(f"arm {arm.name}")
             bare = search.attributes is False and not search.vectors
@@ -65,9 +71,28 @@ class Answers:
             yield _fetched(view, search, ranking)
             clock.lap("fetch")
 
+    def _by_filter(self, filters: Sequence[Filter | None]) -> list[Hits | Iterator[list[Hit]]]:
+        """The answers of queries that have filters of their own: those with the same filter are searched together."""
+        groups: dict[Filter | None, list[int]] = {}
+        for q, node in enumerate(filters):
+            groups.setdefault(node, []).append(q)
+        results: list[Any] = [None] * len(filters)
+        for node, some in groups.items():
+            answers = Answers(self._view, self._search.of_queries(some, node), self._filters)
+            self._first = self._first or answers
+            for q, answer in zip(some, answers, strict=True):
+                results[q] = answer
+        trace = current()
+        if trace is not None:
+            trace.search = self._search
+        return results
+
     @property
     def plan(self) -> dict | None:
         """How the search was run (``Hits.plan``), after it has run; None unless the search is explained."""
+        if self._first is not None:
+            plan = self._first.plan
+            return None if plan is None else plan | {"queries": self._search.queries}
         search, stage, clock = self._search, self._stage_plan, self._clock
         if stage is None or clock is None:
             return None
@@ -109,7 +134,7 @@ class Answers:
             stage = stage_plan(plans, self._fusion_plan(search, rows) | read) if search.explain else None
         else:
             (arm,) = search.arms
-            results, plan = search_arm(view, search, arm, search.limit, rows, self._filters)
+            results, plan = search_arm(view, search, arm, arm.most(search.limit), rows, self._filters)
             clock.lap(f"arm {arm.name}")
             lists, found = [results], max((len(docids) for docids, _ in results), default=0)
             stage = None if plan is None else stage_plan([plan | {"candidates": found}], None)

@@ -25,8 +25,9 @@ class Plan(dict):
       at which the arm was read, and recall of the fused list: target, predicted (None if no measured lists reach the target), and the
       number of searches that were measured.
     * prefetch: the stage before this one, in the same form, with limit and hits (the number of candidates it returned).
-    * arms: one dict for each arm with field, kind, plan, rows (rows scored) and candidates. Dense and sparse arms also have recall
-      (target, predicted), segments and tail (rows without an index, and the microseconds their scan took).
+    * arms: one dict for each arm with field (and of an ``Arm`` arm, its name, filter and limit), kind, plan, rows (rows scored) and
+      candidates. Dense and sparse arms also have recall (target, predicted), segments and tail (rows without an index, and the
+      microseconds their scan took).
     * segments of an arm: rows, matches, selectivity, local_selectivity (the share of matches near the query); plan, parameters and
       predicted of the plan that ran; considered: every setting of every plan with predicted microseconds, recall and, of dense fields,
       lowest_recall (the mean recall of the 5 % of queries for which it finds least); microseconds and
@@ -94,7 +95,9 @@ def _lists(fusion: Mapping[str, Any]) -> str:
 
 def _arm(arm: Mapping[str, Any]) -> Iterator[str]:
     segments, tail, recall = arm.get("segments") or (), arm.get("tail"), arm.get("recall")
-    parts = [f"{arm.get('kind')} {arm.get('field')}: {arm.get('plan')}"]
+    name = f"{arm['arm']} = " if arm.get("arm") else ""
+    own = "".join(f", {key} {arm[key]}" for key in ("filter", "limit") if arm.get(key) is not None)
+    parts = [f"{name}{arm.get('kind')} {arm.get('field')}{own}: {arm.get('plan')}"]
     if recall and not arm.get("exact"):
         parts.append(f"recall {_recall(recall.get('predicted'))} predicted, {_recall(recall.get('target'))} requested")
     parts += [f"{_many(arm.get('rows', 0), 'row')} scored", _many(arm.get("candidates", 0), "candidate")]

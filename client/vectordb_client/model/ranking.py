@@ -72,7 +72,7 @@ class Fusion:
             what = f"the weights of a fusion must map fields to numbers, as in {example}, not {shown(self.weights)}"
             raise InvalidArgumentError(what, field="fusion", value=self.weights)
         for name, weight in self.weights.items():
-            if not 0.0 <= _number(weight) <= MAX_NUMBER:
+            if not 0.0 <= checked_number(weight) <= MAX_NUMBER:
                 what = f"the weight of {shown(name)} in a fusion must be a number from 0 to {MAX_NUMBER:g}, not {shown(weight)}"
                 raise InvalidArgumentError(what, field="fusion", value=weight)
 
@@ -117,7 +117,7 @@ class RRF(Fusion):
 
     def check(self) -> None:
         self._check_weights()
-        if not 0.0 < _number(self.k) <= MAX_NUMBER:  # before ``missing``: weights given by position are k
+        if not 0.0 < checked_number(self.k) <= MAX_NUMBER:  # before ``missing``: weights given by position are k
             what = f"k of RRF must be a number above 0 and at most {MAX_NUMBER:g}, not {shown(self.k)}"
             raise InvalidArgumentError(what, field="fusion", value=self.k)
         self._check_missing()
@@ -211,7 +211,7 @@ def checked_fusion(value: Any) -> Fusion:
     return value
 
 
-def _number(value: Any) -> float:
+def checked_number(value: Any) -> float:
     """The value as float; NaN, which fails every comparison, if it isn't a number."""
     if isinstance(value, (bool, np.bool_, np.timedelta64)) or not isinstance(value, (int, float, np.integer, np.floating)):
         return math.nan

@@ -7,16 +7,17 @@ are kept, and what plans and slow-query logs show. ``OPTIONS`` is the table of a
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, NamedTuple, TypedDict, get_type_hints
 
 import numpy as np
 
-from ..errors import InvalidArgumentError
+from ..errors import FilterError, InvalidArgumentError, shown
 from .aliases import FilterLike, FusionLike, Selection
 from .arguments import NOT_PREPARED, Method, UnknownArgumentError, named, with_options
 from .checks import check_count, check_flag, check_recall, check_selection
@@ -54,6 +55,32 @@ def _as_json(value: Any) -> Any:
 def as_it_is(name: str, value: Any) -> Any:
     """The check of values that are checked where the search runs: a filter against the schema, a fusion by its name."""
     return value
+
+
+def check_filter(name: str, value: Any) -> Any:
+    """The check of a filter: a list of filters, one for each query of a batch, becomes a tuple. Filters are read where the search runs."""
+    return tuple(value) if isinstance(value, (list, tuple)) else value
+
+
+def check_filters(filters: Any, batch: bool, queries: int) -> None:
+    """Check that a list of filters has one for each query of a batch. Raises InvalidArgumentError."""
+    if not isinstance(filters, tuple):
+        return
+    if not batch:
+        what = f"filter of search must be one filter, not {shown(list(filters))}; join them with AND, or write search_batch(…, filter=[…])"
+        raise InvalidArgumentError(what, field="filter", value=filters)
+    if len(filters) != queries:
+        what = f"filter is a list of {len(filters)} filters for {queries} queries; give one filter, or one (or None) for each query"
+        raise InvalidArgumentError(what, field="filter", value=len(filters))
+
+
+@contextlib.contextmanager
+def of_query(q: int) -> Iterator[None]:
+    """Let errors about a filter name the query of a batch that it belongs to."""
+    try:
+        yield
+    except FilterError as error:
+        raise FilterError(f"filter of query {q}: {error.message}", field=error.field, value=error.value) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +143,10 @@ class SearchOptions(TypedDict, total=False):
     """
 
     # Plans and logs show the filter in its canonical form, and each stage by itself.
-    filter: Annotated[FilterLike | None, Option(None, as_it_is, _FILTER, show=None)]
+    filter: Annotated[
+        FilterLike | None,
+        Option(None, check_filter, _FILTER, batch_doc="; or a list of n filters, one for each query, None for a query without", show=None),
+    ]
     limit: Annotated[int, Option(10, check_count, _LIMIT)]
     recall: Annotated[float | None, Option(None, check_recall, _RECALL)]
     exact: Annotated[bool, Option(False, check_flag, _EXACT)]
@@ -186,6 +216,9 @@ class SearchRequest:
         request = cls(options, True)
         if request.prefetch is not None:
             raise InvalidArgumentError(NOT_PREPARED, field="prefetch")
+        if isinstance(request.filter, tuple):
+            what = "filter of prepare must be one filter; a list of filters is for search_batch(…, filter=[…])"
+            raise InvalidArgumentError(what, field="filter", value=request.filter)
         if isinstance(request.filter, Mapping):
             request.__dict__["filter"] = from_dict(request.filter)
         return request

@@ -158,7 +158,7 @@ class AsyncReads(AsyncPointsOfCollection):
         Args:
             vectors: field → n queries: an ``(n, dim)`` array, a sparse matrix of n rows, or a list of n queries.
             text: n strings, or a mapping from field to n strings.
-            filter: as in ``search``.
+            filter: as in ``search``; or a list of n filters, one for each query, None for a query without.
             limit: as in ``search``.
             recall: as in ``search``.
             exact: as in ``search``.

@@ -54,6 +54,7 @@ def _source(
 ) -> Source:
     """An arm of one query as linear fusion reads it. plans: receives the plan of the arm's last list if the search is explained."""
 
+    own = rows if arm.filter is None else rows.narrowed(arm.filter)
     certain = search._replace(exact=True, recall=1.0) if search.proven else search
     queries = queries_of(view, arm, filters)
 
@@ -72,17 +73,18 @@ def _source(
     def best_bounds(k: int, floor: float) -> Listed:
         clock.lap("fusion")
         hits, slack = search_bounds(k, floor)
-        plan = segments.exact_plan(arm, rows.matches) | {"plan": bounds.plan} if search.explain else None
+        plan = segments.exact_plan(arm, own.matches) | {"plan": bounds.plan} if search.explain else None
         return listed(k, hits, plan, slack, floor)
 
     def scores(docids: np.ndarray) -> Found:
-        return score_rows(view, arm, queries, docids.astype(np.uint32))[0]
+        found = docids.astype(np.uint32)
+        return score_rows(view, arm, queries, found if arm.filter is None else own.those_of(found))[0]
 
     def guess(k: int) -> Found:
         lists, plan = search_arm(view, search, arm, k, rows, filters)
         return listed(k, lists[0], plan, None, -np.inf).hits
 
-    bounded = segments.bounded(view, search, arm, rows, queries)
+    bounded = segments.bounded(view, search, arm, own, queries)
     if bounded is None:
         return Source(weight, sign(arm) < 0, best, scores)
     bounds, search_bounds = bounded
