@@ -59,6 +59,7 @@ WORDS = [
     "Index",
     "Int",
     "Keyword",
+    "Like",
     "Linear",
     "MultiVector",
     "MultiVectors",

@@ -58,6 +58,26 @@ class DenseType(FieldType):
             table.confirm()
         return [unpacked(heaps[q, : sizes[q]]) for q in range(len(queries))]
 
+    def similarities(self, view: Any, name: str, queries: np.ndarray, docids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        spec = view.schema.vectors[name]
+        column = self.vectors(spec, view.chunks(view.fields[name]).chunks_with(docids, self.item_bytes(spec)))
+        if column is None:
+            return docids[:0], np.empty((0, len(queries)))
+        rows, asked = column.values.astype(np.float32, copy=False), queries.astype(np.float64)
+        if spec.metric == "l2":
+            scores = np.empty((len(rows), len(asked)))
+            for q, one in enumerate(asked):
+                difference = rows - one
+                scores[:, q] = -np.einsum("ij,ij->i", difference, difference)
+        else:
+            if spec.metric == "cosine":
+                asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+            scores = (rows @ asked.T.astype(np.float32)).astype(np.float64)
+            if spec.metric == "cosine":
+                lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+                scores = np.clip(scores / lengths[:, None], -1.0, 1.0)
+        return docids[column.rows], scores
+
     def exact(self, view: Any, name: str, table: np.ndarray, queries: Any, k: int, rows: np.ndarray | None) -> list[Found]:
         spec = view.schema.vectors[name]
         return search_dense(table, queries, spec.dtype, spec.metric, k, rows)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vectordb_client.errors import FilterError, InvalidArgumentError, shown
-from vectordb_client.model.arms import GivenArm, any_named, check_arms, given_arms
+from vectordb_client.model.arms import GivenArm, any_given, check_arms, given_arms
 from vectordb_client.model.checks import DEFAULT_RECALL, check_names, check_selection
+from vectordb_client.model.examples import with_likes
 from vectordb_client.model.filter_nodes import Filter
 from vectordb_client.model.ranking import Fusion, Prefetch, checked_fusion, default_candidates
 from vectordb_client.model.schema import Schema, VectorField
@@ -18,7 +19,10 @@ from vectordb_client.model.vectors import query_fields, query_texts, query_vecto
 from ..engine.encoding import load_encoder
 from ..engine.snapshot import View
 from ..filters.cache import FilterCache
+from ..filters.nodes import both
 from ..filters.text import to_string
+from .examples import Pooled, left_out, pooled
+from .projection import project
 
 MAX_KEPT = 512  # requests kept by ``RequestCache``
 
@@ -34,7 +38,9 @@ class Arm:
     """One vector field of a search, with one query vector for each query of a batch. words: a function from the term ids of the first
     query to their words; None where the query was given as a vector.
 
-    of: the field, where it isn't the name. filter: canonical, of this arm alone. limit, weight: as in ``vectordb_client.Arm``.
+    of: the field, where it isn't the name. filter: canonical, of this arm alone. limit, weight: as in ``vectordb_client.Arm``. examples: of
+    the first query, if it was given by examples. without: what was projected out of the first query, for its entry of the plan. left_out:
+    of each query, the filter that leaves out points that are examples.
     """
 
     name: str
@@ -45,6 +51,9 @@ class Arm:
     filter: Filter | None = None
     limit: int | None = None
     weight: float | None = None
+    examples: Pooled | None = None
+    without: dict[str, Any] | None = None
+    left_out: Sequence[Filter | None] = ()
 
     @property
     def field(self) -> str:
@@ -54,12 +63,17 @@ class Arm:
     @property
     def plain(self) -> bool:
         """Whether it is a field with a query and nothing else, apart from its weight."""
-        return self.of is None and self.filter is None and self.limit is None
+        return self.of is None and self.filter is None and self.limit is None and self.without is None and not self.pooled
+
+    @property
+    def pooled(self) -> bool:
+        """Whether queries are examples that every point is scored for, and not vectors."""
+        return bool(self.queries) and type(self.queries[0]) is Pooled if type(self.queries) is list else False
 
     @property
     def measured(self) -> bool:
         """Whether the recall of fused lists is measured with it. An arm with a filter or a limit lists as many rows as it says."""
-        return self.filter is None and self.limit is None
+        return self.filter is None and self.limit is None and not self.pooled
 
     def most(self, limit: int) -> int:
         """The hits of a search of this arm alone."""
@@ -70,14 +84,15 @@ class Arm:
         """Equal for arms that find the same of equal queries. Arms with a filter or a limit have none."""
         return self.name if self.of is None and self.weight is None else (self.name, self.of, self.weight)
 
-    def with_queries(self, queries: Sequence[Any], words: Words | None = None) -> Arm:
-        """The same arm with other queries."""
-        return Arm(self.name, self.spec, queries, words, self.of, self.filter, self.limit, self.weight)
+    def with_queries(self, queries: Sequence[Any], first: bool = True) -> Arm:
+        """The same arm with some of its queries. first: they begin with its first query."""
+        facts = (self.words, self.examples, self.without) if first else (None, None, None)
+        return Arm(self.name, self.spec, queries, facts[0], self.of, self.filter, self.limit, self.weight, *facts[1:])
 
     def shown(self) -> dict[str, Any]:
         """What makes it differ from a field with a query, for its entry of the plan."""
         condition = None if self.filter is None else to_string(self.filter, values=True)
-        facts = {"arm": None if self.of is None else self.name, "filter": condition, "limit": self.limit}
+        facts = {"arm": None if self.of is None else self.name, "filter": condition, "limit": self.limit, "without": self.without}
         return {name: value for name, value in facts.items() if value is not None}
 
 
@@ -116,16 +131,20 @@ class Search(NamedTuple):
         """The same search with another target for its arms."""
         return tuple.__new__(Search, (*self[:RECALL], recall, *self[RECALL + 1 :]))
 
+    @property
+    def stages(self) -> list[Search]:
+        """The search, and the stages before it."""
+        return [self, *([] if self.prefetch is None else self.prefetch.stages)]
+
     def of_query(self, q: int) -> Search:
         """The search of the q-th query of a batch alone."""
-        arms = tuple([arm.with_queries(arm.queries[q : q + 1], arm.words if q == 0 else None) for arm in self.arms])
+        arms = tuple([arm.with_queries(arm.queries[q : q + 1], q == 0) for arm in self.arms])
         inner = None if self.prefetch is None else self.prefetch.of_query(q)
         return self._replace(arms=arms, queries=1, prefetch=inner)
 
     def of_queries(self, some: Sequence[int], node: Filter | None) -> Search:
         """The search of some queries of a batch, which have the same filter."""
-        words = some[0] == 0
-        arms = tuple([arm.with_queries([arm.queries[q] for q in some], arm.words if words else None) for arm in self.arms])
+        arms = tuple([arm.with_queries([arm.queries[q] for q in some], some[0] == 0) for arm in self.arms])
         inner = None if self.prefetch is None else self.prefetch.of_queries(some, node)
         return self._replace(arms=arms, queries=len(some), prefetch=inner, filter=node, filters=None)
 
@@ -155,11 +174,15 @@ class RequestCache:
                 if schema is not view.schema or len(kept) >= MAX_KEPT:
                     self._bound = (view.schema, kept := {})
                 kept[request] = bound
+        vectors = with_likes(view.schema, request, vectors, batch)
         if request.prefetch is not None:
             bound = _with_stages(view, bound, request.prefetch, batch, self._filters)
         search = _checked(bound.with_arms(_arms(view, vectors, text, batch, self._filters)))
         if search.filters is not None:
             check_filters(request.filter, batch, search.queries)
+        search = _without_examples(search)
+        if request.without is not None:
+            project(view, [stage.arms for stage in search.stages], request.without)
         return search
 
 
@@ -231,10 +254,23 @@ def _checked(search: Search) -> Search:
     return search
 
 
+def _without_examples(search: Search) -> Search:
+    """The search with filters that leave out points that are examples, in any of its stages."""
+    arms = [arm for stage in search.stages for arm in stage.arms if any(node is not None for node in arm.left_out)]
+    if not arms:
+        return search
+    nodes = list(search.filters or (search.filter,) * search.queries)
+    for arm in arms:
+        for q, node in enumerate(arm.left_out):
+            if node is not None:
+                nodes[q] = both(nodes[q], node)
+    return search._replace(filter=None, filters=tuple(nodes))
+
+
 def _arms(view: View, vectors: Any, text: Any, batch: bool, filters: FilterCache) -> tuple[Arm, ...]:
     """The arms of a stage. Each has the same number of query vectors."""
     schema, arms = view.schema, []
-    if any_named(vectors):
+    if any_given(vectors):
         arms = [_named(view, given, filters) for given in given_arms(schema, vectors, batch)]
     else:
         for name, value in vectors.items() if type(vectors) is dict else query_fields(schema, vectors).items():
@@ -256,12 +292,18 @@ def _arms(view: View, vectors: Any, text: Any, batch: bool, filters: FilterCache
 def _named(view: View, given: GivenArm, filters: FilterCache) -> Arm:
     """An arm that a user gave with a name of its own."""
     queries, words = (given.queries, None) if given.texts is None else _encoded(view, given.field, given.texts)
+    examples = None if given.examples is None else [pooled(view, given.field, given.spec, each) for each in given.examples]
+    if examples is not None:
+        queries = [each.vector for each in examples] if all(each.one_vector for each in examples) else examples
     of = None if given.field == given.name else given.field
     try:
         node = filters.bind(given.filter, view.schema)
     except FilterError as error:
         raise FilterError(f"arm {given.name!r}: {error.message}", field=error.field, value=error.value) from None
-    return Arm(given.name, given.spec, queries or [], words, of, node, given.limit, given.weight)
+    arm = Arm(given.name, given.spec, queries or [], words, of, node, given.limit, given.weight)
+    if examples:
+        arm.examples, arm.left_out = examples[0], [filters.bind(left_out(each.given), view.schema) for each in examples]
+    return arm
 
 
 def _encoded(view: View, field: str, texts: Sequence[str]) -> tuple[Sequence[Any], Words]:

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import time
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 from pyroaring import BitMap
-from vectordb_client.model.filter_nodes import And, Filter
+from vectordb_client.model.filter_nodes import Filter
 
 from ..engine.snapshot import OpenSegment, View
 from ..filters.bitmap import bitmap_of, matching, matching_rows
 from ..filters.cache import FilterCache
-from ..filters.nodes import make
+from ..filters.nodes import both
 from ..index.mask import FEW_ROWS, SegmentMask
 from .trace import current
-
-
-@lru_cache(maxsize=256)
-def both(node: Filter | None, other: Filter) -> Filter:
-    """The canonical filter of rows that match both. Equal arguments give the same object, by whose identity prepared arms are cached."""
-    if node is None:
-        return other
-    parts = [each for part in (node, other) for each in (part.children if type(part) is And else (part,))]
-    return make(And, children=tuple(dict.fromkeys(parts)))
 
 
 class RowFilter:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import FilterError, InvalidArgumentError, SchemaError, VectorDBError, shown
 from .arguments import named_class
 from .checks import check_count
+from .examples import Examples, Like, are_examples, check_examples
 from .ranking import MAX_NUMBER, checked_number
 from .schema import Schema, VectorField
 from .vectors import query_fields, query_texts, query_vector, query_vectors
@@ -30,7 +31,7 @@ class Arm:
 
     Attributes:
         field: the vector field that is searched.
-        query: as in ``search``; in ``search_batch`` n of them. A string (n strings) where the field has an encoder.
+        query: as in ``search``; in ``search_batch`` n of them. A string (n strings) where the field has an encoder; a ``Like``.
         filter: only points that match it, besides the filter of the search, are found by this arm.
         limit: how many of its best points the arm passes to the fusion; the default is ``candidates`` of the search. ``Linear`` adds up the
             scores of all points, so it has no such limit.
@@ -43,14 +44,14 @@ class Arm:
     """
 
     field: str
-    query: Vector | VectorColumn | str | Sequence[str]
+    query: Vector | VectorColumn | Like | str | Sequence[str] | Sequence[Like]
     filter: FilterLike | None = None
     limit: int | None = None
     weight: float | None = None
 
 
 class GivenArm(NamedTuple):
-    """An arm as a user gave it, checked. queries: checked query vectors, or with ``texts`` None. Others as in ``Arm``."""
+    """An arm as a user gave it, checked: either its queries (checked vectors), its texts, or its examples. Others as in ``Arm``."""
 
     name: str
     field: str
@@ -60,11 +61,12 @@ class GivenArm(NamedTuple):
     filter: Any = None
     limit: int | None = None
     weight: float | None = None
+    examples: list[Examples] | None = None
 
     @property
     def size(self) -> int:
         """The number of queries."""
-        return len((self.queries if self.texts is None else self.texts) or ())
+        return len(self.queries or self.texts or self.examples or ())
 
 
 def is_named(value: Any) -> bool:
@@ -72,9 +74,9 @@ def is_named(value: Any) -> bool:
     return isinstance(value, Arm) or (isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str))
 
 
-def any_named(vectors: Any) -> bool:
-    """Whether some value of ``vectors`` is an arm with a name of its own."""
-    return isinstance(vectors, Mapping) and any(map(is_named, vectors.values()))
+def any_given(vectors: Any) -> bool:
+    """Whether some value of ``vectors`` of a search is something else than a query vector, or n of them."""
+    return isinstance(vectors, Mapping) and any(is_named(value) or are_examples(value) for value in vectors.values())
 
 
 def given_arms(schema: Schema, vectors: Any, batch: bool) -> Iterator[GivenArm]:
@@ -85,12 +87,19 @@ def given_arms(schema: Schema, vectors: Any, batch: bool) -> Iterator[GivenArm]:
     for name, value in fields.items():
         if not is_named(value):
             spec = schema.vector(name)
-            yield GivenArm(name, name, spec, query_vectors(name, spec, value) if batch else [query_vector(name, spec, value)], None)
+            if are_examples(value):
+                yield GivenArm(name, name, spec, None, None, examples=check_examples(name, spec, value, batch))
+            else:
+                yield GivenArm(name, name, spec, query_vectors(name, spec, value) if batch else [query_vector(name, spec, value)], None)
             continue
         arm = value if isinstance(value, Arm) else Arm(*value)
         spec = _checked(schema, name, arm)
-        queries, texts = _queries(name, arm, spec, batch)
-        yield GivenArm(name, arm.field, spec, queries, texts, arm.filter, arm.limit, arm.weight)
+        try:
+            examples = check_examples(arm.field, spec, arm.query, batch) if are_examples(arm.query) else None
+        except VectorDBError as error:
+            raise _of_arm(name, error) from None
+        queries, texts = _queries(name, arm, spec, batch) if examples is None else (None, None)
+        yield GivenArm(name, arm.field, spec, queries, texts, arm.filter, arm.limit, arm.weight, examples)
 
 
 def _checked(schema: Schema, name: Any, arm: Arm) -> VectorField:

@@ -34,6 +34,9 @@ class Plan(dict):
       rows_scored as measured; fallback: the plan that ran first and was stopped, because it found too little or took too long.
     * sparse arms also have postings (postings that an exact search reads), terms (term, weight, rows with the term) and matched: for each
       of the ten best rows its terms and their contributions. A term has its word if the query text or the term table of the field has one.
+    * arms with queries by examples have examples (role → id, or the first numbers of a vector), pool, and contributions: for each of the
+      ten best rows what each example (or pair) adds to its score. without: directions and removed, the share of the query's squared
+      length that was projected out.
     """
 
     def __str__(self) -> str:
@@ -105,10 +108,25 @@ def _arm(arm: Mapping[str, Any]) -> Iterator[str]:
     if arm.get("matched"):
         terms, postings = _many(len(arm.get("terms") or ()), "term"), _many(arm.get("postings", 0), "posting")
         yield f"  {terms} with {postings}; contributions to the best row: {_terms(arm['matched'][0])}"
+    if arm.get("contributions"):
+        named = [
+            " over ".join(map(str, each.values())) if len(each) > 1 else f"{next(iter(each))} {next(iter(each.values()))}"
+            for each in arm["examples"]
+        ]
+        parts = [f"{name} {part:.3g}" for name, part in zip(named, arm["contributions"][0], strict=True)]
+        yield f"  examples ({arm.get('pool')}), contributions to the best row: {_cut(parts)}"
+    if arm.get("without"):
+        without = arm["without"]
+        share = f"{100 * without['removed']:.3g} %"
+        yield f"  without {_many(without['directions'], 'direction')}, which had {share} of the query's squared length"
     for number, segment in enumerate(segments, 1):
         yield from _segment(segment, f"segment {number} of {len(segments)}", (recall or {}).get("target"))
     if tail:
         yield f"  tail: {_many(tail.get('rows', 0), 'row')} without an index, scanned in {_microseconds(tail.get('microseconds'))}"
+
+
+def _cut(parts: Sequence[str]) -> str:
+    return ", ".join(parts[:SHOWN_TERMS]) + (f", and {len(parts) - SHOWN_TERMS:,} more" if len(parts) > SHOWN_TERMS else "")
 
 
 def _terms(matched: Sequence[Mapping[str, Any]]) -> str:

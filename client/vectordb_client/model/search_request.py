@@ -18,9 +18,10 @@ from typing import Annotated, Any, NamedTuple, TypedDict, get_type_hints
 import numpy as np
 
 from ..errors import FilterError, InvalidArgumentError, shown
-from .aliases import FilterLike, FusionLike, Selection
+from .aliases import ExamplesLike, FilterLike, FusionLike, Selection
 from .arguments import NOT_PREPARED, Method, UnknownArgumentError, named, with_options
 from .checks import check_count, check_flag, check_recall, check_selection
+from .examples import check_listed, check_pool, listed_as_json, listed_shown
 from .filter import from_dict
 from .filter_nodes import Filter
 from .foreign import is_number
@@ -115,7 +116,11 @@ _LIMIT = Flag("count", "number of hits (default: 10)", "N")
 _RECALL = Flag("share", "target recall, above 0 and at most 1 (default: 0.95)", "SHARE")
 _EXACT = Flag("switch", "bypass the indexes and return the exact result")
 _VECTORS = Flag("switch", "also show the vectors")
+_WITHOUT = Flag("text", "project the direction of this text out of the query of a dense field", "TEXT")
 _EXPLAIN = Flag("switch", "show the query plan: stages, plans considered, predicted and actual cost")
+
+
+_IN_VECTORS = ", but it is given as a ``Like`` for each query: ``vectors={field: [Like([…]), …]}``"
 
 
 class SearchOptions(TypedDict, total=False):
@@ -140,6 +145,13 @@ class SearchOptions(TypedDict, total=False):
         with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
         with_vectors: True for all vector fields, a list of fields, or False for none.
         explain: fill in ``hits.plan``, which says how the search was run.
+        like: ids or vectors of the only dense field, or field → such a list: search for points like these (``Like``). Points whose ids
+            are given are left out. ``unlike``, ``pool`` and ``context`` belong to it. ``search_batch`` takes ``Like`` in ``vectors``.
+        unlike: ids or vectors that hits should not be like; a list or a mapping as ``like``.
+        pool: how several examples make one score: "mean", "max" or "attention" (``Like`` has the formulas).
+        context: pairs (positive, negative) of ids or vectors: points are to be nearer to the positive one of each pair.
+        without: a text, a list of texts or vectors for all fields of the search, or field → such a list; of dense fields. The part of
+            the query along them is projected out: it becomes q − Σ (q · u) u over the orthonormal directions u that they span.
     """
 
     # Plans and logs show the filter in its canonical form, and each stage by itself.
@@ -156,6 +168,11 @@ class SearchOptions(TypedDict, total=False):
     with_attributes: Annotated[Selection, Option(True, check_selection)]
     with_vectors: Annotated[Selection, Option(False, check_selection, _VECTORS)]
     explain: Annotated[bool, Option(False, check_flag, _EXPLAIN, batch_doc="; every result has the plan of the first query", show=None)]
+    like: Annotated[ExamplesLike | None, Option(None, check_listed, show=listed_shown, to_json=listed_as_json, batch_doc=_IN_VECTORS)]
+    unlike: Annotated[ExamplesLike | None, Option(None, check_listed, show=listed_shown, to_json=listed_as_json, batch_doc=_IN_VECTORS)]
+    pool: Annotated[str, Option("mean", check_pool, batch_doc=_IN_VECTORS)]
+    context: Annotated[ExamplesLike | None, Option(None, check_listed, show=listed_shown, to_json=listed_as_json, batch_doc=_IN_VECTORS)]
+    without: Annotated[ExamplesLike | str | None, Option(None, check_listed, _WITHOUT, show=listed_shown, to_json=listed_as_json)]
 
 
 def _declared() -> dict[str, Option]:

@@ -123,6 +123,13 @@ class AsyncReads(AsyncPointsOfCollection):
             with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
             with_vectors: True for all vector fields, a list of fields, or False for none.
             explain: fill in ``hits.plan``, which says how the search was run.
+            like: ids or vectors of the only dense field, or field → such a list: search for points like these (``Like``). Points whose ids
+                are given are left out. ``unlike``, ``pool`` and ``context`` belong to it. ``search_batch`` takes ``Like`` in ``vectors``.
+            unlike: ids or vectors that hits should not be like; a list or a mapping as ``like``.
+            pool: how several examples make one score: "mean", "max" or "attention" (``Like`` has the formulas).
+            context: pairs (positive, negative) of ids or vectors: points are to be nearer to the positive one of each pair.
+            without: a text, a list of texts or vectors for all fields of the search, or field → such a list; of dense fields. The part of
+                the query along them is projected out: it becomes q − Σ (q · u) u over the orthonormal directions u that they span.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -168,6 +175,11 @@ class AsyncReads(AsyncPointsOfCollection):
             with_attributes: as in ``search``.
             with_vectors: as in ``search``.
             explain: as in ``search``; every result has the plan of the first query.
+            like: as in ``search``, but it is given as a ``Like`` for each query: ``vectors={field: [Like([…]), …]}``.
+            unlike: as in ``search``, but it is given as a ``Like`` for each query: ``vectors={field: [Like([…]), …]}``.
+            pool: as in ``search``, but it is given as a ``Like`` for each query: ``vectors={field: [Like([…]), …]}``.
+            context: as in ``search``, but it is given as a ``Like`` for each query: ``vectors={field: [Like([…]), …]}``.
+            without: as in ``search``.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -196,6 +208,11 @@ class AsyncReads(AsyncPointsOfCollection):
             with_attributes: as in ``search``.
             with_vectors: as in ``search``.
             explain: as in ``search``.
+            like: as in ``search``.
+            unlike: as in ``search``.
+            pool: as in ``search``.
+            context: as in ``search``.
+            without: as in ``search``.
             timeout: seconds for each call; None is the timeout of the client.
 
         Returns:

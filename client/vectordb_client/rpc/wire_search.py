@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 from ..errors import InvalidArgumentError
-from ..model.arms import Arm, GivenArm, any_named, given_arms
+from ..model.arms import Arm, GivenArm, any_given, given_arms
+from ..model.examples import from_json
 from ..model.foreign import is_number
 from ..model.ranking import FUSIONS, MAX_STAGES, MISSING, Prefetch, checked_fusion
 from ..model.schema import Schema
@@ -122,7 +123,10 @@ _NAMES = frozenset(pb.SearchRequest.DESCRIPTOR.fields_by_name)  # of the options
 def pack_arm(message: pb.Arm, arm: GivenArm) -> None:
     """Fill a message with a checked arm."""
     message.name = text_of(arm.name, "vectors")
-    if arm.texts is None:
+    if arm.examples is not None:
+        message.examples.field = arm.field
+        message.examples.json.extend([wire.pack_json(each.to_json(), "like") for each in arm.examples])
+    elif arm.texts is None:
         wire.pack_queries(message.vectors, arm.field, arm.spec, arm.queries or [])
     else:
         message.text.CopyFrom(pb.TextQuery(field=arm.field, texts=arm.texts))
@@ -144,6 +148,11 @@ def unpack_arm(message: pb.Arm, n: int, schema: Schema, batch: bool) -> Arm:
         field, query = message.text.field, list(message.text.texts)
         if len(query) != n:
             raise InvalidArgumentError(f"arm {message.name!r} has {len(query)} texts for {n} queries", field="arms", value=len(query))
+        query = query if batch else query[0]
+    elif form == "examples":
+        field, query = message.examples.field, [from_json(wire.unpack_json(data, "like")) for data in message.examples.json]
+        if len(query) != n:
+            raise InvalidArgumentError(f"arm {message.name!r} has {len(query)} Like for {n} queries", field="arms", value=len(query))
         query = query if batch else query[0]
     else:
         field = message.vectors.field
@@ -179,7 +188,7 @@ def _pack_stage(
 ) -> None:
     """Fill in a search, or a stage before it, and the stages before that. sizes: gets the number of queries of each stage that has some."""
     counts: dict[str, int] = {}
-    named, given = any_named(vectors), set()
+    named, given = any_given(vectors), set()
     for arm in given_arms(schema, vectors, batch):
         if named:
             pack_arm(message.arms.add(), arm)

@@ -430,21 +430,31 @@ class Fusion(_message.Message):
     options: bytes
     def __init__(self, method: _Optional[str] = ..., k: _Optional[float] = ..., weights: _Optional[_Mapping[str, float]] = ..., missing: _Optional[str] = ..., options: _Optional[bytes] = ...) -> None: ...
 
+class Examples(_message.Message):
+    __slots__ = ("field", "json")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    json: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, field: _Optional[str] = ..., json: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
 class Arm(_message.Message):
-    __slots__ = ("name", "vectors", "text", "filter", "limit", "weight")
+    __slots__ = ("name", "vectors", "text", "examples", "filter", "limit", "weight")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     name: str
     vectors: VectorColumn
     text: TextQuery
+    examples: Examples
     filter: Filter
     limit: int
     weight: float
-    def __init__(self, name: _Optional[str] = ..., vectors: _Optional[_Union[VectorColumn, _Mapping]] = ..., text: _Optional[_Union[TextQuery, _Mapping]] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., vectors: _Optional[_Union[VectorColumn, _Mapping]] = ..., text: _Optional[_Union[TextQuery, _Mapping]] = ..., examples: _Optional[_Union[Examples, _Mapping]] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class Prefetch(_message.Message):
     __slots__ = ("vectors", "texts", "limit", "fusion", "candidates", "prefetch", "arms")

@@ -84,11 +84,12 @@ def _source(
         lists, plan = search_arm(view, search, arm, k, rows, filters)
         return listed(k, lists[0], plan, None, -np.inf).hits
 
-    bounded = segments.bounded(view, search, arm, own, queries)
+    needed = arm.pooled or sign(arm) < 0  # a point without a vector would score 0, which may be more than others
+    bounded = None if arm.pooled else segments.bounded(view, search, arm, own, queries)
     if bounded is None:
-        return Source(weight, sign(arm) < 0, best, scores)
+        return Source(weight, needed, best, scores)
     bounds, search_bounds = bounded
-    return Source(weight, sign(arm) < 0, best_bounds, scores, guess, bounds.upper_bound)
+    return Source(weight, needed, best_bounds, scores, guess, bounds.upper_bound)
 
 
 def _explained(view: View, search: Search, weights: Sequence[float], ranking: Ranking, ranked: bool) -> Ranked:
