@@ -17,6 +17,7 @@ from ..filters.text import to_string
 from ..index.exact import Found
 from ..storage import format
 from .arms import search_arm, sign
+from .boosts import boost_rankings
 from .fusion.lists import search_lists
 from .fusion.missing import lacking
 from .fusion.ranks import Ranked, fuse
@@ -48,7 +49,9 @@ class Answers:
             return
         trace = current()
         clock = self._clock = None if trace is None else trace.start(search, view.snapshot.live, view.sequence)
-        if len(search.arms) == 1 and not search.explain and search.prefetch is None and not search.steps:  # most searches
+        if (
+            len(search.arms) == 1 and not search.explain and search.prefetch is None and not search.steps and not search.boosts
+        ):  # most searches
             (arm,) = search.arms
             results, _ = search_arm(view, search, arm, arm.most(search.limit), self._rows, self._filters)
             if clock is not None:
@@ -125,6 +128,12 @@ class Answers:
     def _fused(self, search: Search, rows: RowFilter, clock: Clock) -> Iterator[tuple[Ranked, dict | None]]:
         """Search the arms of a stage and fuse them. Yields as ``_rank``."""
         view, fused = self._view, len(search.arms) > 1
+        if search.boosts:
+            direction = 1.0 if fused else sign(search.arms[0])
+            for q in range(search.queries):
+                one = search.of_query(q) if search.queries > 1 else search
+                yield boost_rankings(view, one, direction, rows.matches, lambda asked: next(self._fused(asked, rows, clock)), clock)
+            return
         if fused and search.fusion.all_points:
             for ranking, plans, done in sum_arms(view, search, rows, self._filters, clock):
                 yield ranking, stage_plan(plans, self._fusion_plan(search, rows) | done) if search.explain else None

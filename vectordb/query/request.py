@@ -21,6 +21,7 @@ from ..engine.snapshot import View
 from ..filters.cache import FilterCache
 from ..filters.nodes import both
 from ..filters.text import to_string
+from .boosts import PART, Bound, bind_boosts
 from .examples import Pooled, left_out, pooled
 from .projection import project
 
@@ -103,7 +104,7 @@ class Search(NamedTuple):
     exact: results must be exact; dense fields are then scanned. recall: the target of each arm, the predicted mean share of the true best
     rows that it finds; 1.0 if ``exact``. proven: linear fusion must prove its result. prefetch: the stage before this one, with the same
     queries and filter; this stage ranks only its hits. steps: those of ``RANKING_STEPS`` that this search takes. filters: a filter for each
-    query, in the place of ``filter``; None where all have the same.
+    query, in the place of ``filter``; None where all have the same. boosts: of the last stage.
     """
 
     arms: tuple[Arm, ...]
@@ -122,6 +123,7 @@ class Search(NamedTuple):
     steps: tuple[Step, ...] = ()
     prefetch: Search | None = None
     filters: tuple[Filter | None, ...] | None = None
+    boosts: tuple[Bound, ...] = ()
 
     def with_arms(self, arms: tuple[Arm, ...]) -> Search:
         """The same search for other queries. ``arms`` and ``queries`` are the first two fields."""
@@ -204,6 +206,7 @@ def _bind(request: SearchRequest, schema: Schema, filters: FilterCache) -> Searc
         vectors=check_names("with_vectors", request.with_vectors, schema.vectors),
         explain=request.explain,
         proven=exact or request.recall is None,
+        boosts=() if request.boost is None else bind_boosts(request.boost, schema, filters),
         steps=tuple([step for name, step in RANKING_STEPS.items() if name in request.changed()]),
     )
 
@@ -230,6 +233,7 @@ def _with_stages(view: View, search: Search, prefetch: Prefetch, batch: bool, fi
         attributes=False,
         vectors=(),
         steps=(),
+        boosts=(),
     )
     return search._replace(prefetch=_checked(inner.with_arms(arms)))
 
@@ -247,6 +251,9 @@ def _checked(search: Search) -> Search:
             what = f"fusion has a weight for {shown(name)}, which is not a field of this search; its fields are: {', '.join(fields)}"
             raise InvalidArgumentError(what, field="fusion", value=name)
     check_arms(search.arms, search.fusion)
+    if search.boosts and len(search.arms) > 1 and any(arm.name == PART for arm in search.arms):
+        what = f"the part of boosts in a hit is named {PART!r}, so no arm can be; give it another name: vectors={{name: (field, query)}}"
+        raise InvalidArgumentError(what, field="boost", value=PART)
     if search.prefetch is not None and search.prefetch.queries != search.queries:
         sizes = (search.prefetch.queries, search.queries)
         what = f"all stages of a search must have the same number of queries, but a prefetch has {sizes[0]} and the next {sizes[1]}"

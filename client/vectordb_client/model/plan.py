@@ -34,6 +34,9 @@ class Plan(dict):
       rows_scored as measured; fallback: the plan that ran first and was stopped, because it found too little or took too long.
     * sparse arms also have postings (postings that an exact search reads), terms (term, weight, rows with the term) and matched: for each
       of the ten best rows its terms and their contributions. A term has its word if the query text or the term table of the field has one.
+    * boost: boosts as text; highest: the most that each can multiply a score with; depth: how many of the best points without boosts were
+      boosted; proven: whether no other point can be among the best (None where a fusion of lists ranks its candidates only); of the ten
+      best hits scores, without boosts, and factors, one for each boost.
     * arms with queries by examples have examples (role → id, or the first numbers of a vector), pool, and contributions: for each of the
       ten best rows what each example (or pair) adds to its score. without: directions and removed, the share of the query's squared
       length that was projected out.
@@ -69,6 +72,17 @@ def _stage(plan: Mapping[str, Any]) -> Iterator[str]:
         yield from _arm(arm)
     if plan.get("fusion"):
         yield _fusion(plan["fusion"])
+    if plan.get("boost"):
+        yield from _boost(plan["boost"])
+
+
+def _boost(boost: Mapping[str, Any]) -> Iterator[str]:
+    proven = {None: "of all candidates", True: "proven to be the true best", False: "not proven"}[boost.get("proven")]
+    yield f"boost: {proven}, from the best {boost.get('depth', 0):,} without boosts"
+    factors = (boost.get("factors") or [[]])[0]
+    for position, (name, highest) in enumerate(zip(boost.get("boosts") or (), boost.get("highest") or (), strict=False)):
+        first = f"; of the best row {factors[position]:.4g}" if position < len(factors) else ""
+        yield f"  {name}: at most {highest:.4g}{first}"
 
 
 def _fusion(fusion: Mapping[str, Any]) -> str:

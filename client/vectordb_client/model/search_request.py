@@ -18,8 +18,9 @@ from typing import Annotated, Any, NamedTuple, TypedDict, get_type_hints
 import numpy as np
 
 from ..errors import FilterError, InvalidArgumentError, shown
-from .aliases import ExamplesLike, FilterLike, FusionLike, Selection
+from .aliases import BoostLike, ExamplesLike, FilterLike, FusionLike, Selection
 from .arguments import NOT_PREPARED, Method, UnknownArgumentError, named, with_options
+from .boosts import boosts_as_json, check_boosts
 from .checks import check_count, check_flag, check_recall, check_selection
 from .examples import check_listed, check_pool, listed_as_json, listed_shown
 from .filter import from_dict
@@ -150,6 +151,9 @@ class SearchOptions(TypedDict, total=False):
         unlike: ids or vectors that hits should not be like; a list or a mapping as ``like``.
         pool: how several examples make one score: "mean", "max" or "attention" (``Like`` has the formulas).
         context: pairs (positive, negative) of ids or vectors: points are to be nearer to the positive one of each pair.
+        boost: ``Decay(…)``, ``Value(…)``, ``If(…)`` or a list of them: factors by attributes, with which the scores are multiplied. A
+            factor above 1 moves a point up (a distance or a negative score is divided by it). The hits are the best of all points with
+            their factors, as exactly as they would be without; RRF, relative and dbsf boost their candidates.
         without: a text, a list of texts or vectors for all fields of the search, or field → such a list; of dense fields. The part of
             the query along them is projected out: it becomes q − Σ (q · u) u over the orthonormal directions u that they span.
     """
@@ -172,6 +176,7 @@ class SearchOptions(TypedDict, total=False):
     unlike: Annotated[ExamplesLike | None, Option(None, check_listed, show=listed_shown, to_json=listed_as_json, batch_doc=_IN_VECTORS)]
     pool: Annotated[str, Option("mean", check_pool, batch_doc=_IN_VECTORS)]
     context: Annotated[ExamplesLike | None, Option(None, check_listed, show=listed_shown, to_json=listed_as_json, batch_doc=_IN_VECTORS)]
+    boost: Annotated[BoostLike | None, Option(None, check_boosts, show=boosts_as_json, to_json=boosts_as_json)]
     without: Annotated[ExamplesLike | str | None, Option(None, check_listed, _WITHOUT, show=listed_shown, to_json=listed_as_json)]
 
 

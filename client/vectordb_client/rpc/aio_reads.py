@@ -128,6 +128,9 @@ class AsyncReads(AsyncPointsOfCollection):
             unlike: ids or vectors that hits should not be like; a list or a mapping as ``like``.
             pool: how several examples make one score: "mean", "max" or "attention" (``Like`` has the formulas).
             context: pairs (positive, negative) of ids or vectors: points are to be nearer to the positive one of each pair.
+            boost: ``Decay(…)``, ``Value(…)``, ``If(…)`` or a list of them: factors by attributes, with which the scores are multiplied. A
+                factor above 1 moves a point up (a distance or a negative score is divided by it). The hits are the best of all points with
+                their factors, as exactly as they would be without; RRF, relative and dbsf boost their candidates.
             without: a text, a list of texts or vectors for all fields of the search, or field → such a list; of dense fields. The part of
                 the query along them is projected out: it becomes q − Σ (q · u) u over the orthonormal directions u that they span.
             timeout: seconds; None is the timeout of the client.
@@ -179,6 +182,7 @@ class AsyncReads(AsyncPointsOfCollection):
             unlike: as in ``search``, but it is given as a ``Like`` for each query: ``vectors={field: [Like([…]), …]}``.
             pool: as in ``search``, but it is given as a ``Like`` for each query: ``vectors={field: [Like([…]), …]}``.
             context: as in ``search``, but it is given as a ``Like`` for each query: ``vectors={field: [Like([…]), …]}``.
+            boost: as in ``search``.
             without: as in ``search``.
             timeout: seconds; None is the timeout of the client.
 
@@ -212,6 +216,7 @@ class AsyncReads(AsyncPointsOfCollection):
             unlike: as in ``search``.
             pool: as in ``search``.
             context: as in ``search``.
+            boost: as in ``search``.
             without: as in ``search``.
             timeout: seconds for each call; None is the timeout of the client.
 

@@ -47,7 +47,13 @@ def search_lists(
 
 def _measured(view: View, search: Search, rows: RowFilter) -> FusedRecall | None:
     """What was measured of such searches; None if the lists are exact whatever the recall."""
-    if search.exact or search.recall > HIGHEST or rows.given is not None or not all(arm.measured for arm in search.arms):
+    if (
+        search.exact
+        or search.recall > HIGHEST
+        or rows.given is not None
+        or search.limit > search.candidates
+        or not all(arm.measured for arm in search.arms)
+    ):
         return None
     kept = view.snapshot.prepared.setdefault(FusedRecalls, {})
     key = (id(search.fusion), id(rows.node), search.limit, search.candidates, *[arm.key for arm in search.arms])
