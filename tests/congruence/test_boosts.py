@@ -96,10 +96,7 @@ def test_boosts_go_as_deep_as_they_must(filled):
     approximate = docs.search({"d": q}, boost=[Value("n", weight=1e3)], limit=60, recall=0.9, explain=True)
     assert approximate.plan["boost"]["proven"] is False
     text = str(wide.plan)
-    assert (
-        "boost: proven to be the true best, from the best " in text
-        and "value(n, weight=1000.0): at most 4.49e+05" in text
-    )
+    assert "boost: proven to be the true best, from the best " in text and "value(n, weight=1000.0): at most 4.49e+05" in text
 
 
 def test_boosts_in_batches_stages_and_prepared_searches(same):
@@ -170,3 +167,78 @@ def test_wrong_boosts(same, case):
 def test_an_arm_is_not_named_as_the_boosts(same):
     with pytest.raises(InvalidArgumentError, match="so no arm can be"):
         same(lambda docs: docs.search({"boost": ("d", D), "s": {1: 1.0}}, boost=Value("n")))
+
+
+# ---- Attribute arms of linear fusion ----
+
+ATTRIBUTES = {"fresh": Decay("at", "12h", origin=ORIGIN), "big": Value("x", log=True), "english": If("lang = 'en'", 0.5)}
+WEIGHTS = {"d": 1.0, "fresh": 0.7, "big": 0.2}
+
+
+def attribute_sum(a):
+    big = 0.0 if a.get("x") is None else math.log1p(a["x"])
+    return 0.7 * half((a["at"] - ORIGIN).total_seconds(), 43_200) + 0.2 * big + (0.5 if a.get("lang") == "en" else 0.0)
+
+
+@pytest.mark.parametrize(
+    "query", [{"d": D}, {"d": D, "s": {3: 1.0, 7: 0.5}}, {"d": D, "far": FAR}, {"a": Arm("d", D, filter="n < 50")}], ids=str
+)
+@pytest.mark.parametrize("condition", [None, "n > 10"])
+def test_attribute_arms(same, query, condition):
+    weights = WEIGHTS if "d" in query else {name: weight for name, weight in WEIGHTS.items() if name != "d"}
+    points = same(lambda docs: list(docs.iterate(filter=condition)))
+    truth = {point.id: attribute_sum(point.attributes) for point in points}
+    for name, each in query.items():
+        found = {hit.id: hit.score for hit in same(lambda docs, n=name, e=each: docs.search({n: e}, filter=condition, limit=N))}
+        sign = -1 if name == "far" else 1
+        truth = {key: score + sign * found.get(key, 0.0) for key, score in truth.items() if name != "far" or key in found}
+    for limit in (5, N):
+        fusion = Linear(weights, attributes=ATTRIBUTES)
+        hits = same(lambda docs, f=fusion, n=limit: docs.search(query, fusion=f, filter=condition, limit=n, explain=True))
+        ranked = sorted(truth.values(), reverse=True)[:limit]
+        assert [hit.score for hit in hits] == pytest.approx(ranked, rel=1e-4, abs=1e-5)
+        assert hits.plan["fusion"]["proven"] and hits.plan["fusion"]["attributes"].keys() == ATTRIBUTES.keys()
+        for hit in hits:
+            assert hit.score == pytest.approx(truth[hit.id], rel=1e-4, abs=1e-5)
+            assert {*hit.arms} == {*query, *ATTRIBUTES}
+            assert sum(arm.contribution for arm in hit.arms.values()) == pytest.approx(hit.score, abs=1e-6)
+            assert hit.arms["big"].missing == (hit.attributes.get("x") is None)
+
+
+def test_attribute_arms_in_batches_stages_with_boosts_and_missing_fields(same, filled):
+    fusion = Linear({"fresh": 0.5}, attributes={"fresh": Decay("n", 20, origin=70)})
+    queries = np.random.default_rng(5).standard_normal((3, 8))
+    found = same(lambda docs: docs.search_batch({"d": queries}, fusion=fusion, limit=5))
+    prepared = same(lambda docs: docs.prepare(fusion=fusion, limit=5).batch({"d": queries}))
+    for q, hits, again in zip(queries, found, prepared, strict=True):
+        for _ in range(3):
+            assert hits == again == same(lambda docs, q=q: docs.search({"d": q}, fusion=fusion, limit=5))
+        stage = Prefetch({"d": q}, fusion=fusion, limit=5)
+        staged = same(lambda docs, q=q, s=stage: docs.search({"d": q}, prefetch=s, limit=5))
+        assert {*staged.ids.tolist()} == {*hits.ids.tolist()}
+        among = same(lambda docs, q=q: docs.search({"d": q}, fusion=fusion, prefetch=Prefetch({"d": q}, limit=N), limit=5))
+        assert among.ids.tolist() == hits.ids.tolist()
+    whole = same(lambda docs: docs.search({"d": D}, fusion=fusion, limit=N))
+    raised = same(lambda docs: docs.search({"d": D}, fusion=fusion, boost=If("n < 20", 3.0), limit=4))
+    truth = sorted([hit.score * 3.0 if hit.attributes["n"] < 20 and hit.score > 0 else hit.score for hit in whole], reverse=True)
+    assert [hit.score for hit in raised] == pytest.approx(truth[:4])
+    both = Linear(missing="renormalise", attributes={"fresh": Decay("n", 20, origin=70)})
+    hits = same(lambda docs: docs.search({"half": FAR, "d": D}, fusion=both, limit=N))
+    for hit in hits:
+        assert hit.arms["fresh"].contribution == pytest.approx(half(hit.attributes["n"] - 70, 20), rel=1e-5)
+        assert hit.arms["d"].weight == (2.0 if hit.arms["half"].missing else 1.0)
+    indexed = filled["embedded"].collection("indexed")
+    proven, truth = (indexed.search({f: queries[0]}, fusion=fusion, limit=9, explain=True) for f in ("d", "flat"))
+    assert proven.ids.tolist() == truth.ids.tolist() and proven.plan["fusion"]["proven"]
+
+
+def test_wrong_attribute_arms(same):
+    for fusion, error, text in (
+        (Linear(attributes={"a": 3}), InvalidArgumentError, "attributes of Linear must be a list of Decay"),
+        (Linear(attributes=[Value("n")]), InvalidArgumentError, "attributes of Linear must map names to boosts"),
+        (Linear(attributes={"a": Value("nope")}), SchemaError, "nope"),
+        (Linear(attributes={"d": Value("n")}), InvalidArgumentError, "both named 'd'"),
+        (Linear({"b": 2.0}, attributes={"a": Value("n")}), InvalidArgumentError, "a weight for 'b'"),
+    ):
+        with pytest.raises(error, match=text):
+            same(lambda docs, f=fusion: docs.search({"d": D}, fusion=f))

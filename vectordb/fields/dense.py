@@ -15,6 +15,7 @@ from ..storage.chunks import FixedChunk
 from ..storage.tables import ChunkTable
 from .base import FieldType, Part, check_values, norms, values_of
 
+FEW_QUERIES = 16  # vectors that rows are multiplied with one by one. Chosen, not measured
 FEW = 4_096  # rows times queries that are scored on one thread, without a limit of memory. Chosen, not measured
 
 
@@ -72,7 +73,12 @@ class DenseType(FieldType):
         else:
             if spec.metric == "cosine":
                 asked /= np.linalg.norm(asked, axis=1, keepdims=True)
-            scores = (rows @ asked.T.astype(np.float32)).astype(np.float64)
+            narrow = asked.astype(np.float32)
+            if len(asked) <= FEW_QUERIES:  # threads of a matrix product cost more than they save
+                products = np.stack([np.einsum("ij,j->i", rows, one) for one in narrow], axis=1)
+            else:
+                products = rows @ narrow.T
+            scores = products.astype(np.float64)
             if spec.metric == "cosine":
                 lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
                 scores = np.clip(scores / lengths[:, None], -1.0, 1.0)

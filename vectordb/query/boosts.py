@@ -17,8 +17,8 @@ import numpy as np
 from vectordb_client.errors import FilterError, InvalidArgumentError
 from vectordb_client.model.attributes.base import AttributeType
 from vectordb_client.model.boosts import Boost, Decay, If, Value, seconds
+from vectordb_client.model.checks import checked_number
 from vectordb_client.model.filter_nodes import Filter
-from vectordb_client.model.ranking import checked_number
 from vectordb_client.model.results import ArmScore
 from vectordb_client.model.schema import Schema
 
@@ -50,8 +50,14 @@ class Bound:
         """An upper bound of the factors of all rows."""
         raise NotImplementedError
 
+    def scores(self, view: View, docids: np.ndarray, now: float) -> np.ndarray:
+        """What rows (int64, ascending) score in an arm of linear fusion, float64; NaN where they have no value."""
+        raise NotImplementedError
+
 
 class _Attribute(Bound):
+    least = 0.0  # what is subtracted from a factor, so that it is a score
+
     def __init__(self, boost: Any, spec: AttributeType, shown: str):
         super().__init__(shown)
         self.boost, self.name, self.dtype = boost, boost.attribute, FORMS[spec.stored].dtype
@@ -61,13 +67,17 @@ class _Attribute(Bound):
         raise NotImplementedError
 
     def factors(self, view: View, docids: np.ndarray, now: float) -> np.ndarray:
-        factors = np.full(len(docids), float(self.boost.missing))
-        for chunk, indexes, positions in view.chunks(view.fields[self.name]).chunks_with(docids, 8):
-            factors[indexes] = self.of(self._numbers(chunk)[positions].astype(np.float64), now)
-        return factors
+        return self._filled(view, docids, now, float(self.boost.missing))
 
-    def _numbers(self, chunk: Any) -> np.ndarray:
-        return chunk.data.reshape(-1).view(self.dtype)
+    def scores(self, view: View, docids: np.ndarray, now: float) -> np.ndarray:
+        return np.clip(self._filled(view, docids, now, np.nan) - self.least, 0.0, MOST)
+
+    def _filled(self, view: View, docids: np.ndarray, now: float, missing: float) -> np.ndarray:
+        """The factors of rows, and ``missing`` for those without a value."""
+        factors = np.full(len(docids), missing)
+        for chunk, indexes, positions in view.chunks(view.fields[self.name]).chunks_with(docids, 8):
+            factors[indexes] = self.of(chunk.data.reshape(-1).view(self.dtype)[positions].astype(np.float64), now)
+        return factors
 
     def extremes(self, view: View) -> tuple[float, float]:
         """The lowest and highest value of all rows, dead ones too; NaN and NaN if there is none. Kept in the snapshot."""
@@ -103,6 +113,8 @@ class _Decay(_Attribute):
 
 
 class _Value(_Attribute):
+    least = 1.0
+
     def of(self, values: np.ndarray, now: float) -> np.ndarray:
         values = np.clip(np.nan_to_num(values, nan=0.0), 0.0, None)
         return 1.0 + self.boost.weight * (np.log1p(values) if self.boost.log else values)
@@ -114,16 +126,19 @@ class _Value(_Attribute):
 
 
 class _If(Bound):
-    def __init__(self, boost: If, node: Filter | None, filters: FilterCache):
-        super().__init__(f"if {'true' if node is None else to_string(node, values=True)}: {boost.factor:g}")
+    def __init__(self, boost: If, node: Filter, filters: FilterCache):
+        super().__init__(f"if {to_string(node, values=True)}: {boost.factor:g}")
         self._node, self._filters, self._factor = node, filters, float(boost.factor)
 
     def factors(self, view: View, docids: np.ndarray, now: float) -> np.ndarray:
-        if self._node is None:
-            return np.full(len(docids), self._factor)
+        return np.where(self._match(view, docids), self._factor, 1.0)
+
+    def scores(self, view: View, docids: np.ndarray, now: float) -> np.ndarray:
+        return np.where(self._match(view, docids), self._factor, np.nan)
+
+    def _match(self, view: View, docids: np.ndarray) -> np.ndarray:
         rows = np.asarray(matching(self._node, view, self._filters).to_array(), np.int64)
-        at = np.searchsorted(rows, docids)
-        return np.where(np.append(rows, -1)[at] == docids, self._factor, 1.0)
+        return np.append(rows, -1)[np.searchsorted(rows, docids)] == docids
 
     def highest(self, view: View) -> float:
         return max(self._factor, 1.0)
@@ -141,7 +156,9 @@ def bind_boosts(boosts: Sequence[Boost], schema: Schema, filters: FilterCache) -
 def _bound(boost: Boost, schema: Schema, filters: FilterCache) -> Bound:
     if isinstance(boost, If):
         try:
-            return _If(boost, filters.bind(boost.filter, schema), filters)
+            node = filters.bind(boost.filter, schema)
+            assert node is not None  # ``check`` refuses None
+            return _If(boost, node, filters)
         except FilterError as error:
             raise FilterError(f"boost If: {error.message}", field=error.field, value=error.value) from None
     assert isinstance(boost, (Decay, Value))
@@ -188,7 +205,7 @@ def boost_rankings(
     """
     now = time.time() * 1e6
     highest = [each.highest(view) for each in search.boosts]
-    complete = len(search.arms) > 1 and not search.fusion.all_points  # a fusion of lists: all candidates
+    complete = search.fused and not search.fusion.all_points  # a fusion of lists: all candidates
     depth = len(search.arms) * search.candidates if complete else min(max(FIRST * search.limit, 100), max(matches, 1))
     while True:
         deadline.check()
@@ -207,7 +224,7 @@ def boost_rankings(
     if plan is not None:
         plan["boost"] = _described(search, highest, factors, sign * base, order, depth, complete, plan)
     hits = [by_arm[i] for i in order]
-    if len(search.arms) > 1:  # what the boosts add, so that the parts of a hit still add up to its score
+    if search.fused:  # what the boosts add, so that the parts of a hit still add up to its score
         ratios = _product(factors)[order].tolist()
         added = (raised - base)[order].tolist()
         hits = [arms | {PART: ArmScore(None, None, None, ratio, part)} for arms, ratio, part in zip(hits, ratios, added, strict=True)]

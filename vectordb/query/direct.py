@@ -242,15 +242,7 @@ class DirectSearches:
     def learn(self, view: View, search: Search) -> None:
         """Make the block of a search that went the long way, if it can be searched directly and was seen before in its snapshot."""
         request = search.request
-        if (
-            not request.reusable
-            or len(search.arms) != 1
-            or search.exact
-            or search.explain
-            or search.vectors
-            or search.steps
-            or search.boosts
-        ):
+        if not request.reusable or len(search.arms) != 1 or search.exact or search.explain or search.vectors or search.changed:
             return
         (arm,) = search.arms
         if search.prefetch is not None or arm.words is not None or search.queries != 1 or search.filters is not None or not arm.plain:

@@ -49,9 +49,7 @@ class Answers:
             return
         trace = current()
         clock = self._clock = None if trace is None else trace.start(search, view.snapshot.live, view.sequence)
-        if (
-            len(search.arms) == 1 and not search.explain and search.prefetch is None and not search.steps and not search.boosts
-        ):  # most searches
+        if len(search.arms) == 1 and not search.explain and search.prefetch is None and not search.changed:  # most searches
             (arm,) = search.arms
             results, _ = search_arm(view, search, arm, arm.most(search.limit), self._rows, self._filters)
             if clock is not None:
@@ -127,7 +125,7 @@ class Answers:
 
     def _fused(self, search: Search, rows: RowFilter, clock: Clock) -> Iterator[tuple[Ranked, dict | None]]:
         """Search the arms of a stage and fuse them. Yields as ``_rank``."""
-        view, fused = self._view, len(search.arms) > 1
+        view, fused = self._view, search.fused
         if search.boosts:
             direction = 1.0 if fused else sign(search.arms[0])
             for q in range(search.queries):
@@ -164,6 +162,7 @@ class Answers:
             "candidates": search.candidates,
             "missing": search.fusion.missing,
             "lacking": {name: len(docids) for name, docids in without.items()},
+            **({"attributes": {name: arm.shown for name, arm in search.attribute_arms.items()}} if search.attribute_arms else {}),
         }
 
 

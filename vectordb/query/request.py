@@ -104,7 +104,7 @@ class Search(NamedTuple):
     exact: results must be exact; dense fields are then scanned. recall: the target of each arm, the predicted mean share of the true best
     rows that it finds; 1.0 if ``exact``. proven: linear fusion must prove its result. prefetch: the stage before this one, with the same
     queries and filter; this stage ranks only its hits. steps: those of ``RANKING_STEPS`` that this search takes. filters: a filter for each
-    query, in the place of ``filter``; None where all have the same. boosts: of the last stage.
+    query, in the place of ``filter``; None where all have the same. boosts: of the last stage. attribute_arms: those of ``Linear``.
     """
 
     arms: tuple[Arm, ...]
@@ -124,6 +124,7 @@ class Search(NamedTuple):
     prefetch: Search | None = None
     filters: tuple[Filter | None, ...] | None = None
     boosts: tuple[Bound, ...] = ()
+    attribute_arms: Mapping[str, Bound] = {}
 
     def with_arms(self, arms: tuple[Arm, ...]) -> Search:
         """The same search for other queries. ``arms`` and ``queries`` are the first two fields."""
@@ -132,6 +133,16 @@ class Search(NamedTuple):
     def with_recall(self, recall: float) -> Search:
         """The same search with another target for its arms."""
         return tuple.__new__(Search, (*self[:RECALL], recall, *self[RECALL + 1 :]))
+
+    @property
+    def changed(self) -> bool:
+        """Whether more than its arms makes the ranking."""
+        return bool(self.steps or self.boosts or self.attribute_arms)
+
+    @property
+    def fused(self) -> bool:
+        """Whether several arms make the ranking."""
+        return len(self.arms) > 1 or bool(self.attribute_arms)
 
     @property
     def stages(self) -> list[Search]:
@@ -207,8 +218,15 @@ def _bind(request: SearchRequest, schema: Schema, filters: FilterCache) -> Searc
         explain=request.explain,
         proven=exact or request.recall is None,
         boosts=() if request.boost is None else bind_boosts(request.boost, schema, filters),
+        attribute_arms=_attribute_arms(checked_fusion(request.fusion), schema, filters),
         steps=tuple([step for name, step in RANKING_STEPS.items() if name in request.changed()]),
     )
+
+
+def _attribute_arms(fusion: Fusion, schema: Schema, filters: FilterCache) -> dict[str, Bound]:
+    """The attribute arms of a linear fusion, by name."""
+    boosts = fusion.arms()
+    return dict(zip(boosts, bind_boosts(list(boosts.values()), schema, filters), strict=True))
 
 
 def _bound(given: Sequence[Any], schema: Schema, filters: FilterCache) -> tuple[Filter | None, ...]:
@@ -234,6 +252,7 @@ def _with_stages(view: View, search: Search, prefetch: Prefetch, batch: bool, fi
         vectors=(),
         steps=(),
         boosts=(),
+        attribute_arms=_attribute_arms(checked_fusion(prefetch.fusion), view.schema, filters),
     )
     return search._replace(prefetch=_checked(inner.with_arms(arms)))
 
@@ -245,13 +264,17 @@ def _candidates(stage: SearchRequest | Prefetch) -> int:
 
 def _checked(search: Search) -> Search:
     """Check a stage against its queries."""
+    for arm in search.arms if search.attribute_arms else ():
+        if arm.name in search.attribute_arms and search.queries:
+            what = f"an attribute arm of the fusion and a field of the search are both named {arm.name!r}; rename the attribute arm"
+            raise InvalidArgumentError(what, field="fusion", value=arm.name)
     for name in search.fusion.weights:
-        fields = [arm.name for arm in search.arms]
+        fields = [*(arm.name for arm in search.arms), *search.attribute_arms]
         if name not in fields:
             what = f"fusion has a weight for {shown(name)}, which is not a field of this search; its fields are: {', '.join(fields)}"
             raise InvalidArgumentError(what, field="fusion", value=name)
     check_arms(search.arms, search.fusion)
-    if search.boosts and len(search.arms) > 1 and any(arm.name == PART for arm in search.arms):
+    if search.boosts and search.fused and PART in (*(arm.name for arm in search.arms), *search.attribute_arms):
         what = f"the part of boosts in a hit is named {PART!r}, so no arm can be; give it another name: vectors={{name: (field, query)}}"
         raise InvalidArgumentError(what, field="boost", value=PART)
     if search.prefetch is not None and search.prefetch.queries != search.queries:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import FilterError, InvalidArgumentError, SchemaError, VectorDBError, shown
 from .arguments import named_class
-from .checks import check_count
+from .checks import MAX_NUMBER, check_count, checked_number
 from .examples import Examples, Like, are_examples, check_examples
-from .ranking import MAX_NUMBER, checked_number
 from .schema import Schema, VectorField
 from .vectors import query_fields, query_texts, query_vector, query_vectors
 

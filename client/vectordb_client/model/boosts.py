@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InvalidArgumentError, shown
 from .arguments import named_class
-from .checks import check_flag
+from .checks import MAX_NUMBER, check_flag, checked_number
 from .filter import to_dict
 from .filter_nodes import Filter
-from .ranking import MAX_NUMBER, checked_number
 from .values import to_json
 
 if TYPE_CHECKING:

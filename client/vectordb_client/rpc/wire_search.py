@@ -37,6 +37,8 @@ def pack_fusion(value: Any, field: str = "fusion") -> pb.Fusion | None:
     fusion = checked_fusion(value)
     options = fusion.options
     weights, missing = options.pop("weights"), options.pop("missing")
+    if not options.get("attributes", True):  # services of earlier versions don't know it
+        del options["attributes"]
     return pb.Fusion(
         method=fusion.name,
         k=options.pop("k") if is_number(options.get("k")) else None,
