@@ -23,12 +23,13 @@ from vectordb_client._version import __version__
 if TYPE_CHECKING:
     # isort: off
     from vectordb_client import (
-        DBSF, HNSW, RRF, AlreadyExistsError, ArmScore, AuthenticationError, Bool, BulkResult, Change, ClosedError, CollectionInfo,
-        CorruptionError, Datetime, DeadlineError, Dense, DenseVector, EncoderError, F, FailedPoint, Filter, FilterError,
-        FilterLike, Float, FormatVersionError, Fusion, FusionLike, FusionTuning, Geo, Hit, Hits, Id, Ids, ImpactIndex, Index, Int,
-        InvalidArgumentError, Keyword, LimitError, Linear, LockedError, MultiVector, MultiVectors, NotFoundError, Page,
+        DBSF, HNSW, RRF, AlreadyExistsError, Arm, ArmScore, AuthenticationError, Bool, Boost, BulkResult, Change, ClosedError,
+        CollectionInfo,
+        CorruptionError, Datetime, DeadlineError, Decay, Dense, DenseVector, EncoderError, F, FailedPoint, Filter, FilterError,
+        FilterLike, Float, FormatVersionError, Fusion, FusionLike, FusionTuning, Geo, Hit, Hits, Id, Ids, If, ImpactIndex, Index, Int,
+        InvalidArgumentError, Keyword, LimitError, Like, Linear, LockedError, MultiVector, MultiVectors, NotFoundError, Page,
         PermissionDeniedError, Plan, Point, PointsLike, PreconditionError, Prefetch, PreparedSearch, RateLimitError, Relative,
-        Schema, SchemaError, Sparse, SparseIndex, SparseVector, StorageError, Text, UnavailableError, Uuid, Vector, VectorColumn,
+        Schema, SchemaError, Sparse, SparseIndex, SparseVector, StorageError, Text, UnavailableError, Uuid, Value, Vector, VectorColumn,
         VectorDBError, WriteResult,
     )  # fmt: skip
 
@@ -44,15 +45,15 @@ _ELSEWHERE = {
     **dict.fromkeys(("connect", "PersistentClient", "EphemeralClient", "load"), "write vectordb.open(path)"),
 }
 __all__ = [
-    "DBSF", "HNSW", "RRF", "AlreadyExistsError", "ArmScore", "AuthenticationError", "Bool", "BulkResult", "Change",
-    "ClosedError", "Collection", "CollectionInfo", "CorruptionError", "Database", "Datetime", "DeadlineError", "Dense",
-    "DenseVector", "EncoderError", "F", "FailedPoint", "Filter", "FilterError", "FilterLike", "Float",
-    "FormatVersionError", "Fusion", "FusionLike", "FusionTuning", "Geo", "Hit", "Hits", "Id", "Ids", "ImpactIndex",
-    "Index", "Int", "InvalidArgumentError", "Keyword", "LimitError", "Linear", "LockedError", "MultiVector",
-    "MultiVectors", "NotFoundError", "Page", "PermissionDeniedError", "Plan", "Point", "PointsLike",
-    "PreconditionError", "Prefetch", "PreparedSearch", "RateLimitError", "Relative", "Schema", "SchemaError", "Sparse",
-    "SparseIndex", "SparseVector", "StorageError", "Text", "UnavailableError", "Uuid", "Vector", "VectorColumn",
-    "VectorDBError", "WriteResult", "__version__", "restore",
+    "DBSF", "HNSW", "RRF", "AlreadyExistsError", "Arm", "ArmScore", "AuthenticationError", "Bool", "Boost",
+    "BulkResult", "Change", "ClosedError", "Collection", "CollectionInfo", "CorruptionError", "Database", "Datetime",
+    "DeadlineError", "Decay", "Dense", "DenseVector", "EncoderError", "F", "FailedPoint", "Filter", "FilterError",
+    "FilterLike", "Float", "FormatVersionError", "Fusion", "FusionLike", "FusionTuning", "Geo", "Hit", "Hits", "Id",
+    "Ids", "If", "ImpactIndex", "Index", "Int", "InvalidArgumentError", "Keyword", "Like", "LimitError", "Linear",
+    "LockedError", "MultiVector", "MultiVectors", "NotFoundError", "Page", "PermissionDeniedError", "Plan", "Point",
+    "PointsLike", "PreconditionError", "Prefetch", "PreparedSearch", "RateLimitError", "Relative", "Schema",
+    "SchemaError", "Sparse", "SparseIndex", "SparseVector", "StorageError", "Text", "UnavailableError", "Uuid",
+    "Value", "Vector", "VectorColumn", "VectorDBError", "WriteResult", "__version__", "restore",
 ]  # fmt: skip
 
 

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
         FormatVersionError, InvalidArgumentError, LimitError, LockedError, NotFoundError, PermissionDeniedError,
         PreconditionError, RateLimitError, SchemaError, StorageError, UnavailableError, VectorDBError,
     )  # fmt: skip
+    from .model.arms import Arm
     from .model.aliases import DenseVector, FilterLike, FusionLike, Ids, MultiVectors, PointsLike, SparseVector, Vector, VectorColumn
     from .model.batch import UNSET, Batch, make_batch
+    from .model.boosts import Boost, Decay, If, Value
+    from .model.examples import Like
     from .model.filter import F, Filter
     from .model.plan import Plan
     from .model.ranking import DBSF, RRF, Fusion, Linear, Prefetch, Relative
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "rpc.aio": "AsyncClient AsyncCollection",
     "model.aliases": "DenseVector FilterLike FusionLike Ids MultiVectors PointsLike SparseVector Vector VectorColumn",
+    "model.arms": "Arm",
     "model.batch": "Batch UNSET make_batch",
     "model.bulk": "BulkResult FailedPoint",
     "rpc.client": "Client",
@@ -54,6 +58,8 @@ _EXPORTS = {
         "FormatVersionError InvalidArgumentError LimitError LockedError NotFoundError PermissionDeniedError PreconditionError "
         "RateLimitError SchemaError StorageError UnavailableError VectorDBError"
     ),
+    "model.boosts": "Boost Decay If Value",
+    "model.examples": "Like",
     "model.fields": "Dense HNSW ImpactIndex MultiVector Sparse",
     "model.filter": "F Filter",
     "model.plan": "Plan",
@@ -67,16 +73,16 @@ _EXPORTS = {
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 __all__ = [
-    "DBSF", "HNSW", "RRF", "UNSET", "AlreadyExistsError", "ArmScore", "AsyncClient", "AsyncCollection",
-    "AuthenticationError", "Batch", "Bool", "BulkResult", "Change", "Client", "ClosedError", "Collection",
-    "CollectionInfo", "CorruptionError", "Datetime", "DeadlineError", "Dense", "DenseVector", "EncoderError", "F",
-    "FailedPoint", "Filter", "FilterError", "FilterLike", "Float", "FormatVersionError", "Fusion", "FusionLike",
-    "FusionTuning", "Geo", "Hit", "Hits", "Id", "Ids", "ImpactIndex", "Index", "Int", "InvalidArgumentError", "Keyword",
-    "LimitError", "Linear", "LockedError", "MultiVector", "MultiVectors", "NotFoundError", "Page",
+    "DBSF", "HNSW", "RRF", "UNSET", "AlreadyExistsError", "Arm", "ArmScore", "AsyncClient", "AsyncCollection",
+    "AuthenticationError", "Batch", "Bool", "Boost", "BulkResult", "Change", "Client", "ClosedError", "Collection",
+    "CollectionInfo", "CorruptionError", "Datetime", "DeadlineError", "Decay", "Dense", "DenseVector", "EncoderError",
+    "F", "FailedPoint", "Filter", "FilterError", "FilterLike", "Float", "FormatVersionError", "Fusion", "FusionLike",
+    "FusionTuning", "Geo", "Hit", "Hits", "Id", "Ids", "If", "ImpactIndex", "Index", "Int", "InvalidArgumentError",
+    "Keyword", "Like", "LimitError", "Linear", "LockedError", "MultiVector", "MultiVectors", "NotFoundError", "Page",
     "PermissionDeniedError", "Plan", "Point", "PointsLike", "PreconditionError", "Prefetch", "PreparedSearch",
     "RateLimitError", "Relative", "Schema", "SchemaError", "Sparse", "SparseIndex", "SparseVector", "StorageError",
-    "Text", "UnavailableError", "Uuid", "Vector", "VectorColumn", "VectorDBError", "WriteResult", "__version__",
-    "make_batch",
+    "Text", "UnavailableError", "Uuid", "Value", "Vector", "VectorColumn", "VectorDBError", "WriteResult",
+    "__version__", "make_batch",
 ]  # fmt: skip
 
 

@@ -107,6 +107,13 @@ class FieldType(ABC):
         table.verify_rows(rows)
         return self.exact(view, name, table.rows, queries, len(rows), rows)
 
+    def similarities(self, view: Any, name: str, queries: np.ndarray, docids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The scores of rows (int64 docids, ascending) for several vectors at once, of types that pool vectors (``spec.pools``).
+
+        Returns (the docids of those rows that have a vector; their scores, float64 ``(rows, queries)``, higher is better).
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def exact(self, view: Any, name: str, table: np.ndarray, queries: Any, k: int, rows: np.ndarray | None) -> list[Found]:
         """``search`` in a chunk table of the part ``search_part``."""

@@ -15,6 +15,7 @@ from ..storage.chunks import FixedChunk
 from ..storage.tables import ChunkTable
 from .base import FieldType, Part, check_values, norms, values_of
 
+FEW_QUERIES = 16  # vectors that rows are multiplied with one by one. Chosen, not measured
 FEW = 4_096  # rows times queries that are scored on one thread, without a limit of memory. Chosen, not measured
 
 
@@ -57,6 +58,31 @@ class DenseType(FieldType):
         if score_dense(table.rows, table.verified, *given):
             table.confirm()
         return [unpacked(heaps[q, : sizes[q]]) for q in range(len(queries))]
+
+    def similarities(self, view: Any, name: str, queries: np.ndarray, docids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        spec = view.schema.vectors[name]
+        column = self.vectors(spec, view.chunks(view.fields[name]).chunks_with(docids, self.item_bytes(spec)))
+        if column is None:
+            return docids[:0], np.empty((0, len(queries)))
+        rows, asked = column.values.astype(np.float32, copy=False), queries.astype(np.float64)
+        if spec.metric == "l2":
+            scores = np.empty((len(rows), len(asked)))
+            for q, one in enumerate(asked):
+                difference = rows - one
+                scores[:, q] = -np.einsum("ij,ij->i", difference, difference)
+        else:
+            if spec.metric == "cosine":
+                asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+            narrow = asked.astype(np.float32)
+            if len(asked) <= FEW_QUERIES:  # threads of a matrix product cost more than they save
+                products = np.stack([np.einsum("ij,j->i", rows, one) for one in narrow], axis=1)
+            else:
+                products = rows @ narrow.T
+            scores = products.astype(np.float64)
+            if spec.metric == "cosine":
+                lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+                scores = np.clip(scores / lengths[:, None], -1.0, 1.0)
+        return docids[column.rows], scores
 
     def exact(self, view: Any, name: str, table: np.ndarray, queries: Any, k: int, rows: np.ndarray | None) -> list[Found]:
         spec = view.schema.vectors[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from vectordb_client.model.filter_extended import AnyElement, MinShould, SomeNotIn
@@ -143,3 +144,12 @@ def weight(node: Filter) -> int:
         else:
             total += 1
     return total
+
+
+@lru_cache(maxsize=256)
+def both(node: Filter | None, other: Filter) -> Filter:
+    """The canonical filter of rows that match both. Equal arguments give the same object, by whose identity prepared arms are cached."""
+    if node is None:
+        return other
+    parts = [each for part in (node, other) for each in (part.children if type(part) is And else (part,))]
+    return make(And, children=tuple(dict.fromkeys(parts)))

@@ -243,10 +243,12 @@ class DirectSearches:
     def learn(self, view: View, search: Search) -> None:
         """Make the block of a search that went the long way, if it can be searched directly and was seen before in its snapshot."""
         request = search.request
-        if not request.reusable or len(search.arms) != 1 or search.exact or search.explain or search.vectors or search.steps:
+        if not request.reusable or len(search.arms) != 1 or search.exact or search.explain or search.vectors or search.changed:
             return
         (arm,) = search.arms
-        if search.prefetch is not None or arm.words is not None or search.queries != 1 or request.with_payload is not None:
+        if search.prefetch is not None or arm.words is not None or search.queries != 1 or search.filters is not None or not arm.plain:
+            return
+        if request.with_payload is not None:
             return
         if search.filter is not None and RowFilter(view, search.filter, self._filters).few is not None:
             plain = search._replace(request=request.unfiltered, filter=None)

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from vectordb_client.model.filter_nodes import Filter
 from vectordb_client.model.results import Hit, Hits
 
 from ..common import deadline
@@ -17,6 +18,7 @@ from ..index.exact import Found
 from ..storage import format
 from . import steps as _steps  # noqa: F401  # it adds to the table of steps
 from .arms import search_arm, sign
+from .boosts import boost_rankings
 from .fusion.lists import search_lists
 from .fusion.missing import lacking
 from .fusion.ranks import Ranked, fuse
@@ -38,6 +40,7 @@ class Answers:
         self._view, self._search, self._filters = view, search, filters
         self._rows = RowFilter(view, search.filter, filters)
         self._stage_plan: dict | None = None
+        self._first: Answers | None = None  # of the queries that have the filter of the first one, where filters differ
         self._clock: Clock | None = None
         self._last: tuple[Sequence[int], Sequence[float]] = ((), ())  # docids and scores of the last query's hits
 
@@ -45,11 +48,14 @@ class Answers:
         view, search = self._view, self._search
         if not search.queries:
             return
+        if search.filters is not None:
+            yield from self._by_filter(search.filters)
+            return
         trace = current()
         clock = self._clock = None if trace is None else trace.start(search, view.snapshot.live, view.sequence)
-        if len(search.arms) == 1 and not search.explain and search.prefetch is None and not search.steps:  # most searches
+        if len(search.arms) == 1 and not search.explain and search.prefetch is None and not search.changed:  # most searches
             (arm,) = search.arms
-            results, _ = search_arm(view, search, arm, search.limit, self._rows, self._filters)
+            results, _ = search_arm(view, search, arm, arm.most(search.limit), self._rows, self._filters)
             if clock is not None:
                 clock.lap(f"arm {arm.name}")
             bare = search.attributes is False and not search.vectors and not search.request.with_payload
@@ -77,6 +83,22 @@ class Answers:
             yield fetched(view, search.attributes, search.vectors, ranking, search.request.with_payload)
             clock.lap("fetch")
 
+    def _by_filter(self, filters: Sequence[Filter | None]) -> list[Hits | Iterator[list[Hit]]]:
+        """The answers of queries that have filters of their own: those with the same filter are searched together."""
+        groups: dict[Filter | None, list[int]] = {}
+        for q, node in enumerate(filters):
+            groups.setdefault(node, []).append(q)
+        results: list[Any] = [None] * len(filters)
+        for node, some in groups.items():
+            answers = Answers(self._view, self._search.of_queries(some, node), self._filters)
+            self._first = self._first or answers
+            for q, answer in zip(some, answers, strict=True):
+                results[q] = answer
+        trace = current()
+        if trace is not None:
+            trace.search = self._search
+        return results
+
     @property
     def next(self) -> bytes | None:
         """The cursor of the page after the hits of the last query, after it has run; None if there is none."""
@@ -91,6 +113,9 @@ class Answers:
     @property
     def plan(self) -> dict | None:
         """How the search was run (``Hits.plan``), after it has run; None unless the search is explained."""
+        if self._first is not None:
+            plan = self._first.plan
+            return None if plan is None else plan | {"queries": self._search.queries}
         search, stage, clock = self._search, self._stage_plan, self._clock
         if stage is None or clock is None:
             return None
@@ -122,7 +147,13 @@ class Answers:
 
     def _fused(self, search: Search, rows: RowFilter, clock: Clock) -> Iterator[tuple[Ranked, dict | None]]:
         """Search the arms of a stage and fuse them. Yields as ``_rank``."""
-        view, fused = self._view, len(search.arms) > 1
+        view, fused = self._view, search.fused
+        if search.boosts:
+            direction = 1.0 if fused else sign(search.arms[0])
+            for q in range(search.queries):
+                one = search.of_query(q) if search.queries > 1 else search
+                yield boost_rankings(view, one, direction, rows.matches, lambda asked: next(self._fused(asked, rows, clock)), clock)
+            return
         if fused and search.fusion.all_points:
             for ranking, plans, done in sum_arms(view, search, rows, self._filters, clock):
                 yield ranking, stage_plan(plans, self._fusion_plan(search, rows) | done) if search.explain else None
@@ -132,7 +163,7 @@ class Answers:
             stage = stage_plan(plans, self._fusion_plan(search, rows) | read) if search.explain else None
         else:
             (arm,) = search.arms
-            results, plan = search_arm(view, search, arm, search.limit, rows, self._filters)
+            results, plan = search_arm(view, search, arm, arm.most(search.limit), rows, self._filters)
             clock.lap(f"arm {arm.name}")
             lists, found = [results], max((len(docids) for docids, _ in results), default=0)
             stage = None if plan is None else stage_plan([plan | {"candidates": found}], None)
@@ -153,6 +184,7 @@ class Answers:
             "candidates": search.candidates,
             "missing": search.fusion.missing,
             "lacking": {name: len(docids) for name, docids in without.items()},
+            **({"attributes": {name: arm.shown for name, arm in search.attribute_arms.items()}} if search.attribute_arms else {}),
         }
 
 

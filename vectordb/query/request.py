@@ -6,18 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from vectordb_client.errors import InvalidArgumentError, shown
+from vectordb_client.errors import FilterError, InvalidArgumentError, shown
+from vectordb_client.model.arms import GivenArm, any_given, check_arms, given_arms
 from vectordb_client.model.checks import DEFAULT_RECALL, MAX_LIMIT, check_names, check_selection
+from vectordb_client.model.examples import with_likes
 from vectordb_client.model.filter_nodes import Filter
 from vectordb_client.model.page_options import AUTO, AUTO_LIMIT
 from vectordb_client.model.ranking import Fusion, Prefetch, checked_fusion, default_candidates
 from vectordb_client.model.schema import Schema, VectorField
-from vectordb_client.model.search_request import SearchRequest
+from vectordb_client.model.search_request import SearchRequest, check_filters, of_query
 from vectordb_client.model.vectors import query_fields, query_texts, query_vector, query_vectors
 
 from ..engine.encoding import load_encoder
 from ..engine.snapshot import View
 from ..filters.cache import FilterCache
+from ..filters.nodes import both
+from ..filters.text import to_string
+from .boosts import PART, Bound, bind_boosts
+from .examples import Pooled, left_out, pooled
+from .projection import project
 from .thresholds import check_bounds
 
 MAX_KEPT = 512  # requests kept by ``RequestCache``
@@ -34,12 +41,63 @@ RANKING_STEPS: dict[str, Step] = {}
 class Arm:
     """One vector field of a search, with one query vector for each query of a batch. words: a function from the term ids of the first
     query to their words; None where the query was given as a vector.
+
+    of: the field, where it isn't the name. filter: canonical, of this arm alone. limit, weight: as in ``vectordb_client.Arm``. examples: of
+    the first query, if it was given by examples. without: what was projected out of the first query, for its entry of the plan. left_out:
+    of each query, the filter that leaves out points that are examples.
     """
 
     name: str
     spec: VectorField
     queries: Sequence[Any]
     words: Words | None = None
+    of: str | None = None
+    filter: Filter | None = None
+    limit: int | None = None
+    weight: float | None = None
+    examples: Pooled | None = None
+    without: dict[str, Any] | None = None
+    left_out: Sequence[Filter | None] = ()
+
+    @property
+    def field(self) -> str:
+        """The vector field."""
+        return self.of or self.name
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is a field with a query and nothing else, apart from its weight."""
+        return self.of is None and self.filter is None and self.limit is None and self.without is None and not self.pooled
+
+    @property
+    def pooled(self) -> bool:
+        """Whether queries are examples that every point is scored for, and not vectors."""
+        return bool(self.queries) and type(self.queries[0]) is Pooled if type(self.queries) is list else False
+
+    @property
+    def measured(self) -> bool:
+        """Whether the recall of fused lists is measured with it. An arm with a filter or a limit lists as many rows as it says."""
+        return self.filter is None and self.limit is None and not self.pooled
+
+    def most(self, limit: int) -> int:
+        """The hits of a search of this arm alone."""
+        return limit if self.limit is None else min(limit, self.limit)
+
+    @property
+    def key(self) -> Any:
+        """Equal for arms that find the same of equal queries. Arms with a filter or a limit have none."""
+        return self.name if self.of is None and self.weight is None else (self.name, self.of, self.weight)
+
+    def with_queries(self, queries: Sequence[Any], first: bool = True) -> Arm:
+        """The same arm with some of its queries. first: they begin with its first query."""
+        facts = (self.words, self.examples, self.without) if first else (None, None, None)
+        return Arm(self.name, self.spec, queries, facts[0], self.of, self.filter, self.limit, self.weight, *facts[1:])
+
+    def shown(self) -> dict[str, Any]:
+        """What makes it differ from a field with a query, for its entry of the plan."""
+        condition = None if self.filter is None else to_string(self.filter, values=True)
+        facts = {"arm": None if self.of is None else self.name, "filter": condition, "limit": self.limit, "without": self.without}
+        return {name: value for name, value in facts.items() if value is not None}
 
 
 class Search(NamedTuple):
@@ -49,7 +107,8 @@ class Search(NamedTuple):
     exact: results must be exact; dense fields are then scanned. recall: the target of each arm, the predicted mean share of the true best
     rows that it finds; 1.0 if ``exact``. proven: linear fusion must prove its result. prefetch: the stage before this one, with the same
     queries and filter; this stage ranks only its hits. steps: those of ``RANKING_STEPS`` that this search takes. page: what a page leaves
-    out (``paging.Page``). fixed: the number of candidates was given, so each arm is read exactly so deep.
+    out (``paging.Page``). fixed: the number of candidates was given, so each arm is read exactly so deep. filters: a filter for each
+    query, in the place of ``filter``; None where all have the same. boosts: of the last stage. attribute_arms: those of ``Linear``.
     """
 
     arms: tuple[Arm, ...]
@@ -69,6 +128,9 @@ class Search(NamedTuple):
     prefetch: Search | None = None
     page: Any = None
     fixed: bool = False
+    filters: tuple[Filter | None, ...] | None = None
+    boosts: tuple[Bound, ...] = ()
+    attribute_arms: Mapping[str, Bound] = {}
 
     def with_arms(self, arms: tuple[Arm, ...]) -> Search:
         """The same search for other queries. ``arms`` and ``queries`` are the first two fields."""
@@ -78,11 +140,32 @@ class Search(NamedTuple):
         """The same search with another target for its arms."""
         return tuple.__new__(Search, (*self[:RECALL], recall, *self[RECALL + 1 :]))
 
+    @property
+    def changed(self) -> bool:
+        """Whether more than its arms makes the ranking."""
+        return bool(self.steps or self.boosts or self.attribute_arms)
+
+    @property
+    def fused(self) -> bool:
+        """Whether several arms make the ranking."""
+        return len(self.arms) > 1 or bool(self.attribute_arms)
+
+    @property
+    def stages(self) -> list[Search]:
+        """The search, and the stages before it."""
+        return [self, *([] if self.prefetch is None else self.prefetch.stages)]
+
     def of_query(self, q: int) -> Search:
         """The search of the q-th query of a batch alone."""
-        arms = tuple([Arm(arm.name, arm.spec, arm.queries[q : q + 1], arm.words if q == 0 else None) for arm in self.arms])
+        arms = tuple([arm.with_queries(arm.queries[q : q + 1], q == 0) for arm in self.arms])
         inner = None if self.prefetch is None else self.prefetch.of_query(q)
         return self._replace(arms=arms, queries=1, prefetch=inner)
+
+    def of_queries(self, some: Sequence[int], node: Filter | None) -> Search:
+        """The search of some queries of a batch, which have the same filter."""
+        arms = tuple([arm.with_queries([arm.queries[q] for q in some], some[0] == 0) for arm in self.arms])
+        inner = None if self.prefetch is None else self.prefetch.of_queries(some, node)
+        return self._replace(arms=arms, queries=len(some), prefetch=inner, filter=node, filters=None)
 
 
 RECALL = Search._fields.index("recall")
@@ -110,9 +193,16 @@ class RequestCache:
                 if schema is not view.schema or len(kept) >= MAX_KEPT:
                     self._bound = (view.schema, kept := {})
                 kept[request] = bound
+        vectors = with_likes(view.schema, request, vectors, batch)
         if request.prefetch is not None:
-            bound = _with_stages(view, bound, request.prefetch, batch)
-        return _checked(bound.with_arms(_arms(view, vectors, text, batch)))
+            bound = _with_stages(view, bound, request.prefetch, batch, self._filters)
+        search = _checked(bound.with_arms(_arms(view, vectors, text, batch, self._filters)))
+        if search.filters is not None:
+            check_filters(request.filter, batch, search.queries)
+        search = _without_examples(search)
+        if request.without is not None:
+            project(view, [stage.arms for stage in search.stages], request.without)
+        return search
 
 
 def _bind(request: SearchRequest, schema: Schema, filters: FilterCache) -> Search:
@@ -123,7 +213,8 @@ def _bind(request: SearchRequest, schema: Schema, filters: FilterCache) -> Searc
         arms=(),
         queries=0,
         request=request,
-        filter=filters.bind(request.filter, schema),
+        filter=None if isinstance(request.filter, tuple) else filters.bind(request.filter, schema),
+        filters=_bound(request.filter, schema, filters) if isinstance(request.filter, tuple) else None,
         limit=_depth(request),
         exact=exact,
         recall=1.0 if exact else DEFAULT_RECALL if request.recall is None else request.recall,
@@ -133,15 +224,34 @@ def _bind(request: SearchRequest, schema: Schema, filters: FilterCache) -> Searc
         vectors=check_names("with_vectors", request.with_vectors, schema.vectors),
         explain=request.explain,
         proven=exact or request.recall is None,
+        boosts=() if request.boost is None else bind_boosts(request.boost, schema, filters),
+        attribute_arms=_attribute_arms(checked_fusion(request.fusion), schema, filters),
         steps=tuple([step for name, step in RANKING_STEPS.items() if name in changed]),
         fixed=request.candidates is not None,
     )
 
 
-def _with_stages(view: View, search: Search, prefetch: Prefetch, batch: bool) -> Search:
+def _attribute_arms(fusion: Fusion, schema: Schema, filters: FilterCache) -> dict[str, Bound]:
+    """The attribute arms of a linear fusion, by name."""
+    boosts = fusion.arms()
+    return dict(zip(boosts, bind_boosts(list(boosts.values()), schema, filters), strict=True))
+
+
+def _bound(given: Sequence[Any], schema: Schema, filters: FilterCache) -> tuple[Filter | None, ...]:
+    """The filters of the queries of a batch, in canonical form. Equal ones are the same object."""
+    known: dict[Filter | None, Filter | None] = {}
+    nodes = []
+    for q, one in enumerate(given):
+        with of_query(q):
+            node = filters.bind(one, schema)
+        nodes.append(known.setdefault(node, node))
+    return tuple(nodes)
+
+
+def _with_stages(view: View, search: Search, prefetch: Prefetch, batch: bool, filters: FilterCache) -> Search:
     """The search with the stages before it."""
-    inner = search if prefetch.prefetch is None else _with_stages(view, search, prefetch.prefetch, batch)
-    arms = _arms(view, prefetch.vectors, prefetch.text, batch)
+    inner = search if prefetch.prefetch is None else _with_stages(view, search, prefetch.prefetch, batch, filters)
+    arms = _arms(view, prefetch.vectors, prefetch.text, batch, filters)
     inner = inner._replace(
         limit=int(prefetch.limit),
         fusion=checked_fusion(prefetch.fusion),
@@ -150,6 +260,8 @@ def _with_stages(view: View, search: Search, prefetch: Prefetch, batch: bool) ->
         vectors=(),
         steps=(),
         fixed=prefetch.candidates is not None,
+        boosts=(),
+        attribute_arms=_attribute_arms(checked_fusion(prefetch.fusion), view.schema, filters),
     )
     return search._replace(prefetch=_checked(inner.with_arms(arms)))
 
@@ -166,11 +278,19 @@ def _candidates(given: int | None, limit: int) -> int:
 
 def _checked(search: Search) -> Search:
     """Check a stage against its queries."""
+    for arm in search.arms if search.attribute_arms else ():
+        if arm.name in search.attribute_arms and search.queries:
+            what = f"an attribute arm of the fusion and a field of the search are both named {arm.name!r}; rename the attribute arm"
+            raise InvalidArgumentError(what, field="fusion", value=arm.name)
     for name in search.fusion.weights:
-        fields = [arm.name for arm in search.arms]
+        fields = [*(arm.name for arm in search.arms), *search.attribute_arms]
         if name not in fields:
             what = f"fusion has a weight for {shown(name)}, which is not a field of this search; its fields are: {', '.join(fields)}"
             raise InvalidArgumentError(what, field="fusion", value=name)
+    check_arms(search.arms, search.fusion)
+    if search.boosts and search.fused and PART in (*(arm.name for arm in search.arms), *search.attribute_arms):
+        what = f"the part of boosts in a hit is named {PART!r}, so no arm can be; give it another name: vectors={{name: (field, query)}}"
+        raise InvalidArgumentError(what, field="boost", value=PART)
     if search.prefetch is not None and search.prefetch.queries != search.queries:
         sizes = (search.prefetch.queries, search.queries)
         what = f"all stages of a search must have the same number of queries, but a prefetch has {sizes[0]} and the next {sizes[1]}"
@@ -182,14 +302,31 @@ def _checked(search: Search) -> Search:
     return search
 
 
-def _arms(view: View, vectors: Any, text: Any, batch: bool) -> tuple[Arm, ...]:
+def _without_examples(search: Search) -> Search:
+    """The search with filters that leave out points that are examples, in any of its stages."""
+    arms = [arm for stage in search.stages for arm in stage.arms if any(node is not None for node in arm.left_out)]
+    if not arms:
+        return search
+    nodes = list(search.filters or (search.filter,) * search.queries)
+    for arm in arms:
+        for q, node in enumerate(arm.left_out):
+            if node is not None:
+                nodes[q] = both(nodes[q], node)
+    return search._replace(filter=None, filters=tuple(nodes))
+
+
+def _arms(view: View, vectors: Any, text: Any, batch: bool, filters: FilterCache) -> tuple[Arm, ...]:
     """The arms of a stage. Each has the same number of query vectors."""
     schema, arms = view.schema, []
-    for name, value in vectors.items() if type(vectors) is dict else query_fields(schema, vectors).items():
-        spec = schema.vector(name)
-        arms.append(Arm(name, spec, query_vectors(name, spec, value) if batch else [query_vector(name, spec, value)]))
+    if any_given(vectors):
+        arms = [_named(view, given, filters) for given in given_arms(schema, vectors, batch)]
+    else:
+        for name, value in vectors.items() if type(vectors) is dict else query_fields(schema, vectors).items():
+            spec = schema.vector(name)
+            arms.append(Arm(name, spec, query_vectors(name, spec, value) if batch else [query_vector(name, spec, value)]))
     if text is not None:
-        arms += [_encoded(view, name, texts) for name, texts in _texts(schema, text, batch, [arm.name for arm in arms]).items()]
+        for field, texts in _texts(schema, text, batch, arms).items():
+            arms.append(Arm(field, schema.vector(field), *_encoded(view, field, texts)))
     if not arms:
         what = "a search needs a query: write vectors={field: …} or text=…; to list points without a query, call scroll"
         raise InvalidArgumentError(what, field="vectors")
@@ -200,15 +337,32 @@ def _arms(view: View, vectors: Any, text: Any, batch: bool) -> tuple[Arm, ...]:
     return tuple(arms)
 
 
-def _encoded(view: View, name: str, texts: Sequence[str]) -> Arm:
-    """The arm of a field with an encoder."""
-    spec = view.schema.vector(name)
-    encoder = load_encoder(name, spec, view.snapshot.meta.encoders[name])
-    return Arm(name, spec, encoder.encode_queries(texts), lambda terms: encoder.words_of(texts[0], terms))
+def _named(view: View, given: GivenArm, filters: FilterCache) -> Arm:
+    """An arm that a user gave with a name of its own."""
+    queries, words = (given.queries, None) if given.texts is None else _encoded(view, given.field, given.texts)
+    examples = None if given.examples is None else [pooled(view, given.field, given.spec, each) for each in given.examples]
+    if examples is not None:
+        queries = [each.vector for each in examples] if all(each.one_vector for each in examples) else examples
+    of = None if given.field == given.name else given.field
+    try:
+        node = filters.bind(given.filter, view.schema)
+    except FilterError as error:
+        raise FilterError(f"arm {given.name!r}: {error.message}", field=error.field, value=error.value) from None
+    arm = Arm(given.name, given.spec, queries or [], words, of, node, given.limit, given.weight)
+    if examples:
+        arm.examples, arm.left_out = examples[0], [filters.bind(left_out(each.given), view.schema) for each in examples]
+    return arm
 
 
-def _texts(schema: Schema, text: Any, batch: bool, given: Sequence[str]) -> dict[str, list[str]]:
+def _encoded(view: View, field: str, texts: Sequence[str]) -> tuple[Sequence[Any], Words]:
+    """The queries of a field with an encoder, and the words of the first one."""
+    encoder = load_encoder(field, view.schema.vector(field), view.snapshot.meta.encoders[field])
+    return encoder.encode_queries(texts), lambda terms: encoder.words_of(texts[0], terms)
+
+
+def _texts(schema: Schema, text: Any, batch: bool, arms: Sequence[Arm]) -> dict[str, list[str]]:
     """Field → its query texts. A plain text is for every field that has an encoder and for which no vector is given."""
+    given = [arm.name for arm in arms]
     if isinstance(text, Mapping):
         chosen = dict(text)
         for name in chosen:
@@ -219,6 +373,7 @@ def _texts(schema: Schema, text: Any, batch: bool, given: Sequence[str]) -> dict
                 what = f"field {name!r} is given both in vectors and in text; give one of them"
                 raise InvalidArgumentError(what, field="text", value=name)
     else:
+        given += [arm.field for arm in arms]
         chosen = {name: text for name, spec in schema.vectors.items() if spec.encoder is not None and name not in given}
         if not chosen:
             what = "text needs a vector field with an encoder for which no vector is given, and there is none; give vectors={field: …}"

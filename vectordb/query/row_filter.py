@@ -12,6 +12,7 @@ from vectordb_client.model.filter_nodes import Filter
 from ..engine.snapshot import OpenSegment, View
 from ..filters.bitmap import bitmap_of, matching, matching_rows
 from ..filters.cache import FilterCache
+from ..filters.nodes import both
 from ..index.mask import FEW_ROWS, SegmentMask
 from .trace import current
 
@@ -24,6 +25,7 @@ class RowFilter:
     def __init__(self, view: View, node: Filter | None, cache: FilterCache | None, given: np.ndarray | None = None):
         self.view, self.node, self._cache, self.given = view, node, cache, given
         self._rows: np.ndarray | None = given
+        self._narrowed: dict[int, RowFilter] = {}  # by the identity of the filters, which the search keeps
 
     def of(self, view: View) -> RowFilter:
         """The same filter in another view."""
@@ -32,6 +34,18 @@ class RowFilter:
     def among(self, docids: np.ndarray) -> RowFilter:
         """The same restricted to these docids, which must be rows that the search may return."""
         return RowFilter(self.view, self.node, self._cache, np.sort(docids))
+
+    def narrowed(self, node: Filter) -> RowFilter:
+        """Those of these rows that also match another canonical filter."""
+        known = self._narrowed.get(id(node))
+        if known is None:
+            if self.given is None:
+                known = RowFilter(self.view, both(self.node, node), self._cache)
+            else:
+                docids = BitMap(self.given) & (matching(node, self.view, self._cache))
+                known = self.among(np.asarray(docids.to_array(), np.uint32))
+            self._narrowed[id(node)] = known
+        return known
 
     @cached_property
     def _matching(self) -> BitMap | np.ndarray | None:

@@ -55,13 +55,13 @@ def _kinds(opened: tuple[OpenSegment, ...]) -> Kinds:
 def _cached(view: View, arm: Arm, rows: RowFilter, opened: tuple[OpenSegment, ...]) -> Prepared | None:
     """The ``Prepared`` of an arm that an earlier search cached in the snapshot."""
     node = rows.node
-    known = view.snapshot.prepared.get((arm.name, id(node)))
+    known = view.snapshot.prepared.get((arm.field, id(node)))
     return known if known is not None and known.node is node and known.opened is opened else None
 
 
 def _prepare(view: View, arm: Arm, rows: RowFilter, opened: tuple[OpenSegment, ...], tail: Tail, kinds: Kinds) -> Prepared:
     """Make the ``Prepared`` of an arm, and cache it in the snapshot. Raises CorruptionError."""
-    table = view.chunks(view.fields[arm.name], FIELD_TYPES[arm.spec.kind].search_part)
+    table = view.chunks(view.fields[arm.field], FIELD_TYPES[arm.spec.kind].search_part)
     ranges = [TailRange(*table.covering(low, high), rows.between(low, high)) for low, high in tail]
     for piece in ranges:
         table.verify(range(piece.low, piece.high))
@@ -77,13 +77,13 @@ def _prepare(view: View, arm: Arm, rows: RowFilter, opened: tuple[OpenSegment, .
     if len(cache) >= MAX_PREPARED:
         cache.clear()
     prepared = Prepared(rows.node, opened, kinds, groups, table, rows.matches, tail_rows, view.directory.audits)
-    cache[arm.name, id(rows.node)] = prepared
+    cache[arm.field, id(rows.node)] = prepared
     return prepared
 
 
 def prepared(view: View, arm: Arm, rows: RowFilter) -> Prepared | None:
     """The ``Prepared`` of an arm; None if the field has no index. Raises CorruptionError."""
-    opened, tail = view.snapshot.cover(view.fields[arm.name])
+    opened, tail = view.snapshot.cover(view.fields[arm.field])
     if not opened:
         return None
     return _cached(view, arm, rows, opened) or _prepare(view, arm, rows, opened, tail, _kinds(opened))
@@ -96,10 +96,10 @@ def search_segments(
     answer.
     """
     spec = arm.spec
-    opened, tail = view.snapshot.cover(view.fields[arm.name])
+    opened, tail = view.snapshot.cover(view.fields[arm.field])
     if not opened:
         return None
-    saturation = FIELD_TYPES[spec.kind].saturation(view, arm.name)
+    saturation = FIELD_TYPES[spec.kind].saturation(view, arm.field)
     ready = _cached(view, arm, rows, opened)
     kinds = _kinds(opened) if ready is None else ready.kinds
     for kind, files in kinds:
@@ -147,7 +147,14 @@ def record_exact(search: Search, arm: Arm, matches: int, hits: Sequence[Found]) 
 
 def exact_plan(arm: Arm, rows: int) -> dict:
     """The plan's entry of an arm that was searched without an index. rows: that were scored."""
-    return {"field": arm.name, "kind": arm.spec.kind, "plan": FIELD_TYPES[arm.spec.kind].exact_plan, "exact": True, "rows": rows}
+    return {
+        "field": arm.field,
+        **arm.shown(),
+        "kind": arm.spec.kind,
+        "plan": FIELD_TYPES[arm.spec.kind].exact_plan,
+        "exact": True,
+        "rows": rows,
+    }
 
 
 def _merged(answers: Sequence[tuple[list[Found], Report | None]], k: int) -> tuple[list[Found], Report | None]:
@@ -171,11 +178,11 @@ def _audit(
         with deadline.scope(Paced(env.deadline, lambda: env.awaited)), view.again() as now:
             if now.sequence != sequence:
                 return None
-            return FIELD_TYPES[arm.spec.kind].search(now, arm.name, queries, k, rows.of(now).rows())[0]
+            return FIELD_TYPES[arm.spec.kind].search(now, arm.field, queries, k, rows.of(now).rows())[0]
 
     predictions = report.judged()
     ranges = {part.segment: (part.first, part.end) for part in ready.opened}
-    key = (view.store.collection, arm.name, search.recall)
+    key = (view.store.collection, arm.field, search.recall)
     segments = [target.segment for target in report.targets]
     budget.start(lambda: learn(ready.audits, key, segments, predictions, k, hits, exact, [ranges[segment] for segment in segments]))
 
@@ -184,7 +191,8 @@ def _explained(search: Search, arm: Arm, report: Report, tail_rows: int | None) 
     """The plan's entry of an arm that was searched by its segments. It describes the first of several queries."""
     segments = report.explained()
     return {
-        "field": arm.name,
+        "field": arm.field,
+        **arm.shown(),
         "kind": arm.spec.kind,
         "plan": "segments",
         "exact": search.exact,
@@ -203,7 +211,7 @@ def bounded(
     """
     if search.exact or not search.proven or rows.given is not None or arm.spec.index_options is None:
         return None
-    opened, tail = view.snapshot.cover(view.fields[arm.name])
+    opened, tail = view.snapshot.cover(view.fields[arm.field])
     kinds = _kinds(opened)
     if len(kinds) != 1:
         return None

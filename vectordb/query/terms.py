@@ -62,14 +62,14 @@ def explained(
     (the number that an exact search reads), terms (term, weight, number of live rows that have it) and matched: for each of the best rows a
     list of (term, contribution), the largest first. A term also has its word if the query's text or the field's term table has one.
     """
-    field, (terms, weights) = view.fields[arm.name], query
+    field, (terms, weights) = view.fields[arm.field], query
     table = view.table(field, format.POSTINGS)
     live = flat.document_frequencies(table, terms, view.snapshot.dead_words() if view.dead else None)
     touched = flat.document_frequencies(table, terms, None)
     docids = found[0][:EXPLAINED].tolist()
-    vectors = vectors_of(view, docids, [arm.name])
+    vectors = vectors_of(view, docids, [arm.field])
     asked = [{"term": int(t), "weight": float(w), "rows": int(n)} for t, w, n in zip(terms, weights, live, strict=True)]
-    matched = [_contributions(terms, weights, vector[arm.name], saturation) for vector in vectors]
+    matched = [_contributions(terms, weights, vector[arm.field], saturation) for vector in vectors]
     words = {} if arm.words is None else arm.words(terms.tolist())
     words |= _stored(view, field, (term for term in terms.tolist() if term not in words))
     for parts in (asked, *matched):

@@ -86,7 +86,7 @@ class SearchTrace:
             return "batch"
         if search.prefetch is not None:
             return "prefetch"
-        if len(search.arms) > 1:
+        if search.fused:
             return "fusion"
         (trace,) = self._arms.values()
         names = trace.names()
@@ -107,7 +107,7 @@ class SearchTrace:
         traces = [trace for (stage, _), trace in self._arms.items() if stage == depth]
         arms = [trace.explain() | {"candidates": max((len(docids) for docids, _ in trace.hits), default=0)} for trace in traces]
         fusion = {"method": search.fusion.name, "candidates": search.candidates, "missing": search.fusion.missing}
-        return stage_plan(arms, fusion if len(search.arms) > 1 else None) | {"prefetch": before}
+        return stage_plan(arms, fusion if search.fused else None) | {"prefetch": before}
 
 
 def stage_plan(arms: list[dict], fusion: dict | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from .boosts import Boost
 from .filter_nodes import Filter
 from .ranking import Fusion
 from .results import Point
@@ -71,6 +72,12 @@ FilterLike: TypeAlias = Filter | str | Mapping[str, Any]
 
 FusionLike: TypeAlias = Literal["rrf", "relative", "dbsf", "linear"] | Fusion
 """The name of a fusion, or ``RRF(…)``, ``Relative(…)``, ``DBSF(…)``, ``Linear(…)`` with options."""
+
+BoostLike: TypeAlias = Boost | Sequence[Boost]
+"""A boost or several: ``Decay(…)``, ``Value(…)``, ``If(…)``."""
+
+ExamplesLike: TypeAlias = Sequence[Any] | Mapping[str, Sequence[Any]]
+"""Examples (ids or vectors, or pairs of them; texts or vectors) of the only dense field, or field → examples."""
 
 Versions: TypeAlias = int | Sequence[int | None] | Mapping[Any, int]
 """One expected version for all points, a list of one for each, or a mapping from id."""

@@ -5,6 +5,7 @@ All raise InvalidArgumentError, which names the argument and shows its value.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from ..errors import InvalidArgumentError, VectorDBError, listing, shown
 from .foreign import is_integer, is_number
 
+MAX_NUMBER = 1e6  # limit of a weight and of k; weighted scores of the longest vectors then stay within float32
 MAX_LIMIT = 100_000  # hits of a query; also candidates of an arm
 DEFAULT_RECALL = 0.95
 LONGEST_WAIT = 1e9  # seconds; longer timeouts are none (gRPC says 9e18 where a call has no deadline)
@@ -120,3 +122,13 @@ def not_a_cursor(value: Any) -> InvalidArgumentError:
     """The error for a value that is not the cursor of a page."""
     what = f"cursor must be the cursor of an earlier page of scroll, or None, not {shown(value)}"
     return InvalidArgumentError(what, field="cursor", value=value)
+
+
+def checked_number(value: Any) -> float:
+    """The value as float; NaN, which fails every comparison, if it isn't a number."""
+    if isinstance(value, (bool, np.bool_, np.timedelta64)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

@@ -25,14 +25,21 @@ class Plan(dict):
       at which the arm was read, and recall of the fused list: target, predicted (None if no measured lists reach the target), and the
       number of searches that were measured.
     * prefetch: the stage before this one, in the same form, with limit and hits (the number of candidates it returned).
-    * arms: one dict for each arm with field, kind, plan, rows (rows scored) and candidates. Dense and sparse arms also have recall
-      (target, predicted), segments and tail (rows without an index, and the microseconds their scan took).
+    * arms: one dict for each arm with field (and of an ``Arm`` arm, its name, filter and limit), kind, plan, rows (rows scored) and
+      candidates. Dense and sparse arms also have recall (target, predicted), segments and tail (rows without an index, and the
+      microseconds their scan took).
     * segments of an arm: rows, matches, selectivity, local_selectivity (the share of matches near the query); plan, parameters and
       predicted of the plan that ran; considered: every setting of every plan with predicted microseconds, recall and, of dense fields,
       lowest_recall (the mean recall of the 5 % of queries for which it finds least); microseconds and
       rows_scored as measured; fallback: the plan that ran first and was stopped, because it found too little or took too long.
     * sparse arms also have postings (postings that an exact search reads), terms (term, weight, rows with the term) and matched: for each
       of the ten best rows its terms and their contributions. A term has its word if the query text or the term table of the field has one.
+    * boost: boosts as text; highest: the most that each can multiply a score with; depth: how many of the best points without boosts were
+      boosted; proven: whether no other point can be among the best (None where a fusion of lists ranks its candidates only); of the ten
+      best hits scores, without boosts, and factors, one for each boost.
+    * arms with queries by examples have examples (role → id, or the first numbers of a vector), pool, and contributions: for each of the
+      ten best rows what each example (or pair) adds to its score. without: directions and removed, the share of the query's squared
+      length that was projected out.
     """
 
     def __str__(self) -> str:
@@ -65,6 +72,17 @@ def _stage(plan: Mapping[str, Any]) -> Iterator[str]:
         yield from _arm(arm)
     if plan.get("fusion"):
         yield _fusion(plan["fusion"])
+    if plan.get("boost"):
+        yield from _boost(plan["boost"])
+
+
+def _boost(boost: Mapping[str, Any]) -> Iterator[str]:
+    proven = {None: "of all candidates", True: "proven to be the true best", False: "not proven"}[boost.get("proven")]
+    yield f"boost: {proven}, from the best {boost.get('depth', 0):,} without boosts"
+    factors = (boost.get("factors") or [[]])[0]
+    for position, (name, highest) in enumerate(zip(boost.get("boosts") or (), boost.get("highest") or (), strict=False)):
+        first = f"; of the best row {factors[position]:.4g}" if position < len(factors) else ""
+        yield f"  {name}: at most {highest:.4g}{first}"
 
 
 def _fusion(fusion: Mapping[str, Any]) -> str:
@@ -94,7 +112,9 @@ def _lists(fusion: Mapping[str, Any]) -> str:
 
 def _arm(arm: Mapping[str, Any]) -> Iterator[str]:
     segments, tail, recall = arm.get("segments") or (), arm.get("tail"), arm.get("recall")
-    parts = [f"{arm.get('kind')} {arm.get('field')}: {arm.get('plan')}"]
+    name = f"{arm['arm']} = " if arm.get("arm") else ""
+    own = "".join(f", {key} {arm[key]}" for key in ("filter", "limit") if arm.get(key) is not None)
+    parts = [f"{name}{arm.get('kind')} {arm.get('field')}{own}: {arm.get('plan')}"]
     if recall and not arm.get("exact"):
         parts.append(f"recall {_recall(recall.get('predicted'))} predicted, {_recall(recall.get('target'))} requested")
     parts += [f"{_many(arm.get('rows', 0), 'row')} scored", _many(arm.get("candidates", 0), "candidate")]
@@ -102,10 +122,25 @@ def _arm(arm: Mapping[str, Any]) -> Iterator[str]:
     if arm.get("matched"):
         terms, postings = _many(len(arm.get("terms") or ()), "term"), _many(arm.get("postings", 0), "posting")
         yield f"  {terms} with {postings}; contributions to the best row: {_terms(arm['matched'][0])}"
+    if arm.get("contributions"):
+        named = [
+            " over ".join(map(str, each.values())) if len(each) > 1 else f"{next(iter(each))} {next(iter(each.values()))}"
+            for each in arm["examples"]
+        ]
+        parts = [f"{name} {part:.3g}" for name, part in zip(named, arm["contributions"][0], strict=True)]
+        yield f"  examples ({arm.get('pool')}), contributions to the best row: {_cut(parts)}"
+    if arm.get("without"):
+        without = arm["without"]
+        share = f"{100 * without['removed']:.3g} %"
+        yield f"  without {_many(without['directions'], 'direction')}, which had {share} of the query's squared length"
     for number, segment in enumerate(segments, 1):
         yield from _segment(segment, f"segment {number} of {len(segments)}", (recall or {}).get("target"))
     if tail:
         yield f"  tail: {_many(tail.get('rows', 0), 'row')} without an index, scanned in {_microseconds(tail.get('microseconds'))}"
+
+
+def _cut(parts: Sequence[str]) -> str:
+    return ", ".join(parts[:SHOWN_TERMS]) + (f", and {len(parts) - SHOWN_TERMS:,} more" if len(parts) > SHOWN_TERMS else "")
 
 
 def _terms(matched: Sequence[Mapping[str, Any]]) -> str:

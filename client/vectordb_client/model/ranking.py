@@ -8,7 +8,6 @@ average of the others. If a point has a vector but isn't among the candidates of
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,13 +17,13 @@ import numpy as np
 
 from ..errors import InvalidArgumentError, shown
 from .arguments import named_class
-from .checks import MAX_LIMIT, check_count
+from .boosts import Boost, check_boosts
+from .checks import MAX_LIMIT, MAX_NUMBER, check_count, checked_number
 
 if TYPE_CHECKING:
     from .aliases import FusionLike, Vector, VectorColumn
 
 MISSING = ("zero", "renormalise")
-MAX_NUMBER = 1e6  # limit of a weight and of k; weighted scores of the longest vectors then stay within float32
 MIN_CANDIDATES = 100  # candidates of each arm by default, at least
 MAX_STAGES = 8
 KEPT_RANKS = 4_096  # longest list of 1 / (k + rank) that is kept between searches
@@ -72,7 +71,7 @@ class Fusion:
             what = f"the weights of a fusion must map fields to numbers, as in {example}, not {shown(self.weights)}"
             raise InvalidArgumentError(what, field="fusion", value=self.weights)
         for name, weight in self.weights.items():
-            if not 0.0 <= _number(weight) <= MAX_NUMBER:
+            if not 0.0 <= checked_number(weight) <= MAX_NUMBER:
                 what = f"the weight of {shown(name)} in a fusion must be a number from 0 to {MAX_NUMBER:g}, not {shown(weight)}"
                 raise InvalidArgumentError(what, field="fusion", value=weight)
 
@@ -80,6 +79,10 @@ class Fusion:
         if not isinstance(self.missing, str) or self.missing not in MISSING:
             what = f"missing of a fusion must be {' or '.join(map(repr, MISSING))}, not {shown(self.missing)}"
             raise InvalidArgumentError(what, field="fusion", value=self.missing)
+
+    def arms(self) -> dict[str, Boost]:
+        """Attributes that are arms of their own, by name, checked."""
+        return {}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -117,7 +120,7 @@ class RRF(Fusion):
 
     def check(self) -> None:
         self._check_weights()
-        if not 0.0 < _number(self.k) <= MAX_NUMBER:  # before ``missing``: weights given by position are k
+        if not 0.0 < checked_number(self.k) <= MAX_NUMBER:  # before ``missing``: weights given by position are k
             what = f"k of RRF must be a number above 0 and at most {MAX_NUMBER:g}, not {shown(self.k)}"
             raise InvalidArgumentError(what, field="fusion", value=self.k)
         self._check_missing()
@@ -181,15 +184,44 @@ class Linear(Fusion):
     For an l2 field 0 would be the best score, so points with no vector in it are not returned, unless missing="renormalise".
     ``Collection.tune_fusion`` learns the weights.
 
+    Attributes are arms too: they add weight · their score to the sum. ``Decay`` scores from 0 to 1, ``Value`` weight · value or weight ·
+    ln(1 + value), ``If`` its factor where the filter matches. A point without a value gets 0 from it. The result is proven as without them.
+
     Attributes:
-        weights: field → weight, from 0 to 1e6. The default is 1.
-        missing: as in ``RRF``.
+        weights: field, or name of an attribute arm → weight, from 0 to 1e6. The default is 1.
+        missing: as in ``RRF``. Attribute arms have no part in it.
+        attributes: name → ``Decay(…)``, ``Value(…)`` or ``If(…)``.
+
+    Example:
+        ```python
+        docs.search({"v": query}, fusion=Linear({"v": 1.0, "fresh": 0.2}, attributes={"fresh": Decay("date", "30d")}))
+        ```
     """
 
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     missing: str = "zero"
+    attributes: Mapping[str, Boost] = dataclasses.field(default_factory=dict)
     name = "linear"
     all_points = True
+
+    def check(self) -> None:
+        super().check()
+        self.arms()
+
+    def arms(self) -> dict[str, Boost]:
+        """The attribute arms, checked. Raises InvalidArgumentError."""
+        if not isinstance(self.attributes, Mapping):
+            what = f'attributes of Linear must map names to boosts, as in {{"fresh": Decay("date", "30d")}}, not {shown(self.attributes)}'
+            raise InvalidArgumentError(what, field="fusion", value=self.attributes)
+        for name in self.attributes:
+            if not isinstance(name, str) or not name:
+                what = f"the name of an attribute arm must be a string, not {shown(name)}"
+                raise InvalidArgumentError(what, field="fusion", value=name)
+        return dict(zip(self.attributes, check_boosts("attributes of Linear", list(self.attributes.values())), strict=True))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return super().options | {"attributes": {name: each.to_json() for name, each in self.arms().items()}}
 
 
 FUSIONS: dict[str, type[Fusion]] = {kind.name: kind for kind in (RRF, Relative, DBSF, Linear)}
@@ -209,16 +241,6 @@ def checked_fusion(value: Any) -> Fusion:
         raise InvalidArgumentError(what, field="fusion", value=value)
     value.check()
     return value
-
-
-def _number(value: Any) -> float:
-    """The value as float; NaN, which fails every comparison, if it isn't a number."""
-    if isinstance(value, (bool, np.bool_, np.timedelta64)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        return math.nan
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
 
 
 def default_candidates(limit: int) -> int:

@@ -117,7 +117,8 @@ class Change:
 
 
 class ArmScore(NamedTuple):
-    """The part of one arm (one field) in the score of a hit. The contributions of all arms add up to the score.
+    """The part of one arm (one field) in the score of a hit. The contributions of all arms add up to the score. With boosts there is one
+    part more, "boost": its weight is the product of the factors, its contribution what that adds.
 
     Attributes:
         rank: the place of the hit among the candidates of this arm, from 1. None if it is not among them, or if the place is unknown

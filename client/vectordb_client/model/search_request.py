@@ -7,19 +7,22 @@ are kept, and what plans and slow-query logs show. ``OPTIONS`` is the table of a
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_type_hints
 
 import numpy as np
 
-from ..errors import InvalidArgumentError
-from .aliases import FilterLike, FusionLike, Selection
+from ..errors import FilterError, InvalidArgumentError, shown
+from .aliases import BoostLike, ExamplesLike, FilterLike, FusionLike, Selection
 from .arguments import NOT_PREPARED, Method, UnknownArgumentError, named, with_options
+from .boosts import boosts_as_json, check_boosts
 from .checks import check_count, check_flag, check_paths, check_recall, check_selection
+from .examples import check_listed, check_pool, listed_as_json, listed_shown
 from .filter import from_dict
 from .filter_nodes import Filter
 from .foreign import is_number
@@ -68,6 +71,32 @@ def as_it_is(name: str, value: Any) -> Any:
     return value
 
 
+def check_filter(name: str, value: Any) -> Any:
+    """The check of a filter: a list of filters, one for each query of a batch, becomes a tuple. Filters are read where the search runs."""
+    return tuple(value) if isinstance(value, (list, tuple)) else value
+
+
+def check_filters(filters: Any, batch: bool, queries: int) -> None:
+    """Check that a list of filters has one for each query of a batch. Raises InvalidArgumentError."""
+    if not isinstance(filters, tuple):
+        return
+    if not batch:
+        what = f"filter of search must be one filter, not {shown(list(filters))}; join them with AND, or write search_batch(…, filter=[…])"
+        raise InvalidArgumentError(what, field="filter", value=filters)
+    if len(filters) != queries:
+        what = f"filter is a list of {len(filters)} filters for {queries} queries; give one filter, or one (or None) for each query"
+        raise InvalidArgumentError(what, field="filter", value=len(filters))
+
+
+@contextlib.contextmanager
+def of_query(q: int) -> Iterator[None]:
+    """Let errors about a filter name the query of a batch that it belongs to."""
+    try:
+        yield
+    except FilterError as error:
+        raise FilterError(f"filter of query {q}: {error.message}", field=error.field, value=error.value) from None
+
+
 @dataclass(frozen=True, eq=False)
 class Option:
     """The declaration of an option of a search.
@@ -106,7 +135,11 @@ _ORDER = Flag("names", "order by attributes in place of a query, such as --order
 _RECALL = Flag("share", "target recall, above 0 and at most 1 (default: 0.95)", "SHARE")
 _EXACT = Flag("switch", "bypass the indexes and return the exact result")
 _VECTORS = Flag("switch", "also show the vectors")
+_WITHOUT = Flag("text", "project the direction of this text out of the query of a dense field", "TEXT")
 _EXPLAIN = Flag("switch", "show the query plan: stages, plans considered, predicted and actual cost")
+
+
+_IN_VECTORS = ", but it is given as a ``Like`` for each query: ``vectors={field: [Like([…]), …]}``"
 
 
 class SearchOptions(TypedDict, total=False):
@@ -143,10 +176,23 @@ class SearchOptions(TypedDict, total=False):
         with_payload: True for the payload, a list of paths such as ``["title", "meta.page"]`` for a part of it, or False for none. None
             follows ``with_attributes``: the payload, unless that is False.
         explain: fill in ``hits.plan``, which says how the search was run.
+        like: ids or vectors of the only dense field, or field → such a list: search for points like these (``Like``). Points whose ids
+            are given are left out. ``unlike``, ``pool`` and ``context`` belong to it. ``search_batch`` takes ``Like`` in ``vectors``.
+        unlike: ids or vectors that hits should not be like; a list or a mapping as ``like``.
+        pool: how several examples make one score: "mean", "max" or "attention" (``Like`` has the formulas).
+        context: pairs (positive, negative) of ids or vectors: points are to be nearer to the positive one of each pair.
+        boost: ``Decay(…)``, ``Value(…)``, ``If(…)`` or a list of them: factors by attributes, with which the scores are multiplied. A
+            factor above 1 moves a point up (a distance or a negative score is divided by it). The hits are the best of all points with
+            their factors, as exactly as they would be without; RRF, relative and dbsf boost their candidates.
+        without: a text, a list of texts or vectors for all fields of the search, or field → such a list; of dense fields. The part of
+            the query along them is projected out: it becomes q − Σ (q · u) u over the orthonormal directions u that they span.
     """
 
     # Plans and logs show the filter in its canonical form, and each stage by itself.
-    filter: Annotated[FilterLike | None, Option(None, as_it_is, _FILTER, show=None)]
+    filter: Annotated[
+        FilterLike | None,
+        Option(None, check_filter, _FILTER, batch_doc="; or a list of n filters, one for each query, None for a query without", show=None),
+    ]
     limit: Annotated[int | Literal["auto"], Option(10, check_limit, _LIMIT)]
     recall: Annotated[float | None, Option(None, check_recall, _RECALL)]
     exact: Annotated[bool, Option(False, check_flag, _EXACT)]
@@ -163,6 +209,12 @@ class SearchOptions(TypedDict, total=False):
     radius: Annotated[float | None, Option(None, check_radius, _RADIUS)]
     score: Annotated[Literal["raw", "calibrated"], Option("raw", check_score, _SCORE)]
     order_by: Annotated[Sequence[str] | str | None, Option(None, check_order, _ORDER, batch_doc=", and refused here")]
+    like: Annotated[ExamplesLike | None, Option(None, check_listed, show=listed_shown, to_json=listed_as_json, batch_doc=_IN_VECTORS)]
+    unlike: Annotated[ExamplesLike | None, Option(None, check_listed, show=listed_shown, to_json=listed_as_json, batch_doc=_IN_VECTORS)]
+    pool: Annotated[str, Option("mean", check_pool, batch_doc=_IN_VECTORS)]
+    context: Annotated[ExamplesLike | None, Option(None, check_listed, show=listed_shown, to_json=listed_as_json, batch_doc=_IN_VECTORS)]
+    boost: Annotated[BoostLike | None, Option(None, check_boosts, show=boosts_as_json, to_json=boosts_as_json)]
+    without: Annotated[ExamplesLike | str | None, Option(None, check_listed, _WITHOUT, show=listed_shown, to_json=listed_as_json)]
 
 
 def _declared() -> dict[str, Option]:
@@ -226,6 +278,9 @@ class SearchRequest:
         request = cls(options, True)
         if request.prefetch is not None:
             raise InvalidArgumentError(NOT_PREPARED, field="prefetch")
+        if isinstance(request.filter, tuple):
+            what = "filter of prepare must be one filter; a list of filters is for search_batch(…, filter=[…])"
+            raise InvalidArgumentError(what, field="filter", value=request.filter)
         if isinstance(request.filter, Mapping):
             request.__dict__["filter"] = from_dict(request.filter)
         return request

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidArgumentError, shown
+from .arms import Arm, is_named
 from .foreign import is_integer, is_number, is_sparse, size_of
 from .ranking import Linear
 from .results import Hits
@@ -124,6 +125,9 @@ class _Queries:
 
 
 def _taken(queries: Any, rows: list[int]) -> Any:
+    if is_named(queries):  # the weights are what is learned
+        arm = queries if isinstance(queries, Arm) else Arm(*queries)
+        return replace(arm, query=_taken(arm.query, rows), weight=None)
     return queries[rows] if hasattr(queries, "shape") else [queries[row] for row in rows]
 
 
@@ -136,6 +140,7 @@ def _count(vectors: Any, text: Any) -> int:
     given = {**(vectors or {})} | ({} if text is None else dict(text) if isinstance(text, Mapping) else {"text": text})
     sizes = {}
     for name, value in given.items():
+        value = (value.query if isinstance(value, Arm) else value[1]) if is_named(value) else value
         size = value.shape[0] if is_sparse(value) else size_of(value)
         if size is None or isinstance(value, (str, bytes, Mapping)) or not (hasattr(value, "shape") or isinstance(value, Sequence)):
             raise InvalidArgumentError(

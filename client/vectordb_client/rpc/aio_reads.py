@@ -153,6 +153,16 @@ class AsyncReads(AsyncPointsOfCollection):
             with_payload: True for the payload, a list of paths such as ``["title", "meta.page"]`` for a part of it, or False for none. None
                 follows ``with_attributes``: the payload, unless that is False.
             explain: fill in ``hits.plan``, which says how the search was run.
+            like: ids or vectors of the only dense field, or field → such a list: search for points like these (``Like``). Points whose ids
+                are given are left out. ``unlike``, ``pool`` and ``context`` belong to it. ``search_batch`` takes ``Like`` in ``vectors``.
+            unlike: ids or vectors that hits should not be like; a list or a mapping as ``like``.
+            pool: how several examples make one score: "mean", "max" or "attention" (``Like`` has the formulas).
+            context: pairs (positive, negative) of ids or vectors: points are to be nearer to the positive one of each pair.
+            boost: ``Decay(…)``, ``Value(…)``, ``If(…)`` or a list of them: factors by attributes, with which the scores are multiplied. A
+                factor above 1 moves a point up (a distance or a negative score is divided by it). The hits are the best of all points with
+                their factors, as exactly as they would be without; RRF, relative and dbsf boost their candidates.
+            without: a text, a list of texts or vectors for all fields of the search, or field → such a list; of dense fields. The part of
+                the query along them is projected out: it becomes q − Σ (q · u) u over the orthonormal directions u that they span.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -188,7 +198,7 @@ class AsyncReads(AsyncPointsOfCollection):
         Args:
             vectors: field → n queries: an ``(n, dim)`` array, a sparse matrix of n rows, or a list of n queries.
             text: n strings, or a mapping from field to n strings.
-            filter: as in ``search``.
+            filter: as in ``search``; or a list of n filters, one for each query, None for a query without.
             limit: as in ``search``.
             recall: as in ``search``.
             exact: as in ``search``.
@@ -205,6 +215,12 @@ class AsyncReads(AsyncPointsOfCollection):
             radius: as in ``search``.
             score: as in ``search``.
             order_by: as in ``search``, and refused here.
+            like: as in ``search``, but it is given as a ``Like`` for each query: ``vectors={field: [Like([…]), …]}``.
+            unlike: as in ``search``, but it is given as a ``Like`` for each query: ``vectors={field: [Like([…]), …]}``.
+            pool: as in ``search``, but it is given as a ``Like`` for each query: ``vectors={field: [Like([…]), …]}``.
+            context: as in ``search``, but it is given as a ``Like`` for each query: ``vectors={field: [Like([…]), …]}``.
+            boost: as in ``search``.
+            without: as in ``search``.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -240,6 +256,12 @@ class AsyncReads(AsyncPointsOfCollection):
             radius: as in ``search``.
             score: as in ``search``.
             order_by: as in ``search``.
+            like: as in ``search``.
+            unlike: as in ``search``.
+            pool: as in ``search``.
+            context: as in ``search``.
+            boost: as in ``search``.
+            without: as in ``search``.
             timeout: seconds for each call; None is the timeout of the client.
 
         Returns:

@@ -204,10 +204,15 @@ def unpack_filter(holder: Any, field: str = "filter") -> Any:
     if not holder.HasField(field):
         return None
     message = getattr(holder, field)
-    form = message.WhichOneof("form")
-    if form is None:
+    if message.WhichOneof("form") is None:
         raise FilterError("the filter is empty", field=field)
-    return message.text if form == "text" else unpack_json(message.json, field)
+    return form_of(message, field)
+
+
+def form_of(message: pb.Filter, field: str = "filter") -> Any:
+    """What a filter's message holds: a string, a JSON value, or None."""
+    form = message.WhichOneof("form")
+    return None if form is None else message.text if form == "text" else unpack_json(message.json, field)
 
 
 def pack_selection(value: Any, field: str) -> pb.Selection | None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ..errors import InvalidArgumentError
+from ..model.arms import Arm, GivenArm, any_given, given_arms
+from ..model.examples import from_json
 from ..model.foreign import is_number
 from ..model.page_options import AUTO, AUTO_LIMIT
 from ..model.ranking import FUSIONS, MAX_STAGES, MISSING, Prefetch, checked_fusion
 from ..model.schema import Schema
-from ..model.search_request import OPTIONS, SearchRequest
+from ..model.search_request import OPTIONS, SearchRequest, check_filters, of_query
 from ..model.values import text_of
-from ..model.vectors import query_fields, query_texts, query_vector, query_vectors
+from ..model.vectors import query_texts
 from ..v1 import vectordb_pb2 as pb
 from . import wire
 
@@ -36,6 +38,8 @@ def pack_fusion(value: Any, field: str = "fusion") -> pb.Fusion | None:
     fusion = checked_fusion(value)
     options = fusion.options
     weights, missing = options.pop("weights"), options.pop("missing")
+    if not options.get("attributes", True):  # services of earlier versions don't know it
+        del options["attributes"]
     return pb.Fusion(
         method=fusion.name,
         k=options.pop("k") if is_number(options.get("k")) else None,
@@ -79,8 +83,26 @@ def _submessage(pack: Callable[[Any, str], Any]) -> Callable[[Any, str, Any], No
     return packed
 
 
+def _pack_filters(message: Any, name: str, value: Any) -> None:
+    """A filter, or a filter for each query."""
+    if isinstance(value, tuple):
+        for q, each in enumerate(value):
+            with of_query(q):
+                message.filters.append(wire.pack_filter(each) or pb.Filter())
+    else:
+        _submessage(wire.pack_filter)(message, name, value)
+
+
+def _unpack_filters(message: Any, name: str) -> Any:
+    if not message.filters:
+        return wire.unpack_filter(message, name)
+    if message.HasField(name):
+        raise InvalidArgumentError("a search has either one filter or a filter for each query", field=name)
+    return tuple([wire.form_of(each) for each in message.filters])
+
+
 _FORMS = {
-    "Filter": _Form(None, _submessage(wire.pack_filter), wire.unpack_filter),
+    "Filter": _Form(None, _pack_filters, _unpack_filters),
     "Fusion": _Form("rrf", _submessage(pack_fusion), unpack_fusion),
     "Selection": _Form(False, _submessage(wire.pack_selection), wire.unpack_selection),
 }
@@ -110,6 +132,50 @@ _FIELDS = {pb.SearchRequest: {**_forms(pb.SearchRequest), "limit": _LIMIT}, pb.P
 _NAMES = frozenset(pb.SearchRequest.DESCRIPTOR.fields_by_name)  # of the options that have a field; others travel in `options`
 
 
+# ---- Arms with names of their own ----
+
+
+def pack_arm(message: pb.Arm, arm: GivenArm) -> None:
+    """Fill a message with a checked arm."""
+    message.name = text_of(arm.name, "vectors")
+    if arm.examples is not None:
+        message.examples.field = arm.field
+        message.examples.json.extend([wire.pack_json(each.to_json(), "like") for each in arm.examples])
+    elif arm.texts is None:
+        wire.pack_queries(message.vectors, arm.field, arm.spec, arm.queries or [])
+    else:
+        message.text.CopyFrom(pb.TextQuery(field=arm.field, texts=arm.texts))
+    if arm.filter is not None:
+        message.filter.CopyFrom(cast(pb.Filter, wire.pack_filter(arm.filter)))
+    if arm.limit is not None:
+        message.limit = arm.limit
+    if arm.weight is not None:
+        message.weight = arm.weight
+
+
+def unpack_arm(message: pb.Arm, n: int, schema: Schema, batch: bool) -> Arm:
+    """The arm of a message. Raises InvalidArgumentError or SchemaError."""
+    form = message.WhichOneof("query")
+    if form is None:
+        raise InvalidArgumentError(f"arm {message.name!r} has no query", field="arms", value=message.name)
+    query: Any
+    if form == "text":
+        field, query = message.text.field, list(message.text.texts)
+        if len(query) != n:
+            raise InvalidArgumentError(f"arm {message.name!r} has {len(query)} texts for {n} queries", field="arms", value=len(query))
+        query = query if batch else query[0]
+    elif form == "examples":
+        field, query = message.examples.field, [from_json(wire.unpack_json(data, "like")) for data in message.examples.json]
+        if len(query) != n:
+            raise InvalidArgumentError(f"arm {message.name!r} has {len(query)} Like for {n} queries", field="arms", value=len(query))
+        query = query if batch else query[0]
+    else:
+        field = message.vectors.field
+        column = wire.query_columns([message.vectors], n, schema)[field]
+        query = column.vectors() if batch else column.vector(0)
+    return Arm(field, query, wire.unpack_filter(message, "filter"), _optional(message, "limit"), _optional(message, "weight"))
+
+
 # ---- Requests to a service ----
 
 
@@ -123,6 +189,7 @@ def pack_search(collection: str, schema: Schema, request: SearchRequest, vectors
             what = f"all stages of a search must have the same number of queries, but a prefetch has {size} and the next {next_size}"
             raise InvalidArgumentError(what, field="vectors", value=size)
     message.queries = next(iter(sizes), 0 if batch else 1)
+    check_filters(request.filter, batch, message.queries)
     for name, option in OPTIONS.items():
         if name not in _NAMES:
             value = getattr(request, name)
@@ -136,14 +203,17 @@ def _pack_stage(
 ) -> None:
     """Fill in a search, or a stage before it, and the stages before that. sizes: gets the number of queries of each stage that has some."""
     counts: dict[str, int] = {}
-    for field, value in query_fields(schema, vectors).items():
-        spec = schema.vector(field)
-        queries = query_vectors(field, spec, value) if batch else [query_vector(field, spec, value)]
-        wire.pack_queries(message.vectors.add(), field, spec, queries)
-        counts[field] = len(queries)
+    named, given = any_given(vectors), set()
+    for arm in given_arms(schema, vectors, batch):
+        if named:
+            pack_arm(message.arms.add(), arm)
+        else:
+            wire.pack_queries(message.vectors.add(), arm.field, arm.spec, arm.queries or [])
+        counts[arm.name] = arm.size
+        given |= {arm.name, arm.field}
     for field, texts in _texts_by_field(schema, text, batch).items():
         message.texts.append(pb.TextQuery(field=field, texts=texts))
-        encoded = [name for name, spec in schema.vectors.items() if spec.encoder is not None and name not in counts]
+        encoded = [name for name, spec in schema.vectors.items() if spec.encoder is not None and name not in given]
         counts |= dict.fromkeys([field] if field else encoded, len(texts))
     if len(set(counts.values())) > 1:
         raise InvalidArgumentError(f"all fields must have the same number of queries, not {counts}", field="vectors", value=counts)
@@ -196,6 +266,11 @@ def _unpack_stage(message: pb.SearchRequest | pb.Prefetch, n: int, schema: Schem
         text = {field: texts[0] for field, texts in text.items()} if isinstance(text, dict) else text[0]
     options = {name: form.unpack(message, name) for name, form in _FIELDS[type(message)].items()}
     options["prefetch"] = None
+    for arm in message.arms:
+        vectors = {} if vectors is None else vectors
+        if arm.name in vectors:
+            raise InvalidArgumentError(f"arm {arm.name!r} is given twice", field="arms", value=arm.name)
+        vectors[arm.name] = unpack_arm(arm, n, schema, batch)
     if message.HasField("prefetch"):
         before, its_text, its_options = _unpack_stage(message.prefetch, n, schema, batch, depth + 1)
         options["prefetch"] = Prefetch(before, its_text, **its_options)

@@ -432,24 +432,52 @@ class Fusion(_message.Message):
     options: bytes
     def __init__(self, method: _Optional[str] = ..., k: _Optional[float] = ..., weights: _Optional[_Mapping[str, float]] = ..., missing: _Optional[str] = ..., options: _Optional[bytes] = ...) -> None: ...
 
+class Examples(_message.Message):
+    __slots__ = ("field", "json")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    json: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, field: _Optional[str] = ..., json: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Arm(_message.Message):
+    __slots__ = ("name", "vectors", "text", "examples", "filter", "limit", "weight")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    vectors: VectorColumn
+    text: TextQuery
+    examples: Examples
+    filter: Filter
+    limit: int
+    weight: float
+    def __init__(self, name: _Optional[str] = ..., vectors: _Optional[_Union[VectorColumn, _Mapping]] = ..., text: _Optional[_Union[TextQuery, _Mapping]] = ..., examples: _Optional[_Union[Examples, _Mapping]] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
+
 class Prefetch(_message.Message):
-    __slots__ = ("vectors", "texts", "limit", "fusion", "candidates", "prefetch")
+    __slots__ = ("vectors", "texts", "limit", "fusion", "candidates", "prefetch", "arms")
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     FUSION_FIELD_NUMBER: _ClassVar[int]
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     PREFETCH_FIELD_NUMBER: _ClassVar[int]
+    ARMS_FIELD_NUMBER: _ClassVar[int]
     vectors: _containers.RepeatedCompositeFieldContainer[VectorColumn]
     texts: _containers.RepeatedCompositeFieldContainer[TextQuery]
     limit: int
     fusion: Fusion
     candidates: int
     prefetch: Prefetch
-    def __init__(self, vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., texts: _Optional[_Iterable[_Union[TextQuery, _Mapping]]] = ..., limit: _Optional[int] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., candidates: _Optional[int] = ..., prefetch: _Optional[_Union[Prefetch, _Mapping]] = ...) -> None: ...
+    arms: _containers.RepeatedCompositeFieldContainer[Arm]
+    def __init__(self, vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., texts: _Optional[_Iterable[_Union[TextQuery, _Mapping]]] = ..., limit: _Optional[int] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., candidates: _Optional[int] = ..., prefetch: _Optional[_Union[Prefetch, _Mapping]] = ..., arms: _Optional[_Iterable[_Union[Arm, _Mapping]]] = ...) -> None: ...
 
 class SearchRequest(_message.Message):
-    __slots__ = ("collection", "queries", "vectors", "texts", "filter", "limit", "exact", "fusion", "candidates", "with_attributes", "with_vectors", "explain", "batch", "recall", "prefetch", "options", "auto_limit", "seen", "collection_number")
+    __slots__ = ("collection", "queries", "vectors", "texts", "filter", "limit", "exact", "fusion", "candidates", "with_attributes", "with_vectors", "explain", "batch", "recall", "prefetch", "options", "auto_limit", "seen", "collection_number", "arms", "filters")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -476,6 +504,8 @@ class SearchRequest(_message.Message):
     AUTO_LIMIT_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    ARMS_FIELD_NUMBER: _ClassVar[int]
+    FILTERS_FIELD_NUMBER: _ClassVar[int]
     collection: str
     queries: int
     vectors: _containers.RepeatedCompositeFieldContainer[VectorColumn]
@@ -495,7 +525,9 @@ class SearchRequest(_message.Message):
     auto_limit: bool
     seen: Position
     collection_number: int
-    def __init__(self, collection: _Optional[str] = ..., queries: _Optional[int] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., texts: _Optional[_Iterable[_Union[TextQuery, _Mapping]]] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., exact: _Optional[bool] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., candidates: _Optional[int] = ..., with_attributes: _Optional[_Union[Selection, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., explain: _Optional[bool] = ..., batch: _Optional[bool] = ..., recall: _Optional[float] = ..., prefetch: _Optional[_Union[Prefetch, _Mapping]] = ..., options: _Optional[_Mapping[str, bytes]] = ..., auto_limit: _Optional[bool] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+    arms: _containers.RepeatedCompositeFieldContainer[Arm]
+    filters: _containers.RepeatedCompositeFieldContainer[Filter]
+    def __init__(self, collection: _Optional[str] = ..., queries: _Optional[int] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., texts: _Optional[_Iterable[_Union[TextQuery, _Mapping]]] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., exact: _Optional[bool] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., candidates: _Optional[int] = ..., with_attributes: _Optional[_Union[Selection, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., explain: _Optional[bool] = ..., batch: _Optional[bool] = ..., recall: _Optional[float] = ..., prefetch: _Optional[_Union[Prefetch, _Mapping]] = ..., options: _Optional[_Mapping[str, bytes]] = ..., auto_limit: _Optional[bool] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ..., arms: _Optional[_Iterable[_Union[Arm, _Mapping]]] = ..., filters: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
     __slots__ = ("results", "forms", "revision")

@@ -15,7 +15,7 @@ from ...engine.snapshot import View
 from ...filters.bitmap import FilterCache
 from ...index.exact import Found
 from ..arms import search_arm
-from ..request import Arm, Search
+from ..request import Search
 from ..row_filter import RowFilter
 from ..trace import Clock
 from .depths import HIGHEST, Choice, FusedRecall, FusedRecalls, Point
@@ -34,8 +34,8 @@ def search_lists(
     read and why: entries of the fusion's plan.
     """
     recalls = _measured(view, search, rows)
-    points = (Point(search.candidates, search.recall),) * len(search.arms)
     if recalls is None:
+        points = [Point(search.candidates if arm.limit is None else arm.limit, search.recall) for arm in search.arms]
         lists, plans = _at(view, search, points, rows, filters, clock)
         return lists, plans, {}
     if not search.explain and view.directory.audits.share and recalls.due() and budget.rested:
@@ -47,10 +47,17 @@ def search_lists(
 
 def _measured(view: View, search: Search, rows: RowFilter) -> FusedRecall | None:
     """What was measured of such searches; None if the lists are exact whatever the recall, or their depth was given."""
-    if search.fixed or search.exact or search.recall > HIGHEST or rows.given is not None:
+    if (
+        search.fixed
+        or search.exact
+        or search.recall > HIGHEST
+        or rows.given is not None
+        or search.limit > search.candidates
+        or not all(arm.measured for arm in search.arms)
+    ):
         return None
     kept = view.snapshot.prepared.setdefault(FusedRecalls, {})
-    key = (id(search.fusion), id(rows.node), search.limit, search.candidates, *[arm.name for arm in search.arms])
+    key = (id(search.fusion), id(rows.node), search.limit, search.candidates, *[arm.key for arm in search.arms])
     known = kept.get(key)
     if known is None or known[0] is not search.fusion or known[1] is not rows.node:
         if len(kept) >= MOST_KEPT:
@@ -60,10 +67,10 @@ def _measured(view: View, search: Search, rows: RowFilter) -> FusedRecall | None
 
 
 def _of_kind(view: View, search: Search, rows: RowFilter) -> FusedRecall | None:
-    indexed = tuple([arm.spec.index_options is not None and bool(view.snapshot.cover(view.fields[arm.name])[0]) for arm in search.arms])
+    indexed = tuple([arm.spec.index_options is not None and bool(view.snapshot.cover(view.fields[arm.field])[0]) for arm in search.arms])
     if not any(indexed) or rows.matches <= search.candidates:
         return None
-    names = tuple([arm.name for arm in search.arms])
+    names = tuple([arm.key for arm in search.arms])
     kind = round(math.log(rows.matches / view.snapshot.live, MATCHES_OF_A_KIND))
     key = (view.store.collection, names, indexed, repr(search.fusion), search.limit, search.candidates, kind)
     known = view.directory.learned.setdefault(FusedRecalls, FusedRecalls())
@@ -90,7 +97,7 @@ def _measure_later(view: View, search: Search, recalls: FusedRecall, rows: RowFi
     sequence, env, search, again = view.sequence, view.directory.env, search.of_query(0), view.again
     assert again is not None  # of every view that ``Snapshots.pin`` made
     # The caller may change its arrays after the call.
-    search = search._replace(arms=tuple([Arm(arm.name, arm.spec, deepcopy(arm.queries)) for arm in search.arms]))
+    search = search._replace(arms=tuple([arm.with_queries(deepcopy(arm.queries)) for arm in search.arms]))
 
     def work() -> None:
         with deadline.scope(Paced(env.deadline, lambda: env.awaited)), again() as now:

@@ -23,15 +23,19 @@ LISTED = 2_000  # rows; smaller groups are scored row by row, which costs less t
 
 def arm_weights(search: Search) -> np.ndarray:
     """The weight of each arm in the fusion, float64 ``(arms,)``."""
-    return np.array([float(search.fusion.weights.get(arm.name, 1.0)) for arm in search.arms])
+    return np.array([_weight(search, arm) for arm in search.arms])
+
+
+def _weight(search: Search, arm: Arm) -> float:
+    return float(search.fusion.weights.get(arm.name, 1.0) if arm.weight is None else arm.weight)
 
 
 def everywhere(view: View, arm: Arm) -> bool:
     """Whether every row has a vector in the arm's field. False may also mean that nobody knows: rows were compacted."""
-    key = ("everywhere", arm.name)
+    key = ("everywhere", arm.field)
     known = view.snapshot.prepared.get(key)
     if known is None:
-        known = view.snapshot.prepared[key] = view.chunks(view.fields[arm.name]).present == view.rows
+        known = view.snapshot.prepared[key] = view.chunks(view.fields[arm.field]).present == view.rows
     return known
 
 
@@ -40,7 +44,7 @@ def has_vectors(view: View, arm: Arm, docids: np.ndarray) -> np.ndarray:
     if everywhere(view, arm):
         return np.ones(len(docids), np.bool_)
     present = np.empty(len(docids), np.bool_)
-    hold(view.table(view.fields[arm.name]), docids, present)
+    hold(view.table(view.fields[arm.field]), docids, present)
     return present
 
 
@@ -64,7 +68,7 @@ def lacking(view: View, rows: RowFilter, arms: Sequence[Arm], filters: FilterCac
     """Arm → the docids that a search may return and that have no vector there; only arms for which there are such rows."""
     without, docids = {}, None
     for arm in arms:
-        has = matching(HasVector(arm.name), view, filters)
+        has = matching(HasVector(arm.field), view, filters)
         if rows.given is None and rows.bitmap is None and len(has) == view.snapshot.live:
             continue
         if docids is None:
@@ -102,7 +106,7 @@ def groups(view: View, rows: RowFilter, arms: Sequence[Arm], filters: FilterCach
         if rows.given is not None or len(docids) <= LISTED:
             made.append(Group(has, rows.among(np.asarray(docids.to_array(), np.uint32))))
         elif any(has):
-            conditions = tuple([(arm.name, present) for arm, present in zip(arms, has, strict=True) if arm.name in without])
+            conditions = tuple(dict.fromkeys([(arm.field, present) for arm, present in zip(arms, has, strict=True) if arm.name in without]))
             made.append(Group(has, RowFilter(view, _restricted(rows.node, conditions), filters)))
     return [group for group in made if any(group.has)]
 

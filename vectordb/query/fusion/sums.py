@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from ...filters.cache import FilterCache
 from ...index.exact import Found
 from .. import segments
 from ..arms import queries_of, score_rows, search_arm, sign
+from ..boosts import Bound
 from ..request import Arm, Search
 from ..row_filter import RowFilter
 from ..trace import Clock
@@ -31,15 +33,19 @@ def sum_arms(view: View, search: Search, rows: RowFilter, filters: FilterCache, 
     single = [Group((True,) * len(search.arms), rows)]
     parts = groups(view, rows, search.arms, filters) if search.fusion.missing == "renormalise" else single
     scaled = [rescaled(weights, np.array([part.has]).T)[:, 0] if len(parts) > 1 or not all(part.has) else weights for part in parts]
+    attributes = [(arm, _weight(search, name)) for name, arm in search.attribute_arms.items()]
     for q in range(search.queries):
         one, plans, rankings, done = search.of_query(q) if search.queries > 1 else search, [], [], {"proven": True, "depth": 0, "scored": 0}
         for part, own_weights in zip(parts, scaled, strict=True):
             own_plans: dict[str, dict] = {}
             present = [a for a, has in enumerate(part.has) if has]
             sources = [_source(view, one, one.arms[a], float(own_weights[a]), part.rows, filters, clock, own_plans) for a in present]
+            sources += [_attribute_source(view, *each, part.rows) for each in attributes]
+            present += range(len(part.has), len(part.has) + len(attributes))
             ranking = top(sources, search.limit, search.candidates, search.proven or part.rows.given is not None)
             clock.lap("fusion")
-            rankings.append(_explained(view, search, own_weights.tolist(), ranking.among(present, len(part.has)), len(parts) == 1))
+            ranking = ranking.among(present, len(part.has) + len(attributes))
+            rankings.append(_explained(view, search, own_weights.tolist(), ranking, len(parts) == 1))
             done = {
                 "proven": done["proven"] and ranking.proven,
                 "depth": max(done["depth"], ranking.depth),
@@ -54,6 +60,7 @@ def _source(
 ) -> Source:
     """An arm of one query as linear fusion reads it. plans: receives the plan of the arm's last list if the search is explained."""
 
+    own = rows if arm.filter is None else rows.narrowed(arm.filter)
     certain = search._replace(exact=True, recall=1.0) if search.proven else search
     queries = queries_of(view, arm, filters)
 
@@ -72,27 +79,63 @@ def _source(
     def best_bounds(k: int, floor: float) -> Listed:
         clock.lap("fusion")
         hits, slack = search_bounds(k, floor)
-        plan = segments.exact_plan(arm, rows.matches) | {"plan": bounds.plan} if search.explain else None
+        plan = segments.exact_plan(arm, own.matches) | {"plan": bounds.plan} if search.explain else None
         return listed(k, hits, plan, slack, floor)
 
     def scores(docids: np.ndarray) -> Found:
-        return score_rows(view, arm, queries, docids.astype(np.uint32))[0]
+        found = docids.astype(np.uint32)
+        return score_rows(view, arm, queries, found if arm.filter is None else own.those_of(found))[0]
 
     def guess(k: int) -> Found:
         lists, plan = search_arm(view, search, arm, k, rows, filters)
         return listed(k, lists[0], plan, None, -np.inf).hits
 
-    bounded = segments.bounded(view, search, arm, rows, queries)
+    needed = arm.pooled or sign(arm) < 0  # a point without a vector would score 0, which may be more than others
+    bounded = None if arm.pooled else segments.bounded(view, search, arm, own, queries)
     if bounded is None:
-        return Source(weight, sign(arm) < 0, best, scores)
+        return Source(weight, needed, best, scores)
     bounds, search_bounds = bounded
-    return Source(weight, sign(arm) < 0, best_bounds, scores, guess, bounds.upper_bound)
+    return Source(weight, needed, best_bounds, scores, guess, bounds.upper_bound)
+
+
+def _weight(search: Search, name: str) -> float:
+    """The weight of an attribute arm."""
+    return float(search.fusion.weights.get(name, 1.0))
+
+
+def _attribute_source(view: View, arm: Bound, weight: float, rows: RowFilter) -> Source:
+    """An attribute arm as linear fusion reads it."""
+    now = time.time() * 1e6
+    known: list[Found] = []
+
+    def scores(docids: np.ndarray) -> Found:
+        scored = arm.scores(view, docids, now)
+        has = ~np.isnan(scored)
+        return docids[has], scored[has].astype(np.float32)
+
+    def best(k: int, floor: float) -> Listed:
+        if not known:
+            given = rows.given if rows.given is not None else rows.rows()
+            docids, scored = scores(np.arange(view.rows) if given is None else given.astype(np.int64))
+            order = np.lexsort((docids, -scored))
+            known.append((docids[order], scored[order]))
+        docids, scored = known[0]
+        return Listed((docids[:k], scored[:k]), None, float(scored[k - 1]) if k < len(docids) else None)
+
+    return Source(weight, False, best, scores)
 
 
 def _explained(view: View, search: Search, weights: Sequence[float], ranking: Ranking, ranked: bool) -> Ranked:
     """The ranking with each hit's scores by arm. ranked: False if ranks in the lists are not ranks among all rows."""
     explained: list[dict[str, ArmScore]] = [{} for _ in ranking.docids]
-    for arm, weight, scores, ranks in zip(search.arms, weights, ranking.scores, ranking.ranks.tolist(), strict=True):
+    for name, scores in zip(search.attribute_arms, ranking.scores[len(search.arms) :], strict=True):
+        weight = _weight(search, name)
+        for arms_of_hit, score in zip(explained, scores.tolist(), strict=True):
+            lack = score != score
+            arms_of_hit[name] = (
+                ArmScore(None, None, None, weight, 0.0, True) if lack else ArmScore(None, score, score, weight, weight * score)
+            )
+    for arm, weight, scores, ranks in zip(search.arms, weights, ranking.scores, ranking.ranks.tolist(), strict=False):
         unmatched, shown = np.isnan(scores), sign(arm)
         lacks = unmatched.copy()
         if unmatched.any():

@@ -75,10 +75,13 @@ def _check_search(settings: Settings, request: pb.SearchRequest) -> None:
         longest = max(longest, stage.limit)
         if stage.HasField("candidates"):
             _within("candidates", stage.candidates, "max_limit", settings.max_limit, MAX_LIMIT)
-        for column in stage.vectors:
+        for column in (*stage.vectors, *(arm.vectors for arm in stage.arms)):
             if column.WhichOneof("vectors") == "multi":
                 _within("the query", _most_rows(column.multi.counts), "max_query_rows", settings.max_query_rows)
-        if len(stage.vectors) + len(stage.texts) > 1:  # with several arms, each arm lists its candidates
+        for arm in stage.arms:
+            _within(f"limit of arm {arm.name!r}", arm.limit, "max_limit", settings.max_limit, MAX_LIMIT)
+            longest = max(longest, arm.limit)
+        if len(stage.vectors) + len(stage.texts) + len(stage.arms) > 1:  # with several arms, each arm lists its candidates
             longest = max(longest, stage.candidates if stage.HasField("candidates") else default_candidates(stage.limit))
     if queries > 1:
         _within("queries × hits", queries * longest, "max_batch_hits", settings.max_batch_hits)

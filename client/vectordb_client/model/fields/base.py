@@ -25,13 +25,15 @@ class VectorField:
     """Base class of the definitions of vector fields.
 
     kind: the name of the type, in JSON and in ``VECTOR_TYPES``. column: the class of its columns. index_options: the class of ``index``;
-    None: such a field can't have an index. has_terms: whether its vectors consist of terms, which may have words.
+    None: such a field can't have an index. has_terms: whether its vectors consist of terms, which may have words. pools: whether
+    vectors can be averaged and projected, as ``Like`` and ``without`` do.
     """
 
     kind: ClassVar[str]
     column: ClassVar[type[Column]]
     index_options: ClassVar[Any] = None
     has_terms: ClassVar[bool] = False
+    pools: ClassVar[bool] = False
     encoder: str | None
     source: str | None
     index: Any = None

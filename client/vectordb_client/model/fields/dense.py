@@ -171,6 +171,7 @@ class Dense(VectorField):
     kind: ClassVar[str] = "dense"
     column: ClassVar[type[Column]] = DenseColumn
     index_options: ClassVar[Any] = HNSW
+    pools: ClassVar[bool] = True
 
     def __post_init__(self):
         check_integer("dim", self.dim, 1, MAX_DIM)
