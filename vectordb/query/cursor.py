@@ -16,7 +16,8 @@ import numpy as np
 from vectordb_client.errors import InvalidArgumentError
 from vectordb_client.model.page_options import cursor_bytes, not_next
 
-from .request import Search
+from .examples import Pooled
+from .request import Arm, Search
 
 VERSION = 1
 # Options that may change from page to page.
@@ -73,7 +74,13 @@ def check_of(cursor: Cursor, collection: int, search: bytes) -> None:
 
 def fingerprint(search: Search) -> bytes:
     """Eight bytes that equal searches share, whatever their page and the form in which they were given."""
-    return finished(search, [(arm.name, arm.queries[0]) for arm in search.arms])
+    return finished(search, [(_identity(arm), arm.queries[0]) for arm in search.arms])
+
+
+def _identity(arm: Arm) -> str:
+    """The name of an arm, and what makes it differ from a field with a query."""
+    given = (arm.of, arm.filter, arm.limit, arm.weight)
+    return arm.name if given == (None, None, None, None) else repr((arm.name, *given))
 
 
 def finished(search: Search, queries: list[tuple[str, Any]]) -> bytes:
@@ -81,12 +88,14 @@ def finished(search: Search, queries: list[tuple[str, Any]]) -> bytes:
     digest = blake2b(_options_of(search), digest_size=8)
     for name, query in sorted(queries, key=lambda pair: pair[0]):
         digest.update(name.encode())
+        if isinstance(query, Pooled):
+            query = (repr((query.given.pool, len(query.given.like), len(query.given.unlike))), query.vectors)
         for part in query if isinstance(query, tuple) else (query,):
             digest.update(part.tobytes() if isinstance(part, np.ndarray) else part if isinstance(part, bytes) else repr(part).encode())
     stage = search.prefetch
     if stage is not None:
         digest.update(f"{stage.limit} {stage.candidates}".encode())
-        digest.update(finished(stage, [(arm.name, arm.queries[0]) for arm in stage.arms]))
+        digest.update(fingerprint(stage))
     return digest.digest()
 
 

@@ -109,7 +109,7 @@ def following(view: View, search: Search, docids: Sequence[int], scores: Sequenc
         return None
     if search.prefetch is not None:
         return bytes, _made((view.store.collection, view.snapshot.state, search, docids, scores))
-    arms = tuple([Arm(arm.name, arm.spec, [_copied(arm.queries[0])]) for arm in search.arms])
+    arms = tuple([arm.with_queries([_copied(arm.queries[0])], first=False) for arm in search.arms])
     return _made, (view.store.collection, view.snapshot.state, search.with_arms(arms), docids, scores)
 
 
