@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     # isort: off
     from vectordb_client import (
         DBSF, HNSW, RRF, AlreadyExistsError, ArmScore, AuthenticationError, Bool, BulkResult, Change, ClosedError, CollectionInfo,
-        CorruptionError, Datetime, DeadlineError, Dense, DenseVector, EncoderError, F, FailedPoint, Filter, FilterError,
+        CorruptionError, Datetime, DeadlineError, Dense, DenseVector, EncoderError, F,
+        Facet, FacetCount, FacetResult, FailedPoint, Filter, FilterError,
         FilterLike, Float, FormatVersionError, Fusion, FusionLike, FusionTuning, Geo, Hit, Hits, Id, Ids, ImpactIndex, Index, Int,
         InvalidArgumentError, Keyword, LimitError, Linear, LockedError, MultiVector, MultiVectors, NotFoundError, Page,
-        PermissionDeniedError, Plan, Point, PointsLike, PreconditionError, Prefetch, PreparedSearch, RateLimitError, Relative,
+        PermissionDeniedError, Plan, Point, PointsLike, PreconditionError, Prefetch, PreparedSearch, Range, RateLimitError, Relative,
         Schema, SchemaError, Sparse, SparseIndex, SparseVector, StorageError, Text, UnavailableError, Uuid, Vector, VectorColumn,
         VectorDBError, WriteResult,
     )  # fmt: skip
@@ -46,11 +47,11 @@ _ELSEWHERE = {
 __all__ = [
     "DBSF", "HNSW", "RRF", "AlreadyExistsError", "ArmScore", "AuthenticationError", "Bool", "BulkResult", "Change",
     "ClosedError", "Collection", "CollectionInfo", "CorruptionError", "Database", "Datetime", "DeadlineError", "Dense",
-    "DenseVector", "EncoderError", "F", "FailedPoint", "Filter", "FilterError", "FilterLike", "Float",
+    "DenseVector", "EncoderError", "F", "Facet", "FacetCount", "FacetResult", "FailedPoint", "Filter", "FilterError", "FilterLike", "Float",
     "FormatVersionError", "Fusion", "FusionLike", "FusionTuning", "Geo", "Hit", "Hits", "Id", "Ids", "ImpactIndex",
     "Index", "Int", "InvalidArgumentError", "Keyword", "LimitError", "Linear", "LockedError", "MultiVector",
     "MultiVectors", "NotFoundError", "Page", "PermissionDeniedError", "Plan", "Point", "PointsLike",
-    "PreconditionError", "Prefetch", "PreparedSearch", "RateLimitError", "Relative", "Schema", "SchemaError", "Sparse",
+    "PreconditionError", "Prefetch", "PreparedSearch", "Range", "RateLimitError", "Relative", "Schema", "SchemaError", "Sparse",
     "SparseIndex", "SparseVector", "StorageError", "Text", "UnavailableError", "Uuid", "Vector", "VectorColumn",
     "VectorDBError", "WriteResult", "__version__", "restore",
 ]  # fmt: skip

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
+from vectordb_client.model.aggregates import check_aggregates
 from vectordb_client.model.aliases import FilterLike, Ids, Selection
 from vectordb_client.model.arguments import named
 from vectordb_client.model.batch import check_each_id
+from vectordb_client.model.facets import FacetLike, FacetResult, check_against, check_facets
 from vectordb_client.model.reading import Reading
 from vectordb_client.model.results import CollectionInfo, Page, Point
 from vectordb_client.model.schema import Schema
@@ -21,10 +23,11 @@ from .engine.directory import Handle
 from .engine.snapshot import Snapshots
 from .filters.cache import FilterCache
 from .maintenance import Maintainer
-from .query import execute, read
+from .query import counts, execute, read
 from .query.changes import changes
 from .query.info import describe
 from .query.pieces import PieceReader
+from .query.row_filter import RowFilter
 from .storage import term_words
 
 
@@ -89,6 +92,21 @@ class Reads(Reading):
     def count(self, filter: FilterLike | None = None) -> int:
         with self._snapshots.pin() as view:
             return read.count(view, self._filters.bind(filter, view.schema), self._filters)
+
+    @named
+    def facets(self, facets: FacetLike, *, filter: FilterLike | None = None) -> dict[str, FacetResult]:
+        asked = check_facets("facets", facets)
+        with self._snapshots.pin() as view:
+            check_against(view.schema, asked)
+            rows = RowFilter(view, self._filters.bind(filter, view.schema), self._filters)
+            return counts.facets_of(view, rows, asked, self._filters)
+
+    @named
+    def aggregate(self, functions: Mapping[str, str | Sequence[str]], *, filter: FilterLike | None = None) -> dict[str, dict[str, Any]]:
+        asked = check_aggregates(functions)
+        with self._snapshots.pin() as view:
+            rows = RowFilter(view, self._filters.bind(filter, view.schema), self._filters)
+            return counts.aggregates_of(view, rows, asked, self._filters)
 
     def _scroll(self, filter: Any, limit: int, cursor: str | None, with_vectors: Selection, with_attributes: Selection) -> Page:
         def take(pieces: Iterator[list[Point]], more: bool) -> Page:

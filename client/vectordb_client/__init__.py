@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )  # fmt: skip
     from .model.aliases import DenseVector, FilterLike, FusionLike, Ids, MultiVectors, PointsLike, SparseVector, Vector, VectorColumn
     from .model.batch import UNSET, Batch, make_batch
+    from .model.facets import Facet, FacetCount, FacetResult, Range
     from .model.filter import F, Filter
     from .model.plan import Plan
     from .model.ranking import DBSF, RRF, Fusion, Linear, Prefetch, Relative
@@ -53,6 +54,7 @@ _EXPORTS = {
         "FormatVersionError InvalidArgumentError LimitError LockedError NotFoundError PermissionDeniedError PreconditionError "
         "RateLimitError SchemaError StorageError UnavailableError VectorDBError"
     ),
+    "model.facets": "Facet FacetCount FacetResult Range",
     "model.fields": "Dense HNSW ImpactIndex MultiVector Sparse",
     "model.filter": "F Filter",
     "model.plan": "Plan",
@@ -68,11 +70,12 @@ __all__ = [
     "DBSF", "HNSW", "RRF", "UNSET", "AlreadyExistsError", "ArmScore", "AsyncClient", "AsyncCollection",
     "AuthenticationError", "Batch", "Bool", "BulkResult", "Change", "Client", "ClosedError", "Collection",
     "CollectionInfo", "CorruptionError", "Datetime", "DeadlineError", "Dense", "DenseVector", "EncoderError", "F",
+    "Facet", "FacetCount", "FacetResult",
     "FailedPoint", "Filter", "FilterError", "FilterLike", "Float", "FormatVersionError", "Fusion", "FusionLike",
     "FusionTuning", "Geo", "Hit", "Hits", "Id", "Ids", "ImpactIndex", "Index", "Int", "InvalidArgumentError", "Keyword",
     "LimitError", "Linear", "LockedError", "MultiVector", "MultiVectors", "NotFoundError", "Page",
     "PermissionDeniedError", "Plan", "Point", "PointsLike", "PreconditionError", "Prefetch", "PreparedSearch",
-    "RateLimitError", "Relative", "Schema", "SchemaError", "Sparse", "SparseIndex", "SparseVector", "StorageError",
+    "Range", "RateLimitError", "Relative", "Schema", "SchemaError", "Sparse", "SparseIndex", "SparseVector", "StorageError",
     "Text", "UnavailableError", "Uuid", "Vector", "VectorColumn", "VectorDBError", "WriteResult", "__version__",
     "make_batch",
 ]  # fmt: skip

@@ -17,8 +17,8 @@ TEXT is searched in every field that has an encoder, or in the fields that --fie
 A VECTOR is JSON: [0.1, 0.7] for a dense field, {"17": 0.5} or {"indices": [17], "values": [0.5]} for a sparse field,
 [[0.1, 0.7], [0.3, 0.2]] for a multi-vector field; @FILE reads it from a file. Results of several queries are fused by rank (RRF).
 
-The table shortens long values. --json prints one object per line with id, score, attributes and payload; with --explain, the last line
-is {"plan": …}.
+The table shortens long values. --json prints one object per line with id, score, attributes and payload; with --explain, a line
+{"plan": …} follows, and with --facets a line for each attribute.
 """
 
 
@@ -52,7 +52,7 @@ def add_arguments(parser: Command) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from ..transfer.forms import dumps
-    from .points import hit_record, hits_table
+    from .points import facet_record, facet_table, hit_record, hits_table
 
     text = " ".join(arguments.words) or None
     options = {name: getattr(arguments, name) for name, option in OPTIONS.items() if option.flag is not None}
@@ -71,12 +71,16 @@ def run(arguments: argparse.Namespace) -> int:
             print(dumps(hit_record(schema, hit, arguments.with_vectors)))
         if hits.plan is not None:
             print(dumps({"plan": hits.plan}))
+        for name, result in hits.facets.items():
+            print(dumps(facet_record(name, result)))
         return 0
     out = console()
     if len(hits):
         hits_table(out, schema, hits, arguments.columns, arguments.with_vectors)
     else:
         console(stderr=True).print("no hits", markup=False)
+    for name, result in hits.facets.items():
+        facet_table(out, name, result)
     if hits.plan is not None:
         out.print(f"\n{hits.plan}", markup=False)
     return 0
@@ -135,4 +139,4 @@ def _share(text: str) -> float:
     return share
 
 
-_KINDS = {"text": str, "count": positive, "share": _share}  # kind of a flag → what reads its value
+_KINDS = {"text": str, "count": positive, "share": _share, "names": names}  # kind of a flag → what reads its value

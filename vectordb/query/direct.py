@@ -11,7 +11,8 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -244,6 +245,8 @@ class DirectSearches:
         request = search.request
         if not request.reusable or len(search.arms) != 1 or search.exact or search.explain or search.vectors or search.steps:
             return
+        if request.facets is not None:
+            return
         (arm,) = search.arms
         if search.prefetch is not None or arm.words is not None or search.queries != 1:
             return
@@ -462,6 +465,7 @@ class Whole:
 
     __slots__ = ("_hits",)
     plan = None
+    facets: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, hits: Hits):
         self._hits = hits

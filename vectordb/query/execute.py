@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
+from vectordb_client.model.facets import FacetResult
 from vectordb_client.model.results import Hit, Hits
 
 from ..common import deadline
@@ -15,6 +17,7 @@ from ..filters.text import to_string
 from ..index.exact import Found
 from ..storage import format
 from .arms import search_arm, sign
+from .counts import facets_of
 from .fusion.lists import search_lists
 from .fusion.missing import lacking
 from .fusion.ranks import Ranked, fuse
@@ -35,13 +38,21 @@ class Answers:
         self._rows = RowFilter(view, search.filter, filters)
         self._stage_plan: dict | None = None
         self._clock: Clock | None = None
+        self.facets: dict[str, FacetResult] = {}  # name → result, after the answers were read
 
     def __iter__(self) -> Iterator[Hits | Iterator[list[Hit]]]:
         view, search = self._view, self._search
         if not search.queries:
             return
+        started, counted = time.perf_counter(), search.request.facets is not None
+        if counted:  # first: an iteration may be left before its end
+            self.facets = facets_of(view, self._rows, search.request.facets, self._filters)
+            took = 1000 * (time.perf_counter() - started)
         trace = current()
         clock = self._clock = None if trace is None else trace.start(search, view.snapshot.live, view.sequence)
+        if counted and (search.explain or clock is not None):
+            clock = self._clock = clock or Clock()
+            clock.stages["facets"] = took
         if len(search.arms) == 1 and not search.explain and search.prefetch is None and not search.steps:  # most searches
             (arm,) = search.arms
             results, _ = search_arm(view, search, arm, search.limit, self._rows, self._filters)
@@ -137,7 +148,11 @@ def whole(answers: Answers) -> list[Hits]:
     """Read all answers: the hits of each query."""
     results = [each if isinstance(each, Hits) else Hits(list(chain.from_iterable(each))) for each in answers]
     plan = answers.plan
-    return results if plan is None else [Hits(list(hits), plan) for hits in results]
+    results = results if plan is None else [Hits(list(hits), plan) for hits in results]
+    if answers.facets:
+        for hits in results:
+            hits.facets = answers.facets
+    return results
 
 
 def _alone(arm: Arm, best: Found) -> Ranked:

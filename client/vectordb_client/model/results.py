@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
 from ..errors import shown
 from . import export, info_text
+from .facets import FacetResult
 from .plan import Plan
 from .schema import Schema
 from .values import Id
@@ -173,6 +175,7 @@ class Hits(Sequence[Hit]):
 
     Attributes:
         plan: how the search was run, if ``explain=True`` was asked for; else None. ``print(hits.plan)`` shows it as a short text.
+        facets: name → FacetResult, the counts over all points that match the filter, if ``facets`` were asked for; else empty.
 
     Example:
         ```python
@@ -189,6 +192,7 @@ class Hits(Sequence[Hit]):
     _bare: tuple[np.ndarray, np.ndarray] | None = None  # ids and scores of hits that consist of nothing else
     _unread: tuple[HitReader, Any, int] | None = None  # what has yet to be read: the reader, what was found, the number of hits
     plan: Plan | None = None
+    facets: Mapping[str, FacetResult] = MappingProxyType({})
 
     def __init__(self, hits: Sequence[Hit], plan: Mapping[str, Any] | None = None):
         self._made = tuple(hits)
@@ -209,7 +213,8 @@ class Hits(Sequence[Hit]):
         return hits
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_made": self._hits, "plan": self.plan} if self._bare is None else {"_bare": self._bare, "plan": self.plan}
+        held = {"_made": self._hits} if self._bare is None else {"_bare": self._bare}
+        return held | {"plan": self.plan} | ({"facets": dict(self.facets)} if self.facets else {})
 
     @property
     def columns(self) -> tuple[np.ndarray, np.ndarray] | None:

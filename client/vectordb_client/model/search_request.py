@@ -20,6 +20,7 @@ from ..errors import InvalidArgumentError
 from .aliases import FilterLike, FusionLike, Selection
 from .arguments import NOT_PREPARED, Method, UnknownArgumentError, named, with_options
 from .checks import check_count, check_flag, check_recall, check_selection
+from .facets import FacetLike, check_facets, facets_json
 from .filter import from_dict
 from .filter_nodes import Filter
 from .foreign import is_number
@@ -34,7 +35,7 @@ _HASHED = _PLAIN | {str, *_FILTERS}  # types whose values are hashed before they
 
 
 class Flag(NamedTuple):
-    """The flag of an option in ``vectordb search``. kind: "text", "count" (an integer > 0), "share" (> 0 and ≤ 1) or "switch"."""
+    """The flag of an option in ``vectordb search``. kind: "text", "count" (an integer > 0), "share" (> 0 and ≤ 1), "names" or "switch"."""
 
     kind: str
     help: str
@@ -88,6 +89,7 @@ _LIMIT = Flag("count", "number of hits (default: 10)", "N")
 _RECALL = Flag("share", "target recall, above 0 and at most 1 (default: 0.95)", "SHARE")
 _EXACT = Flag("switch", "bypass the indexes and return the exact result")
 _VECTORS = Flag("switch", "also show the vectors")
+_FACETS = Flag("names", "also count the values of these attributes over all points that match the filter", "NAME[,NAME…]")
 _EXPLAIN = Flag("switch", "show the query plan: stages, plans considered, predicted and actual cost")
 
 
@@ -113,6 +115,8 @@ class SearchOptions(TypedDict, total=False):
         with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
         with_vectors: True for all vector fields, a list of fields, or False for none.
         explain: fill in ``hits.plan``, which says how the search was run.
+        facets: count the values of attributes over all points that match the filter: names, ``Facet`` and ``Range``, one or a list. The
+            results are in ``hits.facets``, by name.
     """
 
     # Plans and logs show the filter in its canonical form, and each stage by itself.
@@ -126,6 +130,7 @@ class SearchOptions(TypedDict, total=False):
     with_attributes: Annotated[Selection, Option(True, check_selection)]
     with_vectors: Annotated[Selection, Option(False, check_selection, _VECTORS)]
     explain: Annotated[bool, Option(False, check_flag, _EXPLAIN, batch_doc="; every result has the plan of the first query", show=None)]
+    facets: Annotated[FacetLike | None, Option(None, check_facets, _FACETS, show=facets_json, to_json=facets_json)]
 
 
 def _declared() -> dict[str, Option]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 from ..model.access import AsyncPointsOfCollection
 from ..model.aliases import FilterLike, Ids, Selection, SupportsArray, Vector, VectorColumn
 from ..model.arguments import named
+from ..model.facets import FacetLike, FacetResult
 from ..model.results import Change, CollectionInfo, Hits, Page, Point
 from ..model.schema import Schema
 from ..model.search_request import SearchOptions, SearchRequest, takes_options
@@ -123,6 +124,8 @@ class AsyncReads(AsyncPointsOfCollection):
             with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
             with_vectors: True for all vector fields, a list of fields, or False for none.
             explain: fill in ``hits.plan``, which says how the search was run.
+            facets: count the values of attributes over all points that match the filter: names, ``Facet`` and ``Range``, one or a list. The
+                results are in ``hits.facets``, by name.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -168,6 +171,7 @@ class AsyncReads(AsyncPointsOfCollection):
             with_attributes: as in ``search``.
             with_vectors: as in ``search``.
             explain: as in ``search``; every result has the plan of the first query.
+            facets: as in ``search``.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -196,6 +200,7 @@ class AsyncReads(AsyncPointsOfCollection):
             with_attributes: as in ``search``.
             with_vectors: as in ``search``.
             explain: as in ``search``.
+            facets: as in ``search``.
             timeout: seconds for each call; None is the timeout of the client.
 
         Returns:
@@ -264,6 +269,65 @@ class AsyncReads(AsyncPointsOfCollection):
             FilterError: the filter can't be read, or doesn't fit the schema.
         """
         return await self._client._run(calls.count(self._remote, filter), timeout)
+
+    @named
+    async def facets(self, facets: FacetLike, *, filter: FilterLike | None = None, timeout: float | None = None) -> dict[str, FacetResult]:
+        """Count the points that have each value of attributes, or a value in each of some ranges. The counts are exact.
+
+        Args:
+            facets: names of attributes, ``Facet`` and ``Range``, one or a list of at most 64.
+            filter: count only points that match; None counts all points.
+            timeout: seconds; None is the timeout of the client.
+
+        Returns:
+            The name of each facet, which is that of its attribute unless it has its own → its result.
+
+        Raises:
+            SchemaError: an attribute doesn't exist, or its type doesn't support the facet.
+            InvalidArgumentError: a facet is not valid.
+            FilterError: the filter can't be read, or doesn't fit the schema.
+
+        Example:
+            ```python
+            found = await docs.facets(["brand", Range("price", [0, 10, 100, None])], filter="in_stock = true")
+            for value, count in found["brand"]:
+                print(value, count)
+            await docs.facets(Facet("brand", limit=20, prefix="ac"))
+            ```
+        """
+        return await self._client._run(calls.facets(self._remote, facets, filter), timeout)
+
+    @named
+    async def aggregate(
+        self, functions: Mapping[str, str | Sequence[str]], *, filter: FilterLike | None = None, timeout: float | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Compute numbers of all values of attributes. They are exact, and don't depend on the order of points.
+
+        Functions: "count" (points that have a value), "distinct" (different values), "min", "max", "sum", "mean", and percentiles such as
+        "p50" or "p99.9", between two values by linear interpolation. Of arrays, every element is a value. Int and Float have all of them,
+        Datetime all but "sum", Keyword, Uuid and Bool "count", "distinct", "min" and "max", Geo "count" and "distinct", Text "count".
+
+        Args:
+            functions: attribute → the name of a function, or a list of names.
+            filter: only points that match; None takes all points.
+            timeout: seconds; None is the timeout of the client.
+
+        Returns:
+            attribute → function → result. Without values, a sum is 0, and "min", "max", "mean" and percentiles are None. A sum that exceeds
+            all floats is None.
+
+        Raises:
+            SchemaError: an attribute doesn't exist, or its type doesn't have the function.
+            InvalidArgumentError: there is no such function.
+            FilterError: the filter can't be read, or doesn't fit the schema.
+
+        Example:
+            ```python
+            found = await docs.aggregate({"price": ["min", "max", "mean", "p95"], "date": "max"}, filter="in_stock = true")
+            print(found["price"]["mean"])
+            ```
+        """
+        return await self._client._run(calls.aggregate(self._remote, functions, filter), timeout)
 
     @named
     async def scroll(

@@ -11,8 +11,11 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from ..errors import InvalidArgumentError, SchemaError
+from ..model import aggregates
+from ..model import facets as facet_model
 from ..model.batch import Batch, Columns, check_deleted_ids, check_each_id, check_not_a_filter, make_batch, versions_of
 from ..model.checks import LONGEST_WAIT, check_count, check_durability, check_flag, check_wait, not_a_cursor
+from ..model.facets import check_facets
 from ..model.foreign import repeatable
 from ..model.results import CollectionInfo, Page, WriteResult
 from ..model.schema import Schema, check_name, check_schema
@@ -288,6 +291,10 @@ def search(remote: Remote, request: SearchRequest, vectors: Any, text: Any, batc
     if len(response.results) != message.queries:
         raise InvalidArgumentError(f"the answer has {len(response.results)} results for {message.queries} queries", field="results")
     results = [answers.unpack_hits(hits, response.forms) for hits in response.results]
+    if response.facets:
+        counted = facet_model.results_from_json(wire.unpack_json(response.facets, "facets"))
+        for hits in results:
+            hits.facets = counted
     return results if batch else results[0]
 
 
@@ -301,6 +308,24 @@ def count(remote: Remote, filter: Any) -> Steps[int]:
     request = pb.CountRequest(collection=remote.name, filter=wire.pack_filter(filter))
     response = yield from _ask(remote, "Count", _seen(remote, request))
     return response.count
+
+
+def facets(remote: Remote, facets: Any, filter: Any) -> Steps[dict[str, Any]]:
+    asked = check_facets("facets", facets)
+    yield from _with_schema(remote, lambda schema: facet_model.check_against(schema, asked))
+    packed = wire.pack_json(facet_model.facets_json(asked), "facets")
+    request = pb.FacetsRequest(collection=remote.name, filter=wire.pack_filter(filter), facets=packed)
+    response = yield from _ask(remote, "Facets", _seen(remote, request))
+    return facet_model.results_from_json(wire.unpack_json(response.facets, "facets"))
+
+
+def aggregate(remote: Remote, functions: Any, filter: Any) -> Steps[dict[str, dict[str, Any]]]:
+    asked = aggregates.check_aggregates(functions)
+    yield from _with_schema(remote, lambda schema: aggregates.check_against(schema, asked))
+    packed = wire.pack_json(asked, "functions")
+    request = pb.AggregateRequest(collection=remote.name, filter=wire.pack_filter(filter), functions=packed)
+    response = yield from _ask(remote, "Aggregate", _seen(remote, request))
+    return aggregates.results_from_json(wire.unpack_json(response.results, "results"))
 
 
 def scroll(remote: Remote, filter: Any, limit: Any, cursor: Any, with_vectors: Any, with_attributes: Any) -> Steps[Page]:
