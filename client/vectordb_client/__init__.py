@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .model.batch import UNSET, Batch, make_batch
     from .model.facets import Facet, FacetCount, FacetResult, Range
     from .model.filter import F, Filter
+    from .model.groups import Group
     from .model.plan import Plan
     from .model.ranking import DBSF, RRF, Fusion, Linear, Prefetch, Relative
     from .model.results import ArmScore, Change, CollectionInfo, Hit, Hits, Page, Point, WriteResult
@@ -55,6 +56,7 @@ _EXPORTS = {
         "RateLimitError SchemaError StorageError UnavailableError VectorDBError"
     ),
     "model.facets": "Facet FacetCount FacetResult Range",
+    "model.groups": "Group",
     "model.fields": "Dense HNSW ImpactIndex MultiVector Sparse",
     "model.filter": "F Filter",
     "model.plan": "Plan",
@@ -72,7 +74,7 @@ __all__ = [
     "CollectionInfo", "CorruptionError", "Datetime", "DeadlineError", "Dense", "DenseVector", "EncoderError", "F",
     "Facet", "FacetCount", "FacetResult",
     "FailedPoint", "Filter", "FilterError", "FilterLike", "Float", "FormatVersionError", "Fusion", "FusionLike",
-    "FusionTuning", "Geo", "Hit", "Hits", "Id", "Ids", "ImpactIndex", "Index", "Int", "InvalidArgumentError", "Keyword",
+    "FusionTuning", "Geo", "Group", "Hit", "Hits", "Id", "Ids", "ImpactIndex", "Index", "Int", "InvalidArgumentError", "Keyword",
     "LimitError", "Linear", "LockedError", "MultiVector", "MultiVectors", "NotFoundError", "Page",
     "PermissionDeniedError", "Plan", "Point", "PointsLike", "PreconditionError", "Prefetch", "PreparedSearch",
     "Range", "RateLimitError", "Relative", "Schema", "SchemaError", "Sparse", "SparseIndex", "SparseVector", "StorageError",

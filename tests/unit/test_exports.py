@@ -52,6 +52,7 @@ WORDS = [
     "FusionLike",
     "FusionTuning",
     "Geo",
+    "Group",
     "Hit",
     "Hits",
     "Id",

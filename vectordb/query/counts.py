@@ -56,11 +56,11 @@ def _frequent(facet: Facet, spec: AttributeType, column: ValueColumn, counts: np
         kept = np.concatenate([certain, np.flatnonzero(best == least)[: facet.limit - len(certain)]])
         present, best = present[kept], best[kept]
     order = np.lexsort((present, -best))
-    listed = zip(_values_at(spec, column, present[order]), best[order].tolist(), strict=True)
+    listed = zip(values_at(spec, column, present[order]), best[order].tolist(), strict=True)
     return tuple([FacetCount(value, count) for value, count in listed]), found
 
 
-def _values_at(spec: AttributeType, column: ValueColumn, positions: np.ndarray) -> list[Any]:
+def values_at(spec: AttributeType, column: ValueColumn, positions: np.ndarray) -> list[Any]:
     """Values in the user's form, by their positions in ascending order."""
     if isinstance(column.values, np.ndarray):
         stored = column.values[positions].tolist()
@@ -109,7 +109,7 @@ def aggregates_of(view: View, rows: RowFilter, asked: names.Aggregates, cache: F
             elif function == "distinct":
                 made[function] = len(held)
             elif function in ("min", "max"):
-                made[function] = _values_at(spec, column, held[[0 if function == "min" else -1]])[0] if len(held) else None
+                made[function] = values_at(spec, column, held[[0 if function == "min" else -1]])[0] if len(held) else None
             else:
                 made[function] = _number(spec, function, column.values[held], counts[held])
         results[name] = made

@@ -245,7 +245,7 @@ class DirectSearches:
         request = search.request
         if not request.reusable or len(search.arms) != 1 or search.exact or search.explain or search.vectors or search.steps:
             return
-        if request.facets is not None:
+        if request.facets is not None or request.group_by is not None:
             return
         (arm,) = search.arms
         if search.prefetch is not None or arm.words is not None or search.queries != 1:
@@ -466,6 +466,7 @@ class Whole:
     __slots__ = ("_hits",)
     plan = None
     facets: Mapping[str, Any] = MappingProxyType({})
+    groups = ()
 
     def __init__(self, hits: Hits):
         self._hits = hits

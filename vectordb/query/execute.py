@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from vectordb_client.model.facets import FacetResult
@@ -22,6 +23,7 @@ from .fusion.lists import search_lists
 from .fusion.missing import lacking
 from .fusion.ranks import Ranked, fuse
 from .fusion.sums import sum_arms
+from .groups import grouped
 from .read import attribute_reader, pieces
 from .request import Arm, Search
 from .row_filter import RowFilter
@@ -39,6 +41,7 @@ class Answers:
         self._stage_plan: dict | None = None
         self._clock: Clock | None = None
         self.facets: dict[str, FacetResult] = {}  # name → result, after the answers were read
+        self.groups: list[list[tuple[Any, int]]] = []  # of each answer that was read: (value, number of hits), if it is in groups
 
     def __iter__(self) -> Iterator[Hits | Iterator[list[Hit]]]:
         view, search = self._view, self._search
@@ -53,6 +56,9 @@ class Answers:
         if counted and (search.explain or clock is not None):
             clock = self._clock = clock or Clock()
             clock.stages["facets"] = took
+        if search.request.group_by is not None:
+            yield from self._groups()
+            return
         if len(search.arms) == 1 and not search.explain and search.prefetch is None and not search.steps:  # most searches
             (arm,) = search.arms
             results, _ = search_arm(view, search, arm, search.limit, self._rows, self._filters)
@@ -74,6 +80,23 @@ class Answers:
             for step in search.steps:
                 ranking = step(view, search, ranking)
             yield _fetched(view, search, ranking)
+            clock.lap("fetch")
+
+    def _groups(self) -> Iterator[Iterator[list[Hit]]]:
+        """The answer of each query in groups, which are added to ``groups`` before it."""
+        view, search = self._view, self._search
+        clock = self._clock = self._clock or Clock()
+
+        def rank(one: Search, rows: RowFilter) -> tuple[Ranked, dict | None]:
+            return next(self._rank(one, rows, clock))
+
+        for q in range(search.queries):
+            found = grouped(view, search.of_query(q), self._rows, self._filters, rank)
+            clock.lap("groups")
+            if self._stage_plan is None and found.plan is not None:
+                self._stage_plan = found.plan | {"groups": found.facts}
+            self.groups.append(found.groups)
+            yield _fetched(view, search, found.ranking)
             clock.lap("fetch")
 
     @property
@@ -152,6 +175,8 @@ def whole(answers: Answers) -> list[Hits]:
     if answers.facets:
         for hits in results:
             hits.facets = answers.facets
+    for hits, grouping in zip(results, answers.groups, strict=False):
+        hits.grouping = grouping
     return results
 
 

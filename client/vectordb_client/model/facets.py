@@ -254,7 +254,7 @@ def results_to_json(results: Mapping[str, FacetResult], schema: Schema, facets: 
     for facet in facets:
         result, spec = results[facet.key], schema.attributes[facet.attribute]
         ranged = isinstance(facet, Range)
-        values = [[_to_json(spec, v) for v in value] if ranged else _to_json(spec, value) for value, _ in result.counts]
+        values = [[value_to_json(spec, v) for v in value] if ranged else value_to_json(spec, value) for value, _ in result.counts]
         made[facet.key] = {
             "kind": spec.kind,
             "ranges": ranged,
@@ -272,15 +272,19 @@ def results_from_json(data: Mapping[str, Any]) -> dict[str, FacetResult]:
     made = {}
     for name, each in data.items():
         spec = ATTRIBUTE_TYPES[each["kind"]]()
-        values = [tuple(_from_json(spec, v) for v in value) if each["ranges"] else _from_json(spec, value) for value in each["values"]]
+        values = [
+            tuple(value_from_json(spec, v) for v in value) if each["ranges"] else value_from_json(spec, value) for value in each["values"]
+        ]
         counts = tuple(map(FacetCount, values, each["counts"]))
         made[name] = FacetResult(counts, each["points"], each["missing"], each["distinct"])
     return made
 
 
-def _to_json(spec: AttributeType, value: Any) -> Any:
+def value_to_json(spec: AttributeType, value: Any) -> Any:
+    """The JSON form of a value in the user's form."""
     return None if value is None else spec.to_json(value)
 
 
-def _from_json(spec: AttributeType, value: Any) -> Any:
+def value_from_json(spec: AttributeType, value: Any) -> Any:
+    """The user's form of a value in its JSON form."""
     return None if value is None else tuple(value) if isinstance(value, list) else spec.from_json(value)

@@ -24,6 +24,9 @@ class Plan(dict):
       taken from each arm) and scored (scores looked up besides). Other fusions of indexed arms have lists: field → the depth and the recall
       at which the arm was read, and recall of the fused list: target, predicted (None if no measured lists reach the target), and the
       number of searches that were measured.
+    * groups (with ``group_by``): by, found (number of groups); depth (hits of the last search) and searches (each twice as deep as the one
+      before); filled (rows of groups with few hits that were scored besides); complete (whether every group has ``group_size`` hits, or all
+      that match); proven (whether these are certainly the best groups: complete, and of an exact ranking).
     * prefetch: the stage before this one, in the same form, with limit and hits (the number of candidates it returned).
     * arms: one dict for each arm with field, kind, plan, rows (rows scored) and candidates. Dense and sparse arms also have recall
       (target, predicted), segments and tail (rows without an index, and the microseconds their scan took).
@@ -65,6 +68,8 @@ def _stage(plan: Mapping[str, Any]) -> Iterator[str]:
         yield from _arm(arm)
     if plan.get("fusion"):
         yield _fusion(plan["fusion"])
+    if plan.get("groups"):
+        yield _groups(plan["groups"])
 
 
 def _fusion(fusion: Mapping[str, Any]) -> str:
@@ -76,6 +81,15 @@ def _fusion(fusion: Mapping[str, Any]) -> str:
     proven = "proven to be the true best" if fusion["proven"] else "not proven"
     scored = _many(fusion.get("scored", 0), "score")
     return f"fusion: {fusion.get('method')}, {proven}, from the best {fusion.get('depth', 0):,} of each arm; {scored} looked up{note}"
+
+
+def _groups(groups: Mapping[str, Any]) -> str:
+    proven = "proven to be the true best" if groups.get("proven") else "not proven"
+    searched = _many(groups.get("searches", 0), "search", "searches")
+    filled = f", {_many(groups['filled'], 'row')} of groups with few hits scored" if groups.get("filled") else ""
+    few = "" if groups.get("complete") else "; some groups may have more hits"
+    found = _many(groups.get("found", 0), "group")
+    return f"{found} by {groups.get('by')}, {proven}, from the best {groups.get('depth', 0):,} after {searched}{filled}{few}"
 
 
 def _lists(fusion: Mapping[str, Any]) -> str:

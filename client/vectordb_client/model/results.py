@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,6 +14,7 @@ import numpy as np
 from ..errors import shown
 from . import export, info_text
 from .facets import FacetResult
+from .groups import Group
 from .plan import Plan
 from .schema import Schema
 from .values import Id
@@ -175,6 +177,7 @@ class Hits(Sequence[Hit]):
 
     Attributes:
         plan: how the search was run, if ``explain=True`` was asked for; else None. ``print(hits.plan)`` shows it as a short text.
+        groups: the hits as a tuple of ``Group``, best first, if ``group_by`` was asked for; else empty.
         facets: name → FacetResult, the counts over all points that match the filter, if ``facets`` were asked for; else empty.
 
     Example:
@@ -193,6 +196,7 @@ class Hits(Sequence[Hit]):
     _unread: tuple[HitReader, Any, int] | None = None  # what has yet to be read: the reader, what was found, the number of hits
     plan: Plan | None = None
     facets: Mapping[str, FacetResult] = MappingProxyType({})
+    grouping: Sequence[tuple[Any, int]] = ()  # (value, number of hits) of each group
 
     def __init__(self, hits: Sequence[Hit], plan: Mapping[str, Any] | None = None):
         self._made = tuple(hits)
@@ -214,7 +218,14 @@ class Hits(Sequence[Hit]):
 
     def __getstate__(self) -> dict[str, Any]:
         held = {"_made": self._hits} if self._bare is None else {"_bare": self._bare}
-        return held | {"plan": self.plan} | ({"facets": dict(self.facets)} if self.facets else {})
+        more = {"facets": dict(self.facets)} if self.facets else {}
+        return held | {"plan": self.plan} | more | ({"grouping": self.grouping} if self.grouping else {})
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        ends = [*itertools.accumulate((size for _, size in self.grouping), initial=0)]
+        spans = itertools.pairwise(ends)
+        return tuple([Group(value, Hits(self._hits[low:high])) for (value, _), (low, high) in zip(self.grouping, spans, strict=True)])
 
     @property
     def columns(self) -> tuple[np.ndarray, np.ndarray] | None:

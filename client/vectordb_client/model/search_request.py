@@ -24,6 +24,7 @@ from .facets import FacetLike, check_facets, facets_json
 from .filter import from_dict
 from .filter_nodes import Filter
 from .foreign import is_number
+from .groups import COUNT, SIZE, check_name
 from .ranking import Fusion, Prefetch, check_prefetch
 
 MAX_KEPT = 512  # checked requests kept for searches with the same options
@@ -89,6 +90,9 @@ _LIMIT = Flag("count", "number of hits (default: 10)", "N")
 _RECALL = Flag("share", "target recall, above 0 and at most 1 (default: 0.95)", "SHARE")
 _EXACT = Flag("switch", "bypass the indexes and return the exact result")
 _VECTORS = Flag("switch", "also show the vectors")
+_GROUP_BY = Flag("text", "group the hits by the values of this attribute", "NAME")
+_GROUP_SIZE = Flag("count", "number of hits in a group (default: 1)", "N")
+_GROUPS = Flag("count", "number of groups (default: 10)", "N")
 _FACETS = Flag("names", "also count the values of these attributes over all points that match the filter", "NAME[,NAME…]")
 _EXPLAIN = Flag("switch", "show the query plan: stages, plans considered, predicted and actual cost")
 
@@ -115,6 +119,11 @@ class SearchOptions(TypedDict, total=False):
         with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
         with_vectors: True for all vector fields, a list of fields, or False for none.
         explain: fill in ``hits.plan``, which says how the search was run.
+        group_by: an attribute, whose values make groups of hits: the best ``groups`` of them, each with its best ``group_size`` hits.
+            The hits come group by group, and ``hits.groups`` has them as groups. Points without a value are in no group. An array makes its
+            points members of several groups. ``limit`` is not used.
+        group_size: the number of hits in a group.
+        groups: the number of groups.
         facets: count the values of attributes over all points that match the filter: names, ``Facet`` and ``Range``, one or a list. The
             results are in ``hits.facets``, by name.
     """
@@ -130,6 +139,9 @@ class SearchOptions(TypedDict, total=False):
     with_attributes: Annotated[Selection, Option(True, check_selection)]
     with_vectors: Annotated[Selection, Option(False, check_selection, _VECTORS)]
     explain: Annotated[bool, Option(False, check_flag, _EXPLAIN, batch_doc="; every result has the plan of the first query", show=None)]
+    group_by: Annotated[str | None, Option(None, check_name, _GROUP_BY)]
+    group_size: Annotated[int, Option(SIZE, check_count, _GROUP_SIZE)]
+    groups: Annotated[int, Option(COUNT, check_count, _GROUPS)]
     facets: Annotated[FacetLike | None, Option(None, check_facets, _FACETS, show=facets_json, to_json=facets_json)]
 
 

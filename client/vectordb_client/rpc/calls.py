@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from ..errors import InvalidArgumentError, SchemaError
-from ..model import aggregates
+from ..model import aggregates, groups
 from ..model import facets as facet_model
 from ..model.batch import Batch, Columns, check_deleted_ids, check_each_id, check_not_a_filter, make_batch, versions_of
 from ..model.checks import LONGEST_WAIT, check_count, check_durability, check_flag, check_wait, not_a_cursor
@@ -291,6 +291,9 @@ def search(remote: Remote, request: SearchRequest, vectors: Any, text: Any, batc
     if len(response.results) != message.queries:
         raise InvalidArgumentError(f"the answer has {len(response.results)} results for {message.queries} queries", field="results")
     results = [answers.unpack_hits(hits, response.forms) for hits in response.results]
+    for hits, message_of_hits in zip(results, response.results, strict=True):
+        if message_of_hits.groups:
+            hits.grouping = groups.from_json(wire.unpack_json(message_of_hits.groups, "groups"))
     if response.facets:
         counted = facet_model.results_from_json(wire.unpack_json(response.facets, "facets"))
         for hits in results:

@@ -12,6 +12,7 @@ import numpy as np
 from vectordb_client.errors import LimitError
 from vectordb_client.model.batch import MAX_BATCH
 from vectordb_client.model.checks import MAX_LIMIT
+from vectordb_client.model.groups import COUNT, SIZE
 from vectordb_client.model.ranking import default_candidates
 from vectordb_client.rpc import wire
 from vectordb_client.rpc.methods import Method
@@ -76,8 +77,22 @@ def _check_search(settings: Settings, request: pb.SearchRequest) -> None:
                 _within("the query", _most_rows(column.multi.counts), "max_query_rows", settings.max_query_rows)
         if len(stage.vectors) + len(stage.texts) > 1:  # with several arms, each arm lists its candidates
             longest = max(longest, stage.candidates if stage.HasField("candidates") else default_candidates(stage.limit))
+    in_groups = _hits_in_groups(request)
+    _within("groups × group_size", in_groups, "max_limit", settings.max_limit, MAX_LIMIT)
+    longest = max(longest, in_groups)
     if queries > 1:
         _within("queries × hits", queries * longest, "max_batch_hits", settings.max_batch_hits)
+
+
+def _hits_in_groups(request: pb.SearchRequest) -> int:
+    """The hits of a search in groups; 1 for other searches, and for values that the query refuses."""
+    if "group_by" not in request.options:
+        return 1
+    product = 1
+    for name, default in (("groups", COUNT), ("group_size", SIZE)):
+        given = request.options.get(name, b"")
+        product *= int(given) if given.isdigit() and len(given) < 10 else default
+    return product
 
 
 def _stages(request: pb.SearchRequest) -> Iterator[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
-from vectordb_client.model import aggregates, facets
+from vectordb_client.model import aggregates, facets, groups
 from vectordb_client.model.batch import check_each_id
 from vectordb_client.rpc import answers, wire
 from vectordb_client.rpc.wire_search import unpack_search
@@ -36,8 +36,12 @@ class ReadMethods(Methods):
 
         def take(results: Answers) -> pb.SearchResponse:
             response, room = pb.SearchResponse(forms=forms), self.served.room()
-            for hits in results:
+            for q, hits in enumerate(results):
                 answers.pack_hits(response.results.add(), hits, schema, room)
+                if asked.group_by is not None:
+                    packed = wire.pack_json(groups.to_json(results.groups[q], schema, asked.group_by), "groups")
+                    response.results[q].groups = packed
+                    room.take(len(packed))
             if results.facets and asked.facets is not None:
                 response.facets = _packed_facets(results.facets, schema, asked.facets)
                 room.take(len(response.facets))
