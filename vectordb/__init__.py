@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     # isort: off
     from vectordb_client import (
         DBSF, HNSW, RRF, AlreadyExistsError, ArmScore, AuthenticationError, Bool, BulkResult, Change, ClosedError, CollectionInfo,
-        CorruptionError, Datetime, DeadlineError, Dense, DenseVector, EncoderError, F,
+        CorruptionError, Datetime, DeadlineError, Dense, DenseVector, Diversity, EncoderError, F,
         Facet, FacetCount, FacetResult, FailedPoint, Filter, FilterError,
         FilterLike, Float, FormatVersionError, Fusion, FusionLike, FusionTuning, Geo, Group, Hit, Hits, Id, Ids, ImpactIndex, Index, Int,
         InvalidArgumentError, Keyword, LimitError, Linear, LockedError, MultiVector, MultiVectors, NotFoundError, Page,
@@ -47,7 +47,7 @@ _ELSEWHERE = {
 __all__ = [
     "DBSF", "HNSW", "RRF", "AlreadyExistsError", "ArmScore", "AuthenticationError", "Bool", "BulkResult", "Change",
     "ClosedError", "Collection", "CollectionInfo", "CorruptionError", "Database", "Datetime", "DeadlineError", "Dense",
-    "DenseVector", "EncoderError", "F", "Facet", "FacetCount", "FacetResult", "FailedPoint", "Filter", "FilterError", "FilterLike", "Float",
+    "DenseVector", "Diversity", "EncoderError", "F", "Facet", "FacetCount", "FacetResult", "FailedPoint", "Filter", "FilterError", "FilterLike", "Float",
     "FormatVersionError", "Fusion", "FusionLike", "FusionTuning", "Geo", "Group", "Hit", "Hits", "Id", "Ids", "ImpactIndex",
     "Index", "Int", "InvalidArgumentError", "Keyword", "LimitError", "Linear", "LockedError", "MultiVector",
     "MultiVectors", "NotFoundError", "Page", "PermissionDeniedError", "Plan", "Point", "PointsLike",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )  # fmt: skip
     from .model.aliases import DenseVector, FilterLike, FusionLike, Ids, MultiVectors, PointsLike, SparseVector, Vector, VectorColumn
     from .model.batch import UNSET, Batch, make_batch
+    from .model.diversity import Diversity
     from .model.facets import Facet, FacetCount, FacetResult, Range
     from .model.filter import F, Filter
     from .model.groups import Group
@@ -55,6 +56,7 @@ _EXPORTS = {
         "FormatVersionError InvalidArgumentError LimitError LockedError NotFoundError PermissionDeniedError PreconditionError "
         "RateLimitError SchemaError StorageError UnavailableError VectorDBError"
     ),
+    "model.diversity": "Diversity",
     "model.facets": "Facet FacetCount FacetResult Range",
     "model.groups": "Group",
     "model.fields": "Dense HNSW ImpactIndex MultiVector Sparse",
@@ -71,7 +73,7 @@ _MODULES = {name: module for module, names in _EXPORTS.items() for name in names
 __all__ = [
     "DBSF", "HNSW", "RRF", "UNSET", "AlreadyExistsError", "ArmScore", "AsyncClient", "AsyncCollection",
     "AuthenticationError", "Batch", "Bool", "BulkResult", "Change", "Client", "ClosedError", "Collection",
-    "CollectionInfo", "CorruptionError", "Datetime", "DeadlineError", "Dense", "DenseVector", "EncoderError", "F",
+    "CollectionInfo", "CorruptionError", "Datetime", "DeadlineError", "Dense", "DenseVector", "Diversity", "EncoderError", "F",
     "Facet", "FacetCount", "FacetResult",
     "FailedPoint", "Filter", "FilterError", "FilterLike", "Float", "FormatVersionError", "Fusion", "FusionLike",
     "FusionTuning", "Geo", "Group", "Hit", "Hits", "Id", "Ids", "ImpactIndex", "Index", "Int", "InvalidArgumentError", "Keyword",

@@ -40,6 +40,7 @@ WORDS = [
     "Datetime",
     "Dense",
     "DenseVector",
+    "Diversity",
     "F",
     "Facet",
     "FacetCount",

@@ -19,6 +19,7 @@ from ..index.exact import Found
 from ..storage import format
 from .arms import search_arm, sign
 from .counts import facets_of
+from .diversity import deeper
 from .fusion.lists import search_lists
 from .fusion.missing import lacking
 from .fusion.ranks import Ranked, fuse
@@ -75,7 +76,7 @@ class Answers:
         if search.explain:
             _ = self._rows.matches
             clock.lap("filter")
-        for ranking, plan in self._rank(search, self._rows, clock):
+        for ranking, plan in self._rank(deeper(search), self._rows, clock):
             self._stage_plan = self._stage_plan or plan
             for step in search.steps:
                 ranking = step(view, search, ranking)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vectordb_client.errors import InvalidArgumentError, shown
-from vectordb_client.model import facets, groups
+from vectordb_client.model import diversity, facets, groups
 from vectordb_client.model.checks import DEFAULT_RECALL, check_names, check_selection
 from vectordb_client.model.filter_nodes import Filter
 from vectordb_client.model.ranking import Fusion, Prefetch, checked_fusion, default_candidates
@@ -114,6 +114,8 @@ def _bind(request: SearchRequest, schema: Schema, filters: FilterCache) -> Searc
     """A search without queries."""
     exact = request.exact or request.recall == 1.0
     groups.check_request(request, schema)
+    if request.diversity is not None:
+        diversity.check_field(request.diversity, schema)
     if request.facets is not None:
         facets.check_against(schema, request.facets)
     return Search(

@@ -20,6 +20,7 @@ from ..errors import InvalidArgumentError
 from .aliases import FilterLike, FusionLike, Selection
 from .arguments import NOT_PREPARED, Method, UnknownArgumentError, named, with_options
 from .checks import check_count, check_flag, check_recall, check_selection
+from .diversity import Diversity, DiversityLike, check_diversity
 from .facets import FacetLike, check_facets, facets_json
 from .filter import from_dict
 from .filter_nodes import Filter
@@ -119,9 +120,11 @@ class SearchOptions(TypedDict, total=False):
         with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
         with_vectors: True for all vector fields, a list of fields, or False for none.
         explain: fill in ``hits.plan``, which says how the search was run.
+        diversity: choose hits that differ from one another (maximal marginal relevance): a weight from 0 to 1, such as 0.3, or
+            ``Diversity(weight, field=…, over=…)``. Hits come in the order in which they were chosen, with the scores of the search.
         group_by: an attribute, whose values make groups of hits: the best ``groups`` of them, each with its best ``group_size`` hits.
-            The hits come group by group, and ``hits.groups`` has them as groups. Points without a value are in no group. An array makes its
-            points members of several groups. ``limit`` is not used.
+            The hits come group by group, and ``hits.groups`` has them as groups. Points without a value are in no group. An array makes
+            its points members of several groups. ``limit`` is not used.
         group_size: the number of hits in a group.
         groups: the number of groups.
         facets: count the values of attributes over all points that match the filter: names, ``Facet`` and ``Range``, one or a list. The
@@ -139,6 +142,7 @@ class SearchOptions(TypedDict, total=False):
     with_attributes: Annotated[Selection, Option(True, check_selection)]
     with_vectors: Annotated[Selection, Option(False, check_selection, _VECTORS)]
     explain: Annotated[bool, Option(False, check_flag, _EXPLAIN, batch_doc="; every result has the plan of the first query", show=None)]
+    diversity: Annotated[DiversityLike | None, Option(None, check_diversity, show=Diversity.to_json, to_json=Diversity.to_json)]
     group_by: Annotated[str | None, Option(None, check_name, _GROUP_BY)]
     group_size: Annotated[int, Option(SIZE, check_count, _GROUP_SIZE)]
     groups: Annotated[int, Option(COUNT, check_count, _GROUPS)]

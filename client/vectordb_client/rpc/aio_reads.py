@@ -124,9 +124,11 @@ class AsyncReads(AsyncPointsOfCollection):
             with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
             with_vectors: True for all vector fields, a list of fields, or False for none.
             explain: fill in ``hits.plan``, which says how the search was run.
+            diversity: choose hits that differ from one another (maximal marginal relevance): a weight from 0 to 1, such as 0.3, or
+                ``Diversity(weight, field=…, over=…)``. Hits come in the order in which they were chosen, with the scores of the search.
             group_by: an attribute, whose values make groups of hits: the best ``groups`` of them, each with its best ``group_size`` hits.
-                The hits come group by group, and ``hits.groups`` has them as groups. Points without a value are in no group. An array makes its
-                points members of several groups. ``limit`` is not used.
+                The hits come group by group, and ``hits.groups`` has them as groups. Points without a value are in no group. An array makes
+                its points members of several groups. ``limit`` is not used.
             group_size: the number of hits in a group.
             groups: the number of groups.
             facets: count the values of attributes over all points that match the filter: names, ``Facet`` and ``Range``, one or a list. The
@@ -176,6 +178,7 @@ class AsyncReads(AsyncPointsOfCollection):
             with_attributes: as in ``search``.
             with_vectors: as in ``search``.
             explain: as in ``search``; every result has the plan of the first query.
+            diversity: as in ``search``.
             group_by: as in ``search``.
             group_size: as in ``search``.
             groups: as in ``search``.
@@ -208,6 +211,7 @@ class AsyncReads(AsyncPointsOfCollection):
             with_attributes: as in ``search``.
             with_vectors: as in ``search``.
             explain: as in ``search``.
+            diversity: as in ``search``.
             group_by: as in ``search``.
             group_size: as in ``search``.
             groups: as in ``search``.
