@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         FilterLike, Float, FormatVersionError, Fusion, FusionLike, FusionTuning, Geo, Group, Hit, Hits, Id, Ids, ImpactIndex, Index, Int,
         InvalidArgumentError, Keyword, LimitError, Linear, LockedError, MultiVector, MultiVectors, NotFoundError, Page,
         PermissionDeniedError, Plan, Point, PointsLike, PreconditionError, Prefetch, PreparedSearch, Range, RateLimitError, Relative,
+        Rerank,
         Schema, SchemaError, Sparse, SparseIndex, SparseVector, StorageError, Text, UnavailableError, Uuid, Vector, VectorColumn,
         VectorDBError, WriteResult,
     )  # fmt: skip
@@ -47,11 +48,12 @@ _ELSEWHERE = {
 __all__ = [
     "DBSF", "HNSW", "RRF", "AlreadyExistsError", "ArmScore", "AuthenticationError", "Bool", "BulkResult", "Change",
     "ClosedError", "Collection", "CollectionInfo", "CorruptionError", "Database", "Datetime", "DeadlineError", "Dense",
-    "DenseVector", "Diversity", "EncoderError", "F", "Facet", "FacetCount", "FacetResult", "FailedPoint", "Filter", "FilterError", "FilterLike", "Float",
+    "DenseVector", "Diversity", "EncoderError", "F", "Facet", "FacetCount", "FacetResult",
+    "FailedPoint", "Filter", "FilterError", "FilterLike", "Float",
     "FormatVersionError", "Fusion", "FusionLike", "FusionTuning", "Geo", "Group", "Hit", "Hits", "Id", "Ids", "ImpactIndex",
     "Index", "Int", "InvalidArgumentError", "Keyword", "LimitError", "Linear", "LockedError", "MultiVector",
     "MultiVectors", "NotFoundError", "Page", "PermissionDeniedError", "Plan", "Point", "PointsLike",
-    "PreconditionError", "Prefetch", "PreparedSearch", "Range", "RateLimitError", "Relative", "Schema", "SchemaError", "Sparse",
+    "PreconditionError", "Prefetch", "PreparedSearch", "Range", "RateLimitError", "Relative", "Rerank", "Schema", "SchemaError", "Sparse",
     "SparseIndex", "SparseVector", "StorageError", "Text", "UnavailableError", "Uuid", "Vector", "VectorColumn",
     "VectorDBError", "WriteResult", "__version__", "restore",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from vectordb_client.model.arguments import named
 from vectordb_client.model.batch import check_each_id
 from vectordb_client.model.facets import FacetLike, FacetResult, check_against, check_facets
 from vectordb_client.model.reading import Reading
+from vectordb_client.model.rerank import late_of
 from vectordb_client.model.results import CollectionInfo, Page, Point
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.search_request import SearchRequest
@@ -116,6 +117,9 @@ class Reads(Reading):
         return self.pieces.scroll(take, filter, limit, cursor, with_vectors=with_vectors, with_attributes=with_attributes)
 
     def _search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool) -> Any:
+        late = late_of(request, SearchRequest.of)
+        if late is not None:
+            return late.results(self._search(late.request, vectors, text, batch), vectors, text, batch)
         if text is None and not batch:
             hits = self._direct(request, vectors)
             if hits is not None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .model.groups import Group
     from .model.plan import Plan
     from .model.ranking import DBSF, RRF, Fusion, Linear, Prefetch, Relative
+    from .model.rerank import Rerank
     from .model.results import ArmScore, Change, CollectionInfo, Hit, Hits, Page, Point, WriteResult
     from .model.schema import (
         HNSW, Bool, Datetime, Dense, Float, Geo, ImpactIndex, Index, Int, Keyword, MultiVector, Schema, Sparse, SparseIndex, Text,
@@ -63,6 +64,7 @@ _EXPORTS = {
     "model.filter": "F Filter",
     "model.plan": "Plan",
     "model.ranking": "DBSF Fusion Linear Prefetch RRF Relative",
+    "model.rerank": "Rerank",
     "model.results": "ArmScore Change CollectionInfo Hit Hits Page Point WriteResult",
     "model.schema": "Bool Datetime Float Geo Index Int Keyword Schema SparseIndex Text Uuid",
     "model.searching": "PreparedSearch",
@@ -79,7 +81,7 @@ __all__ = [
     "FusionTuning", "Geo", "Group", "Hit", "Hits", "Id", "Ids", "ImpactIndex", "Index", "Int", "InvalidArgumentError", "Keyword",
     "LimitError", "Linear", "LockedError", "MultiVector", "MultiVectors", "NotFoundError", "Page",
     "PermissionDeniedError", "Plan", "Point", "PointsLike", "PreconditionError", "Prefetch", "PreparedSearch",
-    "Range", "RateLimitError", "Relative", "Schema", "SchemaError", "Sparse", "SparseIndex", "SparseVector", "StorageError",
+    "Range", "RateLimitError", "Relative", "Rerank", "Schema", "SchemaError", "Sparse", "SparseIndex", "SparseVector", "StorageError",
     "Text", "UnavailableError", "Uuid", "Vector", "VectorColumn", "VectorDBError", "WriteResult", "__version__",
     "make_batch",
 ]  # fmt: skip

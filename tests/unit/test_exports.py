@@ -75,6 +75,7 @@ WORDS = [
     "RRF",
     "Range",
     "Relative",
+    "Rerank",
     "Schema",
     "Sparse",
     "SparseIndex",

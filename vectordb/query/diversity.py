@@ -36,7 +36,9 @@ def diversified(view: View, search: Search, ranking: Any) -> Any:
 
 
 def marginal(scores: np.ndarray, directions: np.ndarray, weight: float, limit: int) -> list[int]:
-    """The places of ``limit`` candidates. scores: float64 ``(n,)``, higher is better. directions: float64 ``(n, dim)``, of length 1 or 0."""
+    """The places of ``limit`` candidates. scores: float64 ``(n,)``, higher is better. directions: float64 ``(n, dim)``, each of length 1
+    or 0.
+    """
     if not limit:
         return []
     low, high = scores.min(), scores.max()

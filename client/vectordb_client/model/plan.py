@@ -27,6 +27,7 @@ class Plan(dict):
     * groups (with ``group_by``): by, found (number of groups); depth (hits of the last search) and searches (each twice as deep as the one
       before); filled (rows of groups with few hits that were scored besides); complete (whether every group has ``group_size`` hits, or all
       that match); proven (whether these are certainly the best groups: complete, and of an exact ranking).
+    * rerank: hits (that were to be put in order) and scored (those that were scored in time).
     * prefetch: the stage before this one, in the same form, with limit and hits (the number of candidates it returned).
     * arms: one dict for each arm with field, kind, plan, rows (rows scored) and candidates. Dense and sparse arms also have recall
       (target, predicted), segments and tail (rows without an index, and the microseconds their scan took).
@@ -68,6 +69,8 @@ def _stage(plan: Mapping[str, Any]) -> Iterator[str]:
         yield from _arm(arm)
     if plan.get("fusion"):
         yield _fusion(plan["fusion"])
+    if plan.get("rerank"):
+        yield f"rerank: {plan['rerank'].get('scored', 0):,} of {_many(plan['rerank'].get('hits', 0), 'hit')} scored"
     if plan.get("groups"):
         yield _groups(plan["groups"])
 

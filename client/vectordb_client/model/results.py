@@ -178,6 +178,8 @@ class Hits(Sequence[Hit]):
     Attributes:
         plan: how the search was run, if ``explain=True`` was asked for; else None. ``print(hits.plan)`` shows it as a short text.
         groups: the hits as a tuple of ``Group``, best first, if ``group_by`` was asked for; else empty.
+        reranked: of a search with ``rerank`` the score of each hit by its function, or the matches that it won; None for hits that were
+            not scored in time. Else empty.
         facets: name → FacetResult, the counts over all points that match the filter, if ``facets`` were asked for; else empty.
 
     Example:
@@ -196,6 +198,7 @@ class Hits(Sequence[Hit]):
     _unread: tuple[HitReader, Any, int] | None = None  # what has yet to be read: the reader, what was found, the number of hits
     plan: Plan | None = None
     facets: Mapping[str, FacetResult] = MappingProxyType({})
+    reranked: tuple[float | None, ...] = ()
     grouping: Sequence[tuple[Any, int]] = ()  # (value, number of hits) of each group
 
     def __init__(self, hits: Sequence[Hit], plan: Mapping[str, Any] | None = None):
@@ -218,8 +221,8 @@ class Hits(Sequence[Hit]):
 
     def __getstate__(self) -> dict[str, Any]:
         held = {"_made": self._hits} if self._bare is None else {"_bare": self._bare}
-        more = {"facets": dict(self.facets)} if self.facets else {}
-        return held | {"plan": self.plan} | more | ({"grouping": self.grouping} if self.grouping else {})
+        more = {"facets": dict(self.facets), "grouping": self.grouping, "reranked": self.reranked}
+        return held | {"plan": self.plan} | {name: value for name, value in more.items() if value}
 
     @property
     def groups(self) -> tuple[Group, ...]:

@@ -27,6 +27,7 @@ from .filter_nodes import Filter
 from .foreign import is_number
 from .groups import COUNT, SIZE, check_name
 from .ranking import Fusion, Prefetch, check_prefetch
+from .rerank import RerankLike, check_rerank, not_sent, shown_as
 
 MAX_KEPT = 512  # checked requests kept for searches with the same options
 MAX_KEPT_TEXT = 1 << 14  # characters of a text, such as a filter, in a request that is kept
@@ -122,6 +123,8 @@ class SearchOptions(TypedDict, total=False):
         explain: fill in ``hits.plan``, which says how the search was run.
         diversity: choose hits that differ from one another (maximal marginal relevance): a weight from 0 to 1, such as 0.3, or
             ``Diversity(weight, field=…, over=…)``. Hits come in the order in which they were chosen, with the scores of the search.
+        rerank: put the best hits in a new order by a function, or by ``Rerank(…)``, which can be a cross-encoder. It runs where
+            ``search`` is called, also with a client. ``hits.reranked`` has its scores; the scores of the hits stay those of the search.
         group_by: an attribute, whose values make groups of hits: the best ``groups`` of them, each with its best ``group_size`` hits.
             The hits come group by group, and ``hits.groups`` has them as groups. Points without a value are in no group. An array makes
             its points members of several groups. ``limit`` is not used.
@@ -143,6 +146,7 @@ class SearchOptions(TypedDict, total=False):
     with_vectors: Annotated[Selection, Option(False, check_selection, _VECTORS)]
     explain: Annotated[bool, Option(False, check_flag, _EXPLAIN, batch_doc="; every result has the plan of the first query", show=None)]
     diversity: Annotated[DiversityLike | None, Option(None, check_diversity, show=Diversity.to_json, to_json=Diversity.to_json)]
+    rerank: Annotated[RerankLike | None, Option(None, check_rerank, show=shown_as, to_json=not_sent)]
     group_by: Annotated[str | None, Option(None, check_name, _GROUP_BY)]
     group_size: Annotated[int, Option(SIZE, check_count, _GROUP_SIZE)]
     groups: Annotated[int, Option(COUNT, check_count, _GROUPS)]

@@ -126,6 +126,8 @@ class AsyncReads(AsyncPointsOfCollection):
             explain: fill in ``hits.plan``, which says how the search was run.
             diversity: choose hits that differ from one another (maximal marginal relevance): a weight from 0 to 1, such as 0.3, or
                 ``Diversity(weight, field=…, over=…)``. Hits come in the order in which they were chosen, with the scores of the search.
+            rerank: put the best hits in a new order by a function, or by ``Rerank(…)``, which can be a cross-encoder. It runs where
+                ``search`` is called, also with a client. ``hits.reranked`` has its scores; the scores of the hits stay those of the search.
             group_by: an attribute, whose values make groups of hits: the best ``groups`` of them, each with its best ``group_size`` hits.
                 The hits come group by group, and ``hits.groups`` has them as groups. Points without a value are in no group. An array makes
                 its points members of several groups. ``limit`` is not used.
@@ -179,6 +181,7 @@ class AsyncReads(AsyncPointsOfCollection):
             with_vectors: as in ``search``.
             explain: as in ``search``; every result has the plan of the first query.
             diversity: as in ``search``.
+            rerank: as in ``search``.
             group_by: as in ``search``.
             group_size: as in ``search``.
             groups: as in ``search``.
@@ -212,6 +215,7 @@ class AsyncReads(AsyncPointsOfCollection):
             with_vectors: as in ``search``.
             explain: as in ``search``.
             diversity: as in ``search``.
+            rerank: as in ``search``.
             group_by: as in ``search``.
             group_size: as in ``search``.
             groups: as in ``search``.

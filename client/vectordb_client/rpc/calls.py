@@ -17,6 +17,7 @@ from ..model.batch import Batch, Columns, check_deleted_ids, check_each_id, chec
 from ..model.checks import LONGEST_WAIT, check_count, check_durability, check_flag, check_wait, not_a_cursor
 from ..model.facets import check_facets
 from ..model.foreign import repeatable
+from ..model.rerank import late_of
 from ..model.results import CollectionInfo, Page, WriteResult
 from ..model.schema import Schema, check_name, check_schema
 from ..model.search_request import SearchRequest
@@ -286,6 +287,8 @@ def get(remote: Remote, ids: Any, with_vectors: Any, with_attributes: Any) -> St
 
 def search(remote: Remote, request: SearchRequest, vectors: Any, text: Any, batch: bool) -> Steps[Any]:
     """The hits of one query, or with ``batch`` a list with the hits of each of n queries."""
+    late = late_of(request, SearchRequest.of)
+    request = request if late is None else late.request
     message = yield from _with_schema(remote, lambda schema: pack_search(remote.name, schema, request, vectors, text, batch))
     response = yield from _ask(remote, "Search", _seen(remote, message))
     if len(response.results) != message.queries:
@@ -298,11 +301,14 @@ def search(remote: Remote, request: SearchRequest, vectors: Any, text: Any, batc
         counted = facet_model.results_from_json(wire.unpack_json(response.facets, "facets"))
         for hits in results:
             hits.facets = counted
-    return results if batch else results[0]
+    found = results if batch else results[0]
+    return found if late is None else late.results(found, vectors, text, batch)
 
 
 def prepare(remote: Remote, request: SearchRequest) -> Steps[None]:
     """Check options of a search: the service runs it for no queries."""
+    late = late_of(request, SearchRequest.of)
+    request = request if late is None else late.request
     message = yield from _with_schema(remote, lambda schema: pack_search(remote.name, schema, request, no_queries(schema), None, True))
     yield from _ask(remote, "Search", _seen(remote, message))
 
