@@ -155,7 +155,7 @@ def test_a_model_that_cannot_be_loaded_is_said(same, model, tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "config.json").write_text("{}")
-    with pytest.raises(EncoderError, match="can't load the model in .*: no weights"):
+    with pytest.raises(EncoderError, match=r"can.t load the model in .*: no weights"):
         same(lambda docs: docs.search(text={"words": "dog"}, rerank=Rerank(f"cross-encoder(model={broken})", source="body")))
 
 
