@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
+from vectordb_client.model.aggregates import check_aggregates
 from vectordb_client.model.aliases import FilterLike, Ids, Selection
 from vectordb_client.model.arguments import named
 from vectordb_client.model.batch import check_each_id
 from vectordb_client.model.collection_info import CollectionInfo
+from vectordb_client.model.facets import FacetLike, FacetResult, check_against, check_facets
 from vectordb_client.model.reading import Reading
+from vectordb_client.model.rerank import late_of
 from vectordb_client.model.results import Page, Point
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.search_request import SearchRequest
@@ -22,10 +25,11 @@ from .engine.directory import Handle
 from .engine.snapshot import Snapshots
 from .filters.cache import FilterCache
 from .maintenance import Maintainer
-from .query import execute, read
+from .query import counts, execute, read
 from .query.changes import changes
 from .query.info import describe
 from .query.pieces import PieceReader
+from .query.row_filter import RowFilter
 from .storage import term_words
 
 
@@ -92,6 +96,21 @@ class Reads(Reading):
         with self._snapshots.pin() as view:
             return read.count(view, self._filters.bind(filter, view.schema), self._filters)
 
+    @named
+    def facets(self, facets: FacetLike, *, filter: FilterLike | None = None) -> dict[str, FacetResult]:
+        asked = check_facets("facets", facets)
+        with self._snapshots.pin() as view:
+            check_against(view.schema, asked)
+            rows = RowFilter(view, self._filters.bind(filter, view.schema), self._filters)
+            return counts.facets_of(view, rows, asked, self._filters)
+
+    @named
+    def aggregate(self, functions: Mapping[str, str | Sequence[str]], *, filter: FilterLike | None = None) -> dict[str, dict[str, Any]]:
+        asked = check_aggregates(functions)
+        with self._snapshots.pin() as view:
+            rows = RowFilter(view, self._filters.bind(filter, view.schema), self._filters)
+            return counts.aggregates_of(view, rows, asked, self._filters)
+
     def _scroll(
         self,
         filter: Any,
@@ -110,6 +129,9 @@ class Reads(Reading):
         return self.pieces.scroll(take, filter, limit, cursor, order, **selected)
 
     def _search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool) -> Any:
+        late = late_of(request, SearchRequest.of)
+        if late is not None:
+            return late.results(self._search(late.request, vectors, text, batch), vectors, text, batch)
         if text is None and not batch:
             hits = self._direct(request, vectors)
             if hits is not None:

@@ -217,6 +217,24 @@ def test_drop_on_a_service(tmp_path, capsys):
         assert database.collections() == []
 
 
+def test_facets_count_values(run):
+    code, out, _ = run("facets", "tag", "n", "--filter", "n < 4", "--limit", "2")
+    assert code == 0 and out.splitlines()[1:5] == ["tag", "  2  a", "  1  b", "  1 more, 0 of 4 points without a value"]
+    code, out, _ = run("facets", "tag", "--prefix", "b")
+    assert "1  b\\x1b[31m" in out and "\x1b" not in out
+    code, out, _ = run("facets", "tag", "--prefix", "b", "--json")
+    counts = [{"value": "b", "count": 1}, {"value": "b\x1b[31m", "count": 1}]
+    assert json.loads(out) == {"facet": "tag", "counts": counts, "points": 5, "missing": 0, "distinct": 2}
+    code, out, _ = run("search", "shoes", "--facets", "tag,n", "--limit", "1", "--json")
+    assert [json.loads(line).get("facet") for line in out.splitlines()] == [None, "tag", "n"]
+    assert "2  a" in run("search", "shoes", "--facets", "tag")[1]
+
+
+def test_facets_refuse_what_is_not_an_attribute(run):
+    code, _, error = run("facets", "tga")
+    assert code == 1 and "ATTRIBUTE: no attribute 'tga'; did you mean tag?" in error
+
+
 @pytest.mark.parametrize("point_id", [0, 17, 2**64 - 1, "17", "017", "a b", " a", "uuid:x", '"a"', '{"uuid": 1}', "é", "a\nb", UUID])
 def test_an_id_that_is_shown_can_be_written(point_id):
     word = id_word(point_id)

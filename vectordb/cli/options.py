@@ -273,14 +273,14 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def check_columns(schema: Schema, columns: Sequence[str] | None) -> None:
-    """Raises InvalidArgumentError if ``--columns`` names what isn't an attribute."""
+def check_columns(schema: Schema, columns: Sequence[str] | None, flag: str = "--columns") -> None:
+    """Raises InvalidArgumentError if ``--columns``, or another flag, names what isn't an attribute."""
     for name in columns or ():
         if name not in schema.attributes:
             near = did_you_mean(name, schema.attributes)
             columns = ", ".join(schema.attributes) or "none"
-            what = f"--columns: no attribute {name!r}{near or '.'} Attributes: {columns}"
-            raise InvalidArgumentError(what, field="columns", value=name)
+            what = f"{flag}: no attribute {name!r}{near or '.'} Attributes: {columns}"
+            raise InvalidArgumentError(what, field=flag.strip("-").lower(), value=name)
 
 
 def counted(number: int, noun: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vectordb_client.errors import InvalidArgumentError, shown
+from vectordb_client.model.facets import FacetResult
 from vectordb_client.model.results import Hit, Hits, Point
 from vectordb_client.model.schema import Schema
 
@@ -63,6 +64,22 @@ def hits_table(out: Console, schema: Schema, hits: Hits, columns: Sequence[str] 
     if not out.is_terminal:  # a file or a pipe has no width
         out.width = 1_000_000
     out.print(table, soft_wrap=False)
+
+
+def facet_record(name: str, result: FacetResult) -> dict[str, Any]:
+    """The result of a facet as JSON data."""
+    counts = [{"value": value, "count": count} for value, count in result]
+    return {"facet": name, "counts": counts, "points": result.points, "missing": result.missing, "distinct": result.distinct}
+
+
+def facet_table(out: Console, name: str, result: FacetResult) -> None:
+    """The result of a facet as lines: a count and its value. The last one says what isn't listed."""
+    out.print(f"\n{name}", markup=False)
+    width = max((len(f"{count:,}") for _, count in result), default=1)
+    for value, count in result:
+        out.print(f"  {count:>{width},}  {_printable(_cut(value if isinstance(value, str) else dumps(value)))}", markup=False)
+    others = f"{result.distinct - len(result):,} more, " if result.distinct > len(result) else ""
+    out.print(f"  {others}{result.missing:,} of {result.points:,} points without a value", markup=False)
 
 
 def point_lines(schema: Schema, point: Point, columns: Sequence[str] | None, with_vectors: bool) -> Iterator[str]:

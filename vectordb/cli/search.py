@@ -18,8 +18,8 @@ TEXT is searched in every field that has an encoder, or in the fields that --fie
 A VECTOR is JSON: [0.1, 0.7] for a dense field, {"17": 0.5} or {"indices": [17], "values": [0.5]} for a sparse field,
 [[0.1, 0.7], [0.3, 0.2]] for a multi-vector field; @FILE reads it from a file. Results of several queries are fused by rank (RRF).
 
-The table shortens long values. --json prints one object per line with id, score, attributes and payload; with --explain, the last line
-is {"plan": …}; with --next, {"next": CURSOR} follows.
+The table shortens long values. --json prints one object per line with id, score, attributes and payload; with --explain, a line
+{"plan": …} follows, with --facets a line for each attribute, and with --next {"next": CURSOR}.
 """
 
 
@@ -54,7 +54,7 @@ def add_arguments(parser: Command) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from ..transfer.forms import dumps
-    from .points import hit_record, hits_table
+    from .points import facet_record, facet_table, hit_record, hits_table
 
     text = " ".join(arguments.words) or None
     options = {name: getattr(arguments, name) for name, option in OPTIONS.items() if option.flag is not None}
@@ -73,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(dumps(hit_record(schema, hit, arguments.with_vectors)))
         if hits.plan is not None:
             print(dumps({"plan": hits.plan}))
+        for name, result in hits.facets.items():
+            print(dumps(facet_record(name, result)))
         if arguments.next and hits.next is not None:
             print(dumps({"next": hits.next}))
         return 0
@@ -81,6 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
         hits_table(out, schema, hits, arguments.columns, arguments.with_vectors)
     else:
         console(stderr=True).print("no hits", markup=False)
+    for name, result in hits.facets.items():
+        facet_table(out, name, result)
     if hits.plan is not None:
         out.print(f"\n{hits.plan}", markup=False)
     if arguments.next and hits.next is not None:

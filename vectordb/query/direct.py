@@ -11,7 +11,8 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,8 @@ MAX_HITS = 2_000  # of a search without an index; more are charged to the memory
 ARENA_BYTES = 1 << 18  # bytes of records of one answer that a thread has room for; more are copied one by one
 MAX_FITS = 1 << 12  # blocks that a thread remembers to have room for
 CALL_MICROSECONDS = 1.0  # microseconds of a direct call beside the segment's search, subtracted from measured times
+# Options that a direct search may have; with all others it goes the long way. Those of fusion don't matter to one arm.
+_DIRECT = frozenset(("filter", "limit", "recall", "with_attributes", "candidates", "fusion"))
 _F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
 _LISTED = (list, tuple)
 _hit, _new = tuple.__new__, object.__new__
@@ -245,10 +248,12 @@ class DirectSearches:
         request = search.request
         if not request.reusable or len(search.arms) != 1 or search.exact or search.explain or search.vectors or search.changed:
             return
+        if request.facets is not None or request.group_by is not None:
+            return
         (arm,) = search.arms
         if search.prefetch is not None or arm.words is not None or search.queries != 1 or search.filters is not None or not arm.plain:
             return
-        if request.with_payload is not None:
+        if not _DIRECT.issuperset(request.changed()):
             return
         if search.filter is not None and RowFilter(view, search.filter, self._filters).few is not None:
             plain = search._replace(request=request.unfiltered, filter=None)
@@ -470,6 +475,8 @@ class Whole:
 
     __slots__ = ("_hits",)
     plan = None
+    facets: Mapping[str, Any] = MappingProxyType({})
+    groups = ()
 
     def __init__(self, hits: Hits):
         self._hits = hits

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
+from vectordb_client.model.facets import FacetResult
 from vectordb_client.model.filter_nodes import Filter
 from vectordb_client.model.results import Hit, Hits
 
@@ -19,10 +21,13 @@ from ..storage import format
 from . import steps as _steps  # noqa: F401  # it adds to the table of steps
 from .arms import search_arm, sign
 from .boosts import boost_rankings
+from .counts import facets_of
+from .diversity import deeper
 from .fusion.lists import search_lists
 from .fusion.missing import lacking
 from .fusion.ranks import Ranked, fuse
 from .fusion.sums import sum_arms
+from .groups import grouped
 from .paging import following
 from .payload_paths import payload_reader
 from .read import attribute_reader, pieces
@@ -43,6 +48,8 @@ class Answers:
         self._first: Answers | None = None  # of the queries that have the filter of the first one, where filters differ
         self._clock: Clock | None = None
         self._last: tuple[Sequence[int], Sequence[float]] = ((), ())  # docids and scores of the last query's hits
+        self.facets: dict[str, FacetResult] = {}  # name → result, after the answers were read
+        self.groups: list[list[tuple[Any, int]]] = []  # of each answer that was read: (value, number of hits), if it is in groups
 
     def __iter__(self) -> Iterator[Hits | Iterator[list[Hit]]]:
         view, search = self._view, self._search
@@ -51,8 +58,18 @@ class Answers:
         if search.filters is not None:
             yield from self._by_filter(search.filters)
             return
+        started, counted = time.perf_counter(), search.request.facets is not None
+        if counted:  # first: an iteration may be left before its end
+            self.facets = facets_of(view, self._rows, search.request.facets, self._filters)
+            took = 1000 * (time.perf_counter() - started)
         trace = current()
         clock = self._clock = None if trace is None else trace.start(search, view.snapshot.live, view.sequence)
+        if counted and (search.explain or clock is not None):
+            clock = self._clock = clock or Clock()
+            clock.stages["facets"] = took
+        if search.request.group_by is not None:
+            yield from self._groups()
+            return
         if len(search.arms) == 1 and not search.explain and search.prefetch is None and not search.changed:  # most searches
             (arm,) = search.arms
             results, _ = search_arm(view, search, arm, arm.most(search.limit), self._rows, self._filters)
@@ -74,7 +91,7 @@ class Answers:
         if search.explain:
             _ = self._rows.matches
             clock.lap("filter")
-        for q, (ranking, plan) in enumerate(self._rank(search, self._rows, clock)):
+        for q, (ranking, plan) in enumerate(self._rank(deeper(search), self._rows, clock)):
             self._stage_plan = self._stage_plan or plan
             one = search.of_query(q) if search.steps and search.queries > 1 else search
             for step in search.steps:
@@ -109,6 +126,23 @@ class Answers:
     def later(self) -> tuple[Callable[[Any], bytes], Any] | None:
         """A function that makes ``next``, and its argument."""
         return following(self._view, self._search, *self._last)
+
+    def _groups(self) -> Iterator[Iterator[list[Hit]]]:
+        """The answer of each query in groups, which are added to ``groups`` before it."""
+        view, search = self._view, self._search
+        clock = self._clock = self._clock or Clock()
+
+        def rank(one: Search, rows: RowFilter) -> tuple[Ranked, dict | None]:
+            return next(self._rank(one, rows, clock))
+
+        for q in range(search.queries):
+            found = grouped(view, search.of_query(q), self._rows, self._filters, rank)
+            clock.lap("groups")
+            if self._stage_plan is None and found.plan is not None:
+                self._stage_plan = found.plan | {"groups": found.facts}
+            self.groups.append(found.groups)
+            yield fetched(view, search.attributes, search.vectors, found.ranking, search.request.with_payload)
+            clock.lap("fetch")
 
     @property
     def plan(self) -> dict | None:
@@ -192,7 +226,13 @@ def whole(answers: Answers) -> list[Hits]:
     """Read all answers: the hits of each query."""
     results = [each if isinstance(each, Hits) else Hits(list(chain.from_iterable(each))) for each in answers]
     plan = answers.plan
-    return results if plan is None else [Hits(list(hits), plan) for hits in results]
+    results = results if plan is None else [Hits(list(hits), plan) for hits in results]
+    if answers.facets:
+        for hits in results:
+            hits.facets = answers.facets
+    for hits, grouping in zip(results, answers.groups, strict=False):
+        hits.grouping = grouping
+    return results
 
 
 def page(answers: Answers) -> list[Hits]:

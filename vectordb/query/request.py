@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vectordb_client.errors import FilterError, InvalidArgumentError, shown
+from vectordb_client.model import diversity, facets, groups
 from vectordb_client.model.arms import GivenArm, any_given, check_arms, given_arms
 from vectordb_client.model.checks import DEFAULT_RECALL, MAX_LIMIT, check_names, check_selection
 from vectordb_client.model.examples import with_likes
@@ -27,6 +28,7 @@ from .examples import Pooled, left_out, pooled
 from .projection import project
 from .thresholds import check_bounds
 
+_ONE_FILTER = ("facets", "group_by")  # options that can't have a filter for each query
 MAX_KEPT = 512  # requests kept by ``RequestCache``
 
 Words = Callable[[Sequence[int]], dict[int, str]]
@@ -209,6 +211,16 @@ def _bind(request: SearchRequest, schema: Schema, filters: FilterCache) -> Searc
     """A search without queries."""
     exact = request.exact or request.recall == 1.0
     changed = {*request.changed(), *(("auto",) if request.limit == AUTO else ())}
+    if isinstance(request.filter, tuple):
+        for name in _ONE_FILTER:
+            if name in changed:
+                what = f"{name} needs one filter for all queries: call search_batch once for each filter, or leave {name} out"
+                raise InvalidArgumentError(what, field=name, value=getattr(request, name))
+    groups.check_request(request, schema)
+    if request.diversity is not None:
+        diversity.check_field(request.diversity, schema)
+    if request.facets is not None:
+        facets.check_against(schema, request.facets)
     return Search(
         arms=(),
         queries=0,

@@ -131,6 +131,14 @@ class ChunkTable:
         terms = _mapped(terms_at, count, np.uint64)
         return terms, np.diff(_mapped(offsets_at, count + 1, np.uint32))
 
+    def postings_of(self, c: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(terms uint64 ``(n,)`` ascending, uint32 ``(n + 1,)`` where the postings of each begin, uint16 distances of their rows from the
+        chunk's first) of a POSTINGS chunk; views of the memory map.
+        """
+        count, terms_at, begins_at, rows_at = (int(self.rows[c, column]) for column in (ITEMS, DATA, AUX, EXTRA))
+        begins = _mapped(begins_at, count + 1, np.uint32)
+        return _mapped(terms_at, count, np.uint64), begins, _mapped(rows_at, int(begins[-1]), np.uint16)
+
     def between(self, low: int, high: int) -> Iterator[tuple[int, int, np.ndarray]]:
         """(chunk, position of its first row, docids) for the rows in [low, high) that have the field, chunk by chunk."""
         for c in range(*self.covering(low, high)):

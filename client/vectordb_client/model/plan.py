@@ -24,6 +24,10 @@ class Plan(dict):
       taken from each arm) and scored (scores looked up besides). Other fusions of indexed arms have lists: field → the depth and the recall
       at which the arm was read, and recall of the fused list: target, predicted (None if no measured lists reach the target), and the
       number of searches that were measured.
+    * groups (with ``group_by``): by, found (number of groups); depth (hits of the last search) and searches (each twice as deep as the one
+      before); filled (rows of groups with few hits that were scored besides); complete (whether every group has ``group_size`` hits, or all
+      that match); proven (whether these are certainly the best groups: complete, and of an exact ranking).
+    * rerank: hits (that were to be put in order) and scored (those that were scored in time).
     * prefetch: the stage before this one, in the same form, with limit and hits (the number of candidates it returned).
     * arms: one dict for each arm with field (and of an ``Arm`` arm, its name, filter and limit), kind, plan, rows (rows scored) and
       candidates. Dense and sparse arms also have recall (target, predicted), segments and tail (rows without an index, and the
@@ -74,6 +78,10 @@ def _stage(plan: Mapping[str, Any]) -> Iterator[str]:
         yield _fusion(plan["fusion"])
     if plan.get("boost"):
         yield from _boost(plan["boost"])
+    if plan.get("rerank"):
+        yield f"rerank: {plan['rerank'].get('scored', 0):,} of {_many(plan['rerank'].get('hits', 0), 'hit')} scored"
+    if plan.get("groups"):
+        yield _groups(plan["groups"])
 
 
 def _boost(boost: Mapping[str, Any]) -> Iterator[str]:
@@ -94,6 +102,15 @@ def _fusion(fusion: Mapping[str, Any]) -> str:
     proven = "proven to be the true best" if fusion["proven"] else "not proven"
     scored = _many(fusion.get("scored", 0), "score")
     return f"fusion: {fusion.get('method')}, {proven}, from the best {fusion.get('depth', 0):,} of each arm; {scored} looked up{note}"
+
+
+def _groups(groups: Mapping[str, Any]) -> str:
+    proven = "proven to be the true best" if groups.get("proven") else "not proven"
+    searched = _many(groups.get("searches", 0), "search", "searches")
+    filled = f", {_many(groups['filled'], 'row')} of groups with few hits scored" if groups.get("filled") else ""
+    few = "" if groups.get("complete") else "; some groups may have more hits"
+    found = _many(groups.get("found", 0), "group")
+    return f"{found} by {groups.get('by')}, {proven}, from the best {groups.get('depth', 0):,} after {searched}{filled}{few}"
 
 
 def _lists(fusion: Mapping[str, Any]) -> str:

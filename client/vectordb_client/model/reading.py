@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 from .access import COLLECTION_METHODS, Hinting
@@ -10,6 +10,7 @@ from .aliases import FilterLike, Ids, Selection, SupportsArray
 from .arguments import named
 from .checks import check_count, check_paths
 from .collection_info import CollectionInfo
+from .facets import FacetLike, FacetResult
 from .page_options import check_order
 from .results import Change, Page, Point
 from .searching import Searching
@@ -19,7 +20,8 @@ from .values import Id, check_id
 class Reading(Hinting, Searching):
     """Operators, searches, and the methods that read points.
 
-    A subclass implements ``count``, ``terms``, ``info`` and the steps below. Or it replaces the methods that call a step.
+    A subclass implements ``count``, ``facets``, ``aggregate``, ``terms``, ``info`` and the steps below. Or it replaces the methods that
+    call a step.
     """
 
     _meant = COLLECTION_METHODS
@@ -74,6 +76,59 @@ class Reading(Hinting, Searching):
 
         Raises:
             FilterError: the filter can't be read, or doesn't fit the schema.
+        """
+        raise NotImplementedError
+
+    def facets(self, facets: FacetLike, *, filter: FilterLike | None = None) -> dict[str, FacetResult]:
+        """Count the points that have each value of attributes, or a value in each of some ranges. The counts are exact.
+
+        Args:
+            facets: names of attributes, ``Facet`` and ``Range``, one or a list of at most 64.
+            filter: count only points that match; None counts all points.
+
+        Returns:
+            The name of each facet, which is that of its attribute unless it has its own → its result.
+
+        Raises:
+            SchemaError: an attribute doesn't exist, or its type doesn't support the facet.
+            InvalidArgumentError: a facet is not valid.
+            FilterError: the filter can't be read, or doesn't fit the schema.
+
+        Example:
+            ```python
+            found = docs.facets(["brand", Range("price", [0, 10, 100, None])], filter="in_stock = true")
+            for value, count in found["brand"]:
+                print(value, count)
+            docs.facets(Facet("brand", limit=20, prefix="ac"))
+            ```
+        """
+        raise NotImplementedError
+
+    def aggregate(self, functions: Mapping[str, str | Sequence[str]], *, filter: FilterLike | None = None) -> dict[str, dict[str, Any]]:
+        """Compute numbers of all values of attributes. They are exact, and don't depend on the order of points.
+
+        Functions: "count" (points that have a value), "distinct" (different values), "min", "max", "sum", "mean", and percentiles such as
+        "p50" or "p99.9", between two values by linear interpolation. Of arrays, every element is a value. Int and Float have all of them,
+        Datetime all but "sum", Keyword, Uuid and Bool "count", "distinct", "min" and "max", Geo "count" and "distinct", Text "count".
+
+        Args:
+            functions: attribute → the name of a function, or a list of names.
+            filter: only points that match; None takes all points.
+
+        Returns:
+            attribute → function → result. Without values, a sum is 0, and "min", "max", "mean" and percentiles are None. A sum that exceeds
+            all floats is None.
+
+        Raises:
+            SchemaError: an attribute doesn't exist, or its type doesn't have the function.
+            InvalidArgumentError: there is no such function.
+            FilterError: the filter can't be read, or doesn't fit the schema.
+
+        Example:
+            ```python
+            found = docs.aggregate({"price": ["min", "max", "mean", "p95"], "date": "max"}, filter="in_stock = true")
+            print(found["price"]["mean"])
+            ```
         """
         raise NotImplementedError
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
 from ..errors import shown
 from . import export, info_text
+from .facets import FacetResult
+from .groups import Group
 from .page_options import cursor_text
 from .plan import Plan
 from .schema import Schema
@@ -175,6 +179,10 @@ class Hits(Sequence[Hit]):
 
     Attributes:
         plan: how the search was run, if ``explain=True`` was asked for; else None. ``print(hits.plan)`` shows it as a short text.
+        groups: the hits as a tuple of ``Group``, best first, if ``group_by`` was asked for; else empty.
+        reranked: of a search with ``rerank`` the score of each hit by its function, or the matches that it won; None for hits that were
+            not scored in time. Else empty.
+        facets: name → FacetResult, the counts over all points that match the filter, if ``facets`` were asked for; else empty.
 
     Example:
         ```python
@@ -194,6 +202,9 @@ class Hits(Sequence[Hit]):
         None  # the bytes of the cursor, or a function that makes them with its argument
     )
     plan: Plan | None = None
+    facets: Mapping[str, FacetResult] = MappingProxyType({})
+    reranked: tuple[float | None, ...] = ()
+    grouping: Sequence[tuple[Any, int]] = ()  # (value, number of hits) of each group
 
     def __init__(self, hits: Sequence[Hit], plan: Mapping[str, Any] | None = None):
         self._made = tuple(hits)
@@ -214,8 +225,9 @@ class Hits(Sequence[Hit]):
         return hits
 
     def __getstate__(self) -> dict[str, Any]:
-        made: dict[str, Any] = {"_made": self._hits} if self._bare is None else {"_bare": self._bare}
-        return {**made, "plan": self.plan, "_next": self.next_bytes}
+        held: dict[str, Any] = {"_made": self._hits} if self._bare is None else {"_bare": self._bare}
+        more = {"facets": dict(self.facets), "grouping": self.grouping, "reranked": self.reranked}
+        return held | {"plan": self.plan, "_next": self.next_bytes} | {name: value for name, value in more.items() if value}
 
     @property
     def next_bytes(self) -> bytes | None:
@@ -234,6 +246,12 @@ class Hits(Sequence[Hit]):
         """
         raw = self.next_bytes
         return None if raw is None else cursor_text(raw)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        ends = [*itertools.accumulate((size for _, size in self.grouping), initial=0)]
+        spans = itertools.pairwise(ends)
+        return tuple([Group(value, Hits(self._hits[low:high])) for (value, _), (low, high) in zip(self.grouping, spans, strict=True)])
 
     @property
     def columns(self) -> tuple[np.ndarray, np.ndarray] | None:

@@ -22,10 +22,13 @@ from .aliases import BoostLike, ExamplesLike, FilterLike, FusionLike, Selection
 from .arguments import NOT_PREPARED, Method, UnknownArgumentError, named, with_options
 from .boosts import boosts_as_json, check_boosts
 from .checks import check_count, check_flag, check_paths, check_recall, check_selection
+from .diversity import Diversity, DiversityLike, check_diversity
 from .examples import check_listed, check_pool, listed_as_json, listed_shown
+from .facets import FacetLike, check_facets, facets_json
 from .filter import from_dict
 from .filter_nodes import Filter
 from .foreign import is_number
+from .groups import COUNT, SIZE, check_name
 from .page_options import (
     check_bound,
     check_cursor,
@@ -37,6 +40,7 @@ from .page_options import (
     check_together,
 )
 from .ranking import Fusion, Prefetch, check_prefetch
+from .rerank import RerankLike, check_rerank, not_sent, shown_as
 
 MAX_KEPT = 512  # checked requests kept for searches with the same options
 MAX_KEPT_TEXT = 1 << 14  # characters of a text, such as a filter, in a request that is kept
@@ -136,6 +140,10 @@ _RECALL = Flag("share", "target recall, above 0 and at most 1 (default: 0.95)", 
 _EXACT = Flag("switch", "bypass the indexes and return the exact result")
 _VECTORS = Flag("switch", "also show the vectors")
 _WITHOUT = Flag("text", "project the direction of this text out of the query of a dense field", "TEXT")
+_GROUP_BY = Flag("text", "group the hits by the values of this attribute", "NAME")
+_GROUP_SIZE = Flag("count", "number of hits in a group (default: 1)", "N")
+_GROUPS = Flag("count", "number of groups (default: 10)", "N")
+_FACETS = Flag("names", "also count the values of these attributes over all points that match the filter", "NAME[,NAME…]")
 _EXPLAIN = Flag("switch", "show the query plan: stages, plans considered, predicted and actual cost")
 
 
@@ -186,6 +194,17 @@ class SearchOptions(TypedDict, total=False):
             their factors, as exactly as they would be without; RRF, relative and dbsf boost their candidates.
         without: a text, a list of texts or vectors for all fields of the search, or field → such a list; of dense fields. The part of
             the query along them is projected out: it becomes q − Σ (q · u) u over the orthonormal directions u that they span.
+        diversity: choose hits that differ from one another (maximal marginal relevance): a weight from 0 to 1, such as 0.3, or
+            ``Diversity(weight, field=…, over=…)``. Hits come in the order in which they were chosen, with the scores of the search.
+        rerank: put the best hits in a new order by a function, or by ``Rerank(…)``, which can be a cross-encoder. It runs where
+            ``search`` is called, also with a client. ``hits.reranked`` has its scores; the scores of the hits stay those of the search.
+        group_by: an attribute, whose values make groups of hits: the best ``groups`` of them, each with its best ``group_size`` hits.
+            The hits come group by group, and ``hits.groups`` has them as groups. Points without a value are in no group. An array makes
+            its points members of several groups. ``limit`` is not used.
+        group_size: the number of hits in a group.
+        groups: the number of groups.
+        facets: count the values of attributes over all points that match the filter: names, ``Facet`` and ``Range``, one or a list. The
+            results are in ``hits.facets``, by name.
     """
 
     # Plans and logs show the filter in its canonical form, and each stage by itself.
@@ -215,6 +234,12 @@ class SearchOptions(TypedDict, total=False):
     context: Annotated[ExamplesLike | None, Option(None, check_listed, show=listed_shown, to_json=listed_as_json, batch_doc=_IN_VECTORS)]
     boost: Annotated[BoostLike | None, Option(None, check_boosts, show=boosts_as_json, to_json=boosts_as_json)]
     without: Annotated[ExamplesLike | str | None, Option(None, check_listed, _WITHOUT, show=listed_shown, to_json=listed_as_json)]
+    diversity: Annotated[DiversityLike | None, Option(None, check_diversity, show=Diversity.to_json, to_json=Diversity.to_json)]
+    rerank: Annotated[RerankLike | None, Option(None, check_rerank, show=shown_as, to_json=not_sent)]
+    group_by: Annotated[str | None, Option(None, check_name, _GROUP_BY)]
+    group_size: Annotated[int, Option(SIZE, check_count, _GROUP_SIZE)]
+    groups: Annotated[int, Option(COUNT, check_count, _GROUPS)]
+    facets: Annotated[FacetLike | None, Option(None, check_facets, _FACETS, show=facets_json, to_json=facets_json)]
 
 
 def _declared() -> dict[str, Option]:

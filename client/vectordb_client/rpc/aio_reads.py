@@ -10,6 +10,7 @@ from ..model.access import AsyncPointsOfCollection
 from ..model.aliases import FilterLike, Ids, Selection, SupportsArray, Vector, VectorColumn
 from ..model.arguments import named
 from ..model.collection_info import CollectionInfo
+from ..model.facets import FacetLike, FacetResult
 from ..model.results import Change, Hits, Page, Point
 from ..model.schema import Schema
 from ..model.search_request import SearchOptions, SearchRequest, takes_options
@@ -163,6 +164,17 @@ class AsyncReads(AsyncPointsOfCollection):
                 their factors, as exactly as they would be without; RRF, relative and dbsf boost their candidates.
             without: a text, a list of texts or vectors for all fields of the search, or field → such a list; of dense fields. The part of
                 the query along them is projected out: it becomes q − Σ (q · u) u over the orthonormal directions u that they span.
+            diversity: choose hits that differ from one another (maximal marginal relevance): a weight from 0 to 1, such as 0.3, or
+                ``Diversity(weight, field=…, over=…)``. Hits come in the order in which they were chosen, with the scores of the search.
+            rerank: put the best hits in a new order by a function, or by ``Rerank(…)``, which can be a cross-encoder. It runs where
+                ``search`` is called, also with a client. ``hits.reranked`` has its scores; the scores of the hits stay those of the search.
+            group_by: an attribute, whose values make groups of hits: the best ``groups`` of them, each with its best ``group_size`` hits.
+                The hits come group by group, and ``hits.groups`` has them as groups. Points without a value are in no group. An array makes
+                its points members of several groups. ``limit`` is not used.
+            group_size: the number of hits in a group.
+            groups: the number of groups.
+            facets: count the values of attributes over all points that match the filter: names, ``Facet`` and ``Range``, one or a list. The
+                results are in ``hits.facets``, by name.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -221,6 +233,12 @@ class AsyncReads(AsyncPointsOfCollection):
             context: as in ``search``, but it is given as a ``Like`` for each query: ``vectors={field: [Like([…]), …]}``.
             boost: as in ``search``.
             without: as in ``search``.
+            diversity: as in ``search``.
+            rerank: as in ``search``.
+            group_by: as in ``search``.
+            group_size: as in ``search``.
+            groups: as in ``search``.
+            facets: as in ``search``.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -262,6 +280,12 @@ class AsyncReads(AsyncPointsOfCollection):
             context: as in ``search``.
             boost: as in ``search``.
             without: as in ``search``.
+            diversity: as in ``search``.
+            rerank: as in ``search``.
+            group_by: as in ``search``.
+            group_size: as in ``search``.
+            groups: as in ``search``.
+            facets: as in ``search``.
             timeout: seconds for each call; None is the timeout of the client.
 
         Returns:
@@ -330,6 +354,65 @@ class AsyncReads(AsyncPointsOfCollection):
             FilterError: the filter can't be read, or doesn't fit the schema.
         """
         return await self._client._run(calls.count(self._remote, filter), timeout)
+
+    @named
+    async def facets(self, facets: FacetLike, *, filter: FilterLike | None = None, timeout: float | None = None) -> dict[str, FacetResult]:
+        """Count the points that have each value of attributes, or a value in each of some ranges. The counts are exact.
+
+        Args:
+            facets: names of attributes, ``Facet`` and ``Range``, one or a list of at most 64.
+            filter: count only points that match; None counts all points.
+            timeout: seconds; None is the timeout of the client.
+
+        Returns:
+            The name of each facet, which is that of its attribute unless it has its own → its result.
+
+        Raises:
+            SchemaError: an attribute doesn't exist, or its type doesn't support the facet.
+            InvalidArgumentError: a facet is not valid.
+            FilterError: the filter can't be read, or doesn't fit the schema.
+
+        Example:
+            ```python
+            found = await docs.facets(["brand", Range("price", [0, 10, 100, None])], filter="in_stock = true")
+            for value, count in found["brand"]:
+                print(value, count)
+            await docs.facets(Facet("brand", limit=20, prefix="ac"))
+            ```
+        """
+        return await self._client._run(calls.facets(self._remote, facets, filter), timeout)
+
+    @named
+    async def aggregate(
+        self, functions: Mapping[str, str | Sequence[str]], *, filter: FilterLike | None = None, timeout: float | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Compute numbers of all values of attributes. They are exact, and don't depend on the order of points.
+
+        Functions: "count" (points that have a value), "distinct" (different values), "min", "max", "sum", "mean", and percentiles such as
+        "p50" or "p99.9", between two values by linear interpolation. Of arrays, every element is a value. Int and Float have all of them,
+        Datetime all but "sum", Keyword, Uuid and Bool "count", "distinct", "min" and "max", Geo "count" and "distinct", Text "count".
+
+        Args:
+            functions: attribute → the name of a function, or a list of names.
+            filter: only points that match; None takes all points.
+            timeout: seconds; None is the timeout of the client.
+
+        Returns:
+            attribute → function → result. Without values, a sum is 0, and "min", "max", "mean" and percentiles are None. A sum that exceeds
+            all floats is None.
+
+        Raises:
+            SchemaError: an attribute doesn't exist, or its type doesn't have the function.
+            InvalidArgumentError: there is no such function.
+            FilterError: the filter can't be read, or doesn't fit the schema.
+
+        Example:
+            ```python
+            found = await docs.aggregate({"price": ["min", "max", "mean", "p95"], "date": "max"}, filter="in_stock = true")
+            print(found["price"]["mean"])
+            ```
+        """
+        return await self._client._run(calls.aggregate(self._remote, functions, filter), timeout)
 
     @named
     async def scroll(

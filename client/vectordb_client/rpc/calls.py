@@ -11,11 +11,15 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from ..errors import InvalidArgumentError, SchemaError
+from ..model import aggregates, groups
+from ..model import facets as facet_model
 from ..model.batch import Batch, Columns, check_deleted_ids, check_each_id, check_not_a_filter, make_batch, versions_of
 from ..model.checks import LONGEST_WAIT, check_count, check_durability, check_flag, check_wait, not_a_cursor
 from ..model.collection_info import CollectionInfo
+from ..model.facets import check_facets
 from ..model.foreign import repeatable
 from ..model.page_options import check_order
+from ..model.rerank import late_of
 from ..model.results import Page, WriteResult
 from ..model.schema import Schema, check_name, check_schema
 from ..model.search_request import SearchRequest
@@ -286,16 +290,28 @@ def get(remote: Remote, ids: Any, with_vectors: Any, with_attributes: Any, with_
 
 def search(remote: Remote, request: SearchRequest, vectors: Any, text: Any, batch: bool) -> Steps[Any]:
     """The hits of one query, or with ``batch`` a list with the hits of each of n queries."""
+    late = late_of(request, SearchRequest.of)
+    request = request if late is None else late.request
     message = yield from _with_schema(remote, lambda schema: pack_search(remote.name, schema, request, vectors, text, batch))
     response = yield from _ask(remote, "Search", _seen(remote, message))
     if len(response.results) != message.queries:
         raise InvalidArgumentError(f"the answer has {len(response.results)} results for {message.queries} queries", field="results")
     results = [answers.unpack_hits(hits, response.forms) for hits in response.results]
-    return results if batch else results[0]
+    for hits, message_of_hits in zip(results, response.results, strict=True):
+        if message_of_hits.groups:
+            hits.grouping = groups.from_json(wire.unpack_json(message_of_hits.groups, "groups"))
+    if response.facets:
+        counted = facet_model.results_from_json(wire.unpack_json(response.facets, "facets"))
+        for hits in results:
+            hits.facets = counted
+    found = results if batch else results[0]
+    return found if late is None else late.results(found, vectors, text, batch)
 
 
 def prepare(remote: Remote, request: SearchRequest) -> Steps[None]:
     """Check options of a search: the service runs it for no queries."""
+    late = late_of(request, SearchRequest.of)
+    request = request if late is None else late.request
     message = yield from _with_schema(remote, lambda schema: pack_search(remote.name, schema, request, no_queries(schema), None, True))
     yield from _ask(remote, "Search", _seen(remote, message))
 
@@ -304,6 +320,24 @@ def count(remote: Remote, filter: Any) -> Steps[int]:
     request = pb.CountRequest(collection=remote.name, filter=wire.pack_filter(filter))
     response = yield from _ask(remote, "Count", _seen(remote, request))
     return response.count
+
+
+def facets(remote: Remote, facets: Any, filter: Any) -> Steps[dict[str, Any]]:
+    asked = check_facets("facets", facets)
+    yield from _with_schema(remote, lambda schema: facet_model.check_against(schema, asked))
+    packed = wire.pack_json(facet_model.facets_json(asked), "facets")
+    request = pb.FacetsRequest(collection=remote.name, filter=wire.pack_filter(filter), facets=packed)
+    response = yield from _ask(remote, "Facets", _seen(remote, request))
+    return facet_model.results_from_json(wire.unpack_json(response.facets, "facets"))
+
+
+def aggregate(remote: Remote, functions: Any, filter: Any) -> Steps[dict[str, dict[str, Any]]]:
+    asked = aggregates.check_aggregates(functions)
+    yield from _with_schema(remote, lambda schema: aggregates.check_against(schema, asked))
+    packed = wire.pack_json(asked, "functions")
+    request = pb.AggregateRequest(collection=remote.name, filter=wire.pack_filter(filter), functions=packed)
+    response = yield from _ask(remote, "Aggregate", _seen(remote, request))
+    return aggregates.results_from_json(wire.unpack_json(response.results, "results"))
 
 
 def scroll(

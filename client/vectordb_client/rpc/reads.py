@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 from ..model.aliases import FilterLike, Ids, Selection, SupportsArray, Vector, VectorColumn
 from ..model.arguments import like, named
 from ..model.collection_info import CollectionInfo
+from ..model.facets import FacetLike, FacetResult
 from ..model.reading import Reading
 from ..model.results import Change, Hits, Page, Point
 from ..model.schema import Schema
@@ -141,6 +142,18 @@ class Reads(Reading):
     @named
     def count(self, filter: FilterLike | None = None, *, timeout: float | None = None) -> int:
         return self._client._run(calls.count(self._remote, filter), timeout)
+
+    @like(Reading.facets)
+    @named
+    def facets(self, facets: FacetLike, *, filter: FilterLike | None = None, timeout: float | None = None) -> dict[str, FacetResult]:
+        return self._client._run(calls.facets(self._remote, facets, filter), timeout)
+
+    @like(Reading.aggregate)
+    @named
+    def aggregate(
+        self, functions: Mapping[str, str | Sequence[str]], *, filter: FilterLike | None = None, timeout: float | None = None
+    ) -> dict[str, dict[str, Any]]:
+        return self._client._run(calls.aggregate(self._remote, functions, filter), timeout)
 
     @like(Reading.scroll)
     @named

@@ -530,17 +530,19 @@ class SearchRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., queries: _Optional[int] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., texts: _Optional[_Iterable[_Union[TextQuery, _Mapping]]] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., exact: _Optional[bool] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., candidates: _Optional[int] = ..., with_attributes: _Optional[_Union[Selection, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., explain: _Optional[bool] = ..., batch: _Optional[bool] = ..., recall: _Optional[float] = ..., prefetch: _Optional[_Union[Prefetch, _Mapping]] = ..., options: _Optional[_Mapping[str, bytes]] = ..., auto_limit: _Optional[bool] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ..., arms: _Optional[_Iterable[_Union[Arm, _Mapping]]] = ..., filters: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
-    __slots__ = ("results", "forms", "revision")
+    __slots__ = ("results", "forms", "facets", "revision")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     FORMS_FIELD_NUMBER: _ClassVar[int]
+    FACETS_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[Hits]
     forms: AttributeForms
+    facets: bytes
     revision: int
-    def __init__(self, results: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., forms: _Optional[_Union[AttributeForms, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
+    def __init__(self, results: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., forms: _Optional[_Union[AttributeForms, _Mapping]] = ..., facets: _Optional[bytes] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Hits(_message.Message):
-    __slots__ = ("ids", "scores", "attributes", "payloads", "arms", "vectors", "plan", "single_scores", "next")
+    __slots__ = ("ids", "scores", "attributes", "payloads", "arms", "vectors", "plan", "single_scores", "next", "groups")
     IDS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
@@ -550,6 +552,7 @@ class Hits(_message.Message):
     PLAN_FIELD_NUMBER: _ClassVar[int]
     SINGLE_SCORES_FIELD_NUMBER: _ClassVar[int]
     NEXT_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
     ids: Ids
     scores: bytes
     attributes: bytes
@@ -559,7 +562,8 @@ class Hits(_message.Message):
     plan: bytes
     single_scores: bytes
     next: bytes
-    def __init__(self, ids: _Optional[_Union[Ids, _Mapping]] = ..., scores: _Optional[bytes] = ..., attributes: _Optional[bytes] = ..., payloads: _Optional[bytes] = ..., arms: _Optional[_Iterable[_Union[ArmScores, _Mapping]]] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., plan: _Optional[bytes] = ..., single_scores: _Optional[bytes] = ..., next: _Optional[bytes] = ...) -> None: ...
+    groups: bytes
+    def __init__(self, ids: _Optional[_Union[Ids, _Mapping]] = ..., scores: _Optional[bytes] = ..., attributes: _Optional[bytes] = ..., payloads: _Optional[bytes] = ..., arms: _Optional[_Iterable[_Union[ArmScores, _Mapping]]] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., plan: _Optional[bytes] = ..., single_scores: _Optional[bytes] = ..., next: _Optional[bytes] = ..., groups: _Optional[bytes] = ...) -> None: ...
 
 class ArmScores(_message.Message):
     __slots__ = ("arm", "ranks", "scores", "normalized", "weights", "contributions", "missing")
@@ -598,6 +602,50 @@ class CountResponse(_message.Message):
     count: int
     revision: int
     def __init__(self, count: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class FacetsRequest(_message.Message):
+    __slots__ = ("collection", "filter", "facets", "seen", "collection_number")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    FACETS_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    filter: Filter
+    facets: bytes
+    seen: Position
+    collection_number: int
+    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., facets: _Optional[bytes] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+
+class FacetsResponse(_message.Message):
+    __slots__ = ("facets", "revision")
+    FACETS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    facets: bytes
+    revision: int
+    def __init__(self, facets: _Optional[bytes] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class AggregateRequest(_message.Message):
+    __slots__ = ("collection", "filter", "functions", "seen", "collection_number")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    filter: Filter
+    functions: bytes
+    seen: Position
+    collection_number: int
+    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., functions: _Optional[bytes] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+
+class AggregateResponse(_message.Message):
+    __slots__ = ("results", "revision")
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    results: bytes
+    revision: int
+    def __init__(self, results: _Optional[bytes] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class ScrollRequest(_message.Message):
     __slots__ = ("collection", "filter", "limit", "cursor", "with_attributes", "with_vectors", "order_by", "with_payload", "seen", "collection_number")

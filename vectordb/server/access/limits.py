@@ -13,6 +13,7 @@ from vectordb_client.errors import LimitError
 from vectordb_client.model.batch import MAX_BATCH
 from vectordb_client.model.checks import MAX_LIMIT
 from vectordb_client.model.foreign import is_integer
+from vectordb_client.model.groups import COUNT, SIZE
 from vectordb_client.model.ranking import default_candidates
 from vectordb_client.rpc import wire
 from vectordb_client.rpc.methods import Method
@@ -83,6 +84,9 @@ def _check_search(settings: Settings, request: pb.SearchRequest) -> None:
             longest = max(longest, arm.limit)
         if len(stage.vectors) + len(stage.texts) + len(stage.arms) > 1:  # with several arms, each arm lists its candidates
             longest = max(longest, stage.candidates if stage.HasField("candidates") else default_candidates(stage.limit))
+    in_groups = _hits_in_groups(request)
+    _within("groups × group_size", in_groups, "max_limit", settings.max_limit, MAX_LIMIT)
+    longest = max(longest, in_groups)
     if queries > 1:
         _within("queries × hits", queries * longest, "max_batch_hits", settings.max_batch_hits)
 
@@ -91,6 +95,17 @@ def _offset(request: pb.SearchRequest) -> int:
     """The offset of a search; 0 for values that the search refuses."""
     value = wire.unpack_json(request.options["offset"], "offset")
     return value if is_integer(value) else 0
+
+
+def _hits_in_groups(request: pb.SearchRequest) -> int:
+    """The hits of a search in groups; 1 for other searches, and for values that the query refuses."""
+    if "group_by" not in request.options:
+        return 1
+    product = 1
+    for name, default in (("groups", COUNT), ("group_size", SIZE)):
+        given = request.options.get(name, b"")
+        product *= int(given) if given.isdigit() and len(given) < 10 else default
+    return product
 
 
 def _stages(request: pb.SearchRequest) -> Iterator[Any]:

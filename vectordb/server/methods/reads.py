@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
+from vectordb_client.model import aggregates, facets, groups
 from vectordb_client.model.batch import check_each_id
 from vectordb_client.model.page_options import check_order
 from vectordb_client.rpc import answers, wire
@@ -34,12 +37,19 @@ class ReadMethods(Methods):
 
         def take(results: Answers) -> pb.SearchResponse:
             response, room = pb.SearchResponse(forms=forms), self.served.room()
-            for hits in results:
+            for q, hits in enumerate(results):
                 answers.pack_hits(response.results.add(), hits, schema, room)
+                if asked.group_by is not None:
+                    packed = wire.pack_json(groups.to_json(results.groups[q], schema, asked.group_by), "groups")
+                    response.results[q].groups = packed
+                    room.take(len(packed))
             following = None if request.batch else results.next
             if following is not None:
                 room.take(len(following))
                 response.results[0].next = following
+            if results.facets and asked.facets is not None:
+                response.facets = _packed_facets(results.facets, schema, asked.facets)
+                room.take(len(response.facets))
             plan = results.plan
             if plan is not None:
                 packed = answers.pack_plan(plan)
@@ -56,6 +66,20 @@ class ReadMethods(Methods):
         collection, _ = self.served.find_fresh(request, context)
         return pb.CountResponse(count=collection.count(wire.unpack_filter(request)), revision=collection.revision)
 
+    def facets(self, request: pb.FacetsRequest, context: grpc.ServicerContext) -> pb.FacetsResponse:
+        collection, schema = self.served.find_fresh(request, context)
+        asked = facets.check_facets("facets", wire.unpack_json(request.facets, "facets"))
+        results = collection.facets(asked, filter=wire.unpack_filter(request))
+        packed = _packed_facets(results, schema, asked)
+        self.served.room().take(len(packed))
+        return pb.FacetsResponse(facets=packed, revision=collection.revision)
+
+    def aggregate(self, request: pb.AggregateRequest, context: grpc.ServicerContext) -> pb.AggregateResponse:
+        collection, schema = self.served.find_fresh(request, context)
+        results = collection.aggregate(wire.unpack_json(request.functions, "functions"), filter=wire.unpack_filter(request))
+        packed = wire.pack_json(aggregates.results_to_json(results, schema), "results")
+        return pb.AggregateResponse(results=packed, revision=collection.revision)
+
     def scroll(self, request: pb.ScrollRequest, context: grpc.ServicerContext) -> pb.ScrollResponse:
         collection, schema = self.served.find_fresh(request, context)
         forms = self.served.forms(request.collection, schema)
@@ -71,3 +95,7 @@ class ReadMethods(Methods):
         )
         response.revision = collection.revision
         return response
+
+
+def _packed_facets(results: Any, schema: Any, asked: Any) -> bytes:
+    return wire.pack_json(facets.results_to_json(results, schema, asked), "facets")
