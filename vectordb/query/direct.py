@@ -234,6 +234,14 @@ def _placed(view: View, search: Search, filters: FilterCache) -> _Place | None:
     return place
 
 
+def _may_be_direct(request: SearchRequest) -> bool:
+    """Whether a request has no option but those of direct searches. Kept with it: most searches have a request that was seen before."""
+    known = request.__dict__.get("_direct")
+    if known is None:
+        known = request.__dict__["_direct"] = _DIRECT.issuperset(request.changed())
+    return known
+
+
 class DirectSearches:
     """The direct searches of one collection."""
 
@@ -253,7 +261,7 @@ class DirectSearches:
         (arm,) = search.arms
         if search.prefetch is not None or arm.words is not None or search.queries != 1 or search.filters is not None or not arm.plain:
             return
-        if not _DIRECT.issuperset(request.changed()):
+        if not _may_be_direct(request):
             return
         if search.filter is not None and RowFilter(view, search.filter, self._filters).few is not None:
             plain = search._replace(request=request.unfiltered, filter=None)
