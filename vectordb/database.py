@@ -25,6 +25,7 @@ from .index.base import check_options
 from .maintenance import Maintainer, backup
 from .storage import catalog, modes, place
 from .storage.change_log import Limits
+from .transaction import Transaction
 
 
 @named
@@ -205,6 +206,11 @@ class Database(Collections[Collection]):
         self._check_open()
         self._handle.write(lambda txn: catalog.drop(txn, name))
         self.directory.maintainer.dropped()
+
+    def transaction(self, *, durability: Durability | None = None) -> Transaction:
+        self._check_open()
+        self._handle.check_writable()
+        return Transaction(self._handle, self.collection, durability)
 
     @named
     def snapshot(self, path: str | os.PathLike, *, archive: bool = False) -> dict[str, Any]:

@@ -91,5 +91,6 @@ def test_which_calls_may_be_executed_twice():
         ("CreateCollection", pb.CreateCollectionRequest(exist_ok=True), True),
         ("DropCollection", pb.DropCollectionRequest(), False),
         ("Search", pb.SearchRequest(), True),
+        ("Transact", pb.TransactRequest(), False),
     ):
         assert METHODS[name].repeatable(request) is repeatable, (name, request)

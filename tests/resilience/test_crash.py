@@ -24,6 +24,7 @@ ROUNDS = cases(1, 15)  # kills at each step
 AT_RANDOM = cases(5, 75)
 FAVOURED = {
     "delete": "delete",
+    "transaction": "transact",
     "collection": "create",
     "drop": "drop",
     "schema": "add_field",

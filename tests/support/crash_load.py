@@ -33,6 +33,7 @@ class Model:
         self.sequence = 0
         self.fields: list[str] = []
         self.others: list[str] = []
+        self.written: dict[str, int] = {}  # other collection → step of its last transaction
 
     def after(self, k: int, favoured: str | None) -> tuple[Model, Callable]:
         """(model after step k, function that does step k on a database)."""
@@ -41,7 +42,7 @@ class Model:
 
     def _step(self, k: int, favoured: str | None) -> Callable:
         rng = random.Random(k)
-        kinds = ["upsert"] * 5 + ["update", "delete", "delete_by_filter", "optimize", "create", "drop", "add_field"]
+        kinds = ["upsert"] * 5 + ["update", "delete", "delete_by_filter", "transact", "optimize", "create", "drop", "add_field"]
         kind = favoured if favoured and rng.random() < 0.6 else rng.choice(kinds)
         return getattr(self, f"_{kind}")(k, rng)
 
@@ -77,6 +78,26 @@ class Model:
         self.sequence += bool(ids)
         return lambda database: database.collection("c").delete(ids)
 
+    def _transact(self, k: int, rng: random.Random) -> Callable:
+        """Points of several collections, each of which exists only with the others."""
+        if not self.others:
+            return self._create(k, rng)
+        ids, other = rng.sample(range(IDS), 3), rng.choice(self.others)
+        self.points.update(dict.fromkeys(ids, (k, "both")))
+        gone = sorted(self.points)[0]
+        del self.points[gone]
+        self.sequence += 2
+        self.written[other] = k
+        attributes = {"step": [k] * len(ids), "tag": ["both"] * len(ids)} | {name: [k] * len(ids) for name in self.fields}
+
+        def transact(database):
+            with database.transaction() as t:
+                t["c"].upsert(ids=ids, vectors={"v": dense(ids, k), "s": [{i: 1.0, IDS: 2.0} for i in ids]}, attributes=attributes)
+                t[other].upsert(ids=[1], vectors={"v": [[k, 1]]}, attributes={"n": [k]})
+                t["c"].delete(gone)
+
+        return transact
+
     def _optimize(self, k: int, rng: random.Random) -> Callable:
         return lambda database: database.collection("c").optimize()
 
@@ -92,6 +113,7 @@ class Model:
         if not self.others:
             return self._create(k, rng)
         name = self.others.pop(0)
+        self.written.pop(name, None)
         return lambda database: database.drop_collection(name)
 
     def _add_field(self, k: int, rng: random.Random) -> Callable:
@@ -110,6 +132,9 @@ class Model:
         if database.collections() != sorted(["c", *self.others]) or c.info().sequence != self.sequence:
             return False
         if list(c.schema.attributes) != [*SCHEMA.attributes, *self.fields]:
+            return False
+        others = {name: database.collection(name).get(1) for name in self.others}
+        if {name: point.attributes["n"] for name, point in others.items() if point is not None} != self.written:
             return False
         found = {}
         for point in c.iterate(with_vectors=["v"]):

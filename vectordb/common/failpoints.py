@@ -29,6 +29,7 @@ STEPS = (
     "chunk.written",
     "delete.ids",
     "delete.buried",
+    "transaction.applied",  # after each write of a transaction over several collections
     "collection.described",
     "collection.named",
     "drop.unnamed",

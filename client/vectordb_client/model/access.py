@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Itera
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
 from ..errors import InvalidArgumentError, shown
+from .aliases import Durability
 from .results import Point
 from .schema import Schema
 
@@ -150,6 +151,42 @@ class Collections(Hinting, Generic[C]):
 
     def drop_collection(self, name: str) -> None:
         """Delete a collection with all its points. Raises NotFoundError."""
+        raise NotImplementedError
+
+    def transaction(self, *, durability: Durability | None = None) -> Any:
+        """Write to several collections: all writes of the ``with`` block are committed together, or none of them.
+
+        ``t["docs"]`` has the methods ``upsert``, ``update`` and ``delete`` of the collection. They check their arguments at once, and are
+        carried out in their order at the end of the block, in one transaction of the storage. No read, of any process, sees a part of it.
+        If the block raises an exception, or a write can't be applied, nothing is written.
+
+        The transaction itself reads nothing. Reads inside the block show what was committed before, without the writes of the block.
+        ``if_version`` and ``if_filter``, and filters of ``update`` and ``delete``, are evaluated at the end of the block, and see the
+        earlier writes of the transaction. So ``if_version`` finds out whether anybody changed a point since it was read.
+
+        A client sends the block as one call, which must fit one message of the service. ``t[docs]``, with the collection instead of its
+        name, saves it from reading the schema. A client of asyncio writes ``async with`` and ``await t["docs"].upsert(…)``. A call that
+        was cut off is not repeated: the transaction may have been executed.
+
+        Args:
+            durability: "commit" or "batched", of the whole transaction, see ``vectordb.open``. None: the default of the database.
+
+        Returns:
+            The transaction. After the block, ``results`` has a ``WriteResult`` for each write and ``sequences`` the last sequence of each
+            collection.
+
+        Raises:
+            NotFoundError: ``t["docs"]``: there is no such collection. At the end of the block: there is no point to update.
+            PreconditionError: at the end of the block: ``if_version`` or ``if_filter`` of a write doesn't hold.
+            LimitError: the writes don't fit one message of the service.
+
+        Example:
+            ```python
+            with db.transaction() as t:
+                t["orders"].upsert([{"id": 7, "attributes": {"item": "lamp"}}])
+                t["items"].update([{"id": "lamp", "attributes": {"stock": 11}}], if_version=item.version)
+            ```
+        """
         raise NotImplementedError
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:

@@ -196,6 +196,13 @@ def check_not_a_filter(ids: Any, count: int) -> None:
         raise InvalidArgumentError(what, field="ids", value=ids)
 
 
+def check_what(ids: Any, filter: Any) -> None:
+    """Raise InvalidArgumentError unless a deletion has either ids or a filter."""
+    if (ids is None) == (filter is None):
+        what = 'delete needs either ids or a filter; filter="ALL" deletes all points'
+        raise InvalidArgumentError(what, field="ids" if ids is None else "filter")
+
+
 def check_each_id(ids: Any) -> list[Id]:
     """Check ids to read, which may repeat. Raises InvalidArgumentError, which names the wrong id."""
     _check_column(ids)

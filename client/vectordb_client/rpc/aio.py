@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..model.access import AsyncCollections, awaited
+from ..model.aliases import Durability
 from ..model.arguments import named
 from ..model.schema import Schema
 from . import calls
 from .aio_collection import AsyncCollection
+from .aio_transaction import AsyncTransaction
 from .aio_transport import AsyncTransport
 
 __all__ = ["AsyncClient", "AsyncCollection"]
@@ -129,6 +131,43 @@ class AsyncClient(AsyncTransport, AsyncCollections):
     async def status(self, *, timeout: float | None = None) -> dict[str, Any]:
         """Counters and states of all processes of the service since it started: plain data, see StatusResponse in the proto file."""
         return await self._run(calls.status(), timeout)
+
+    def transaction(self, *, durability: Durability | None = None, timeout: float | None = None) -> AsyncTransaction:
+        """Write to several collections: all writes of the ``with`` block are committed together, or none of them.
+
+        ``t["docs"]`` has the methods ``upsert``, ``update`` and ``delete`` of the collection. They check their arguments at once, and are
+        carried out in their order at the end of the block, in one transaction of the storage. No read, of any process, sees a part of it.
+        If the block raises an exception, or a write can't be applied, nothing is written.
+
+        The transaction itself reads nothing. Reads inside the block show what was committed before, without the writes of the block.
+        ``if_version`` and ``if_filter``, and filters of ``update`` and ``delete``, are evaluated at the end of the block, and see the
+        earlier writes of the transaction. So ``if_version`` finds out whether anybody changed a point since it was read.
+
+        A client sends the block as one call, which must fit one message of the service. ``t[docs]``, with the collection instead of its
+        name, saves it from reading the schema. A client of asyncio writes ``async with`` and ``await t["docs"].upsert(…)``. A call that
+        was cut off is not repeated: the transaction may have been executed.
+
+        Args:
+            durability: "commit" or "batched", of the whole transaction, see ``vectordb.open``. None: the default of the database.
+            timeout: seconds for the call at the end of the block, and for each that reads a schema; None is the timeout of the client.
+
+        Returns:
+            The transaction. After the block, ``results`` has a ``WriteResult`` for each write and ``sequences`` the last sequence of each
+            collection.
+
+        Raises:
+            NotFoundError: ``t["docs"]``: there is no such collection. At the end of the block: there is no point to update.
+            PreconditionError: at the end of the block: ``if_version`` or ``if_filter`` of a write doesn't hold.
+            LimitError: the writes don't fit one message of the service.
+
+        Example:
+            ```python
+            async with db.transaction() as t:
+                await t["orders"].upsert([{"id": 7, "attributes": {"item": "lamp"}}])
+                await t["items"].update([{"id": "lamp", "attributes": {"stock": 11}}], if_version=item.version)
+            ```
+        """
+        return AsyncTransaction(self, durability, timeout)
 
     @named
     async def snapshot(self, path: str, *, archive: bool = False, timeout: float | None = None) -> dict[str, Any]:

@@ -7,11 +7,11 @@ drives it with blocking calls, ``AsyncClient`` by awaiting.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
-from ..errors import InvalidArgumentError, SchemaError
-from ..model.batch import Batch, Columns, check_deleted_ids, check_each_id, check_not_a_filter, make_batch, versions_of
+from ..errors import InvalidArgumentError, LimitError, SchemaError
+from ..model.batch import Batch, Columns, check_deleted_ids, check_each_id, check_not_a_filter, check_what, make_batch, versions_of
 from ..model.checks import LONGEST_WAIT, check_count, check_durability, check_flag, check_wait, not_a_cursor
 from ..model.foreign import repeatable
 from ..model.results import CollectionInfo, Page, WriteResult
@@ -207,6 +207,13 @@ def terms(remote: Remote, field: Any, after: Any, limit: Any) -> Steps[dict[int,
 
 
 def delete(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: Any, durability: Any) -> Steps[WriteResult]:
+    response = yield from _ask(remote, "Delete", _deletion(remote, ids, filter, if_version, if_filter, durability))
+    remote.service.wrote(remote.name, response.collection, response.sequence)
+    check_not_a_filter(ids, response.count)
+    return WriteResult(response.sequence, response.count)
+
+
+def _deletion(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: Any, durability: Any) -> pb.DeleteRequest:
     if ids is None and if_version is not None:
         raise InvalidArgumentError("if_version needs ids", field="if_version", value=if_version)
     request = pb.DeleteRequest(
@@ -219,10 +226,48 @@ def delete(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: An
         checked = check_deleted_ids(ids, if_version)
         request.ids.CopyFrom(wire.pack_ids(checked))
         request.if_version = wire.pack_versions(versions_of(if_version, checked))
-    response = yield from _ask(remote, "Delete", request)
-    remote.service.wrote(remote.name, response.collection, response.sequence)
-    check_not_a_filter(ids, response.count)
-    return WriteResult(response.sequence, response.count)
+    return request
+
+
+# ---- Transactions ----
+
+
+def kept_write(service: Service, remotes: dict[str, Remote], name: str, kind: str, points: Any, columns: Columns) -> Steps[pb.TransactStep]:
+    """A checked write of a transaction. remotes: name → collection, of those that the transaction knows; one that is missing is read."""
+    remote = remotes.get(name) or remotes.setdefault(name, (yield from collection(service, name)))
+    points, columns = repeatable(points), Columns(*map(repeatable, columns))
+    batch = yield from _with_schema(remote, lambda schema: make_batch(schema, kind, points, **columns._asdict()))
+    step = pb.TransactStep()
+    step.write.collection, step.write.collection_number = remote.name, remote.number
+    wire.pack_batch(step.write.batch, batch, remote.schema)
+    return step
+
+
+def kept_delete(
+    service: Service, remotes: dict[str, Remote], name: str, ids: Any, filter: Any, if_version: Any, if_filter: Any
+) -> Steps[pb.TransactStep]:
+    """A checked deletion of a transaction. remotes: as in ``kept_write``."""
+    remote = remotes.get(name) or remotes.setdefault(name, (yield from collection(service, name)))
+    check_what(ids, filter)
+    request = _deletion(remote, ids, filter, if_version, if_filter, None)
+    request.collection_number = remote.number
+    return pb.TransactStep(delete=request)
+
+
+def transact(service: Service, kept: Sequence[tuple[str, pb.TransactStep]], durability: str | None) -> Steps[list[WriteResult]]:
+    """Send the writes of a transaction as one request. Raises LimitError if they don't fit one message."""
+    request = pb.TransactRequest(steps=[step for _, step in kept], durability=durability)
+    size, limit = request.ByteSize(), (yield from _max_message_bytes(service))
+    if size > limit:
+        what = f"the transaction takes {size} bytes; the service accepts messages of at most {limit}, and a transaction isn't split"
+        raise LimitError(f"{what}; write fewer points in it", field="transaction", value=size)
+    response = yield "Transact", request
+    results = []
+    for (name, _), each in zip(kept, response.results, strict=True):
+        done = getattr(each, each.WhichOneof("step"))
+        service.wrote(name, done.collection, done.sequence)
+        results.append(WriteResult(done.sequence, done.count))
+    return results
 
 
 def _durability(value: Any) -> str | None:

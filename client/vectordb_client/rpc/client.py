@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..model.access import Collections
+from ..model.aliases import Durability
 from ..model.arguments import like, named
 from ..model.schema import Schema
 from . import calls
 from .collection import Collection
+from .transaction import Transaction
 from .transport import Transport
 
 __all__ = ["Client", "Collection"]
@@ -90,6 +92,10 @@ class Client(Transport, Collections[Collection]):
     def status(self, *, timeout: float | None = None) -> dict[str, Any]:
         """Counters and states of all processes of the service since it started: plain data, see StatusResponse in the proto file."""
         return self._run(calls.status(), timeout)
+
+    @like(Collections.transaction, "seconds for the call at the end of the block, and for each that reads a schema")
+    def transaction(self, *, durability: Durability | None = None, timeout: float | None = None) -> Transaction:
+        return Transaction(self, durability, timeout)
 
     @named
     def snapshot(self, path: str, *, archive: bool = False, timeout: float | None = None) -> dict[str, Any]:

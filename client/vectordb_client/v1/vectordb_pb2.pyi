@@ -367,6 +367,36 @@ class DeleteResponse(_message.Message):
     revision: int
     def __init__(self, sequence: _Optional[int] = ..., count: _Optional[int] = ..., collection: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
 
+class TransactStep(_message.Message):
+    __slots__ = ("write", "delete")
+    WRITE_FIELD_NUMBER: _ClassVar[int]
+    DELETE_FIELD_NUMBER: _ClassVar[int]
+    write: WriteRequest
+    delete: DeleteRequest
+    def __init__(self, write: _Optional[_Union[WriteRequest, _Mapping]] = ..., delete: _Optional[_Union[DeleteRequest, _Mapping]] = ...) -> None: ...
+
+class TransactRequest(_message.Message):
+    __slots__ = ("steps", "durability")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedCompositeFieldContainer[TransactStep]
+    durability: str
+    def __init__(self, steps: _Optional[_Iterable[_Union[TransactStep, _Mapping]]] = ..., durability: _Optional[str] = ...) -> None: ...
+
+class TransactStepResult(_message.Message):
+    __slots__ = ("write", "delete")
+    WRITE_FIELD_NUMBER: _ClassVar[int]
+    DELETE_FIELD_NUMBER: _ClassVar[int]
+    write: WriteResponse
+    delete: DeleteResponse
+    def __init__(self, write: _Optional[_Union[WriteResponse, _Mapping]] = ..., delete: _Optional[_Union[DeleteResponse, _Mapping]] = ...) -> None: ...
+
+class TransactResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[TransactStepResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[TransactStepResult, _Mapping]]] = ...) -> None: ...
+
 class Position(_message.Message):
     __slots__ = ("collection", "sequence")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
