@@ -60,8 +60,13 @@ class Collection(Reads, Writing):
     def checked_batch(self, kind: str, points: Any, columns: Columns) -> Batch:
         """The batch of an ``upsert`` or ``update``."""
         batch = make_batch(self.schema, kind, points, **columns._asdict())
-        self._filters.bind(batch.if_filter, self.schema)
+        self._bind(batch)
         return batch
+
+    def _bind(self, batch: Batch) -> None:
+        """Raise FilterError if a filter of the batch doesn't fit the schema."""
+        for condition in (batch.filter, batch.if_filter):
+            self._filters.bind(condition, self.schema)
 
     def checked_delete(self, ids: Any, filter: Any, if_version: Any, if_filter: Any) -> Delete:
         """The change that a ``delete`` makes."""
@@ -78,7 +83,7 @@ class Collection(Reads, Writing):
 
     def apply_batch(self, batch: Batch, durability: Durability | None = None) -> WriteResult:
         """Encode the texts of a batch of ``make_batch`` and write it."""
-        self._filters.bind(batch.if_filter, self.schema)
+        self._bind(batch)
         while True:
             try:
                 return self._commit(self.change_of(batch), durability)

@@ -6,7 +6,7 @@ Everything that can fail (a missing id, a precondition) is checked before the fi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.format import Txn
 from ..storage.store import Store
+from .batches import change_values, repeated, taken
 from .directory import Directory
 from .snapshot import Snapshot, View
 
@@ -119,7 +120,12 @@ def _write(inside: Transaction, change: Write) -> Applied:
     batch, store, schema = change.batch, inside.store, inside.schema
     if any(inside.meta.fields.get(name) != number for name, number in change.encoded.items()):
         raise OvertakenError
+    if batch.filter is not None:
+        return _update_matching(inside, change)
     entries = store.entries(batch.ids)
+    if batch.if_absent and any(entries):
+        missing = [row for row, entry in enumerate(entries) if entry is None]
+        batch, entries = taken(batch, missing), [None] * len(missing)
     if batch.kind == "update":
         for value, entry in zip(batch.ids, entries, strict=True):
             if entry is None:
@@ -162,6 +168,18 @@ def _write(inside: Transaction, change: Write) -> Applied:
     return Applied(WriteResult(inside.sequence, len(batch.ids)), used)
 
 
+def _update_matching(inside: Transaction, change: Write) -> Applied:
+    docids = np.asarray(inside.matching(change.batch.filter).to_array(), dtype=np.int64)
+    ids = [row.id for row in inside.store.rows(docids)]
+    count, applied = 0, Applied(WriteResult(inside.sequence - 1, 0))
+    for batch in repeated(change.batch, ids):
+        counted = {name: {key: value * len(batch.ids) for key, value in each.items()} for name, each in change.counted.items()}
+        applied = _write(inside, replace(change, batch=batch, counted=counted))
+        inside.sequence += 1
+        count += applied.result.count
+    return Applied(WriteResult(applied.result.sequence, count), applied.used)
+
+
 def _by_row(batch: Batch) -> list[dict]:
     """The attributes as one dict per point, without nulls."""
     rows: list[dict] = [{} for _ in batch.ids]
@@ -184,6 +202,7 @@ def _updated(inside: Transaction, batch: Batch, docids: np.ndarray) -> tuple[dic
                 row.attributes.pop(name, None)
             elif value is not UNSET:
                 row.attributes[name] = value
+    change_values(batch, inside.schema, rows)
     payloads = [row.payload for row in rows]
     if batch.payload is not None:
         payloads = [old if new is UNSET else new for old, new in zip(payloads, batch.payload, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from vectordb_client.errors import EncoderError, InvalidArgumentError, shown
 from vectordb_client.model.batch import Batch
 from vectordb_client.model.schema import VectorField
 from vectordb_client.model.terms import is_word
+from vectordb_client.model.write_options import EVERY
 
 from .. import encoders
 from ..common import deadline
@@ -64,7 +66,7 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[str, np.ndarray]
                 given = set() if name not in batch.vectors else set(batch.vectors[name].positions().tolist())
                 gone = np.array([row for row in gone if row not in given], dtype=np.int32)
                 removed[name] = np.union1d(removed.get(name, gone), gone).astype(np.int32)
-    batch = Batch(batch.kind, batch.ids, vectors, batch.attributes, batch.payload, removed, batch.if_version, batch.if_filter)
+    batch = replace(batch, vectors=vectors, removed=removed)
     return Write(batch, counted, words, change_log.now(), encoded)
 
 
@@ -83,7 +85,7 @@ def _check_frequencies(name: str, batch: Batch) -> None:
             return
         row, value = lengths.argmax(), int(lengths.max())
         wrong = f"adds up to {value} words; {rule}, and they add up to at most {MAX_LENGTH}"
-    point = batch.ids[int(column.positions()[row])]
+    point = EVERY if batch.filter is not None else batch.ids[int(column.positions()[row])]
     raise InvalidArgumentError(f"vector {name!r} of point {shown(point)} {wrong}", field=name, value=value)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .aliases import Column, Durability, FilterLike, Ids, PointsLike, VectorColumn, Versions
 from .arguments import named
@@ -29,6 +29,7 @@ class PointWrites(Generic[R]):
         payload: Column | None = None,
         if_version: Versions | None = None,
         if_filter: FilterLike | None = None,
+        if_absent: bool = False,
         durability: Durability | None = None,
     ) -> R:
         """Insert points. A point whose id exists is replaced as a whole.
@@ -52,6 +53,8 @@ class PointWrites(Generic[R]):
             payload: n JSON values.
             if_version: the version that each point must have: an int for all, a list, or a mapping from id. 0: the point must not exist.
             if_filter: a filter that each point must match; a point that doesn't exist doesn't match.
+            if_absent: write only the points whose id doesn't exist yet, and leave the others as they are. Then ``count`` is the number of
+                points that were inserted.
             durability: "commit" or "batched", see ``vectordb.open``. None: the default of the database.
 
         Returns:
@@ -73,7 +76,9 @@ class PointWrites(Generic[R]):
             docs.upsert(data_frame)
             ```
         """
-        return self._write("upsert", points, Columns(ids, vectors, attributes, payload, if_version, if_filter), durability)
+        return self._write(
+            "upsert", points, Columns(ids, vectors, attributes, payload, if_version, if_filter, if_absent=if_absent), durability
+        )
 
     @named
     def update(
@@ -84,11 +89,17 @@ class PointWrites(Generic[R]):
         vectors: Mapping[str, VectorColumn | None] | None = None,
         attributes: Mapping[str, Column | None] | None = None,
         payload: Column | None = None,
+        filter: FilterLike | None = None,
+        increment: Mapping[str, Any] | None = None,
+        payload_merge: Mapping[str, Any] | Column | None = None,
         if_version: Versions | None = None,
         if_filter: FilterLike | None = None,
         durability: Durability | None = None,
     ) -> R:
         """Change some fields of points that exist. Fields that are not given stay as they are.
+
+        With a filter, all points that match are changed, in one transaction. Then each field has one value, for all of them:
+        ``update(filter="stock = 0", attributes={"hidden": True})``.
 
         Args:
             points: as in ``upsert``, with only the fields to change. None as a value removes a vector or an attribute.
@@ -96,18 +107,36 @@ class PointWrites(Generic[R]):
             vectors: as in ``upsert``.
             attributes: as in ``upsert``.
             payload: as in ``upsert``.
+            filter: change the points that match, instead of points with ids; "ALL" changes all. It is evaluated when the update is carried
+                out, so no write of another process comes in between.
+            increment: attribute → a number to add to it, for all points or n of them. The attribute is an ``Int`` or a ``Float``; a point
+                without a value counts from 0. Nothing is lost if several writers increment at the same time.
+            payload_merge: an object for all points, or n of them, to merge into the payload (JSON Merge Patch, RFC 7396): its keys are
+                set, None removes a key, and objects are merged in the same way. A payload that isn't an object becomes one.
             if_version: as in ``upsert``.
             if_filter: as in ``upsert``.
             durability: as in ``upsert``.
 
         Returns:
-            The sequence number of the batch; its ``count`` is the number of points.
+            The sequence number of the batch; its ``count`` is the number of points. An update by filter of more than 100,000 points has
+            several sequence numbers; the last one is returned.
 
         Raises:
             NotFoundError: a point doesn't exist. The error names the first missing id; nothing was written.
+            InvalidArgumentError: also if a sum doesn't fit its attribute.
             VectorDBError: what ``upsert`` raises.
+        Example:
+            ```python
+            docs.update(ids=[1, 2], increment={"views": 1}, payload_merge={"seen": True})
+            docs.update(filter="year < 2000", attributes={"old": True})
+            ```
         """
-        return self._write("update", points, Columns(ids, vectors, attributes, payload, if_version, if_filter), durability)
+        return self._write(
+            "update",
+            points,
+            Columns(ids, vectors, attributes, payload, if_version, if_filter, filter, increment, payload_merge),
+            durability,
+        )
 
     @named
     def delete(

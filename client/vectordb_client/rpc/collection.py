@@ -35,10 +35,11 @@ class Collection(Reads, Writing):
         payload: Column | None = None,
         if_version: Versions | None = None,
         if_filter: FilterLike | None = None,
+        if_absent: bool = False,
         durability: Durability | None = None,
         timeout: float | None = None,
     ) -> WriteResult:
-        columns = Columns(ids, vectors, attributes, payload, if_version, if_filter)
+        columns = Columns(ids, vectors, attributes, payload, if_version, if_filter, if_absent=if_absent)
         # aio: large=is_large(points, ids)
         return self._client._run(calls.write(self._remote, "upsert", points, columns, durability), timeout)
 
@@ -72,12 +73,15 @@ class Collection(Reads, Writing):
         vectors: Mapping[str, VectorColumn | None] | None = None,
         attributes: Mapping[str, Column | None] | None = None,
         payload: Column | None = None,
+        filter: FilterLike | None = None,
+        increment: Mapping[str, Any] | None = None,
+        payload_merge: Mapping[str, Any] | Column | None = None,
         if_version: Versions | None = None,
         if_filter: FilterLike | None = None,
         durability: Durability | None = None,
         timeout: float | None = None,
     ) -> WriteResult:
-        columns = Columns(ids, vectors, attributes, payload, if_version, if_filter)
+        columns = Columns(ids, vectors, attributes, payload, if_version, if_filter, filter, increment, payload_merge)
         # aio: large=is_large(points, ids)
         return self._client._run(calls.write(self._remote, "update", points, columns, durability), timeout)
 

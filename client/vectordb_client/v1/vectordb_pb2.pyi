@@ -296,7 +296,7 @@ class OptimizeResponse(_message.Message):
     def __init__(self, result: _Optional[bytes] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("kind", "ids", "vectors", "attributes", "payload", "if_version", "if_filter")
+    __slots__ = ("kind", "ids", "vectors", "attributes", "payload", "if_version", "if_filter", "filter", "increments", "payload_merge", "if_absent")
     KIND_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
@@ -304,6 +304,10 @@ class Batch(_message.Message):
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     IF_VERSION_FIELD_NUMBER: _ClassVar[int]
     IF_FILTER_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    INCREMENTS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_MERGE_FIELD_NUMBER: _ClassVar[int]
+    IF_ABSENT_FIELD_NUMBER: _ClassVar[int]
     kind: WriteKind
     ids: Ids
     vectors: _containers.RepeatedCompositeFieldContainer[VectorColumn]
@@ -311,7 +315,11 @@ class Batch(_message.Message):
     payload: JsonColumn
     if_version: bytes
     if_filter: Filter
-    def __init__(self, kind: _Optional[_Union[WriteKind, str]] = ..., ids: _Optional[_Union[Ids, _Mapping]] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[JsonColumn, _Mapping]]] = ..., payload: _Optional[_Union[JsonColumn, _Mapping]] = ..., if_version: _Optional[bytes] = ..., if_filter: _Optional[_Union[Filter, _Mapping]] = ...) -> None: ...
+    filter: Filter
+    increments: _containers.RepeatedCompositeFieldContainer[JsonColumn]
+    payload_merge: JsonColumn
+    if_absent: bool
+    def __init__(self, kind: _Optional[_Union[WriteKind, str]] = ..., ids: _Optional[_Union[Ids, _Mapping]] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[JsonColumn, _Mapping]]] = ..., payload: _Optional[_Union[JsonColumn, _Mapping]] = ..., if_version: _Optional[bytes] = ..., if_filter: _Optional[_Union[Filter, _Mapping]] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., increments: _Optional[_Iterable[_Union[JsonColumn, _Mapping]]] = ..., payload_merge: _Optional[_Union[JsonColumn, _Mapping]] = ..., if_absent: _Optional[bool] = ...) -> None: ...
 
 class WriteRequest(_message.Message):
     __slots__ = ("collection", "batch", "durability", "collection_number")
