@@ -28,6 +28,7 @@ FAVOURED = {
     "collection": "create",
     "drop": "drop",
     "schema": "add_field",
+    "rename": "rename",
     "index": "optimize",
     "compact": "optimize",
     "tidy": "optimize",

@@ -42,7 +42,7 @@ class Model:
 
     def _step(self, k: int, favoured: str | None) -> Callable:
         rng = random.Random(k)
-        kinds = ["upsert"] * 5 + ["update", "delete", "delete_by_filter", "transact", "optimize", "create", "drop", "add_field"]
+        kinds = ["upsert"] * 5 + ["update", "delete", "delete_by_filter", "transact", "optimize", "create", "drop", "rename", "add_field"]
         kind = favoured if favoured and rng.random() < 0.6 else rng.choice(kinds)
         return getattr(self, f"_{kind}")(k, rng)
 
@@ -115,6 +115,19 @@ class Model:
         name = self.others.pop(0)
         self.written.pop(name, None)
         return lambda database: database.drop_collection(name)
+
+    def _rename(self, k: int, rng: random.Random) -> Callable:
+        if not self.others:
+            return self._create(k, rng)
+        name = self.others.pop(0)
+        self.others.append(f"other{k}")
+        if name in self.written:
+            self.written[f"other{k}"] = self.written.pop(name)
+
+        def rename(database):
+            database.rename_collection(name, f"other{k}")
+
+        return rename
 
     def _add_field(self, k: int, rng: random.Random) -> Callable:
         if len(self.fields) >= MOST_FIELDS:  # then the field is added to another collection

@@ -34,6 +34,7 @@ STEPS = (
     "collection.named",
     "drop.unnamed",
     "drop.removed",
+    "rename.unnamed",
     "schema.described",
     "index.copied",  # seal, merge, rebuild
     "index.begun",

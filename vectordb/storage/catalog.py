@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
-from vectordb_client.errors import LimitError, NotFoundError, SchemaError, shown
+from vectordb_client.errors import AlreadyExistsError, LimitError, NotFoundError, SchemaError, shown
 from vectordb_client.model.schema import AttributeType, Schema, VectorField, check_name
 from vectordb_client.model.schema_diff import exists_already
 
@@ -39,13 +39,22 @@ def names(txn: Txn) -> dict[str, int]:
 
 
 def number_of(txn: Txn, name: str) -> int:
-    """Raises NotFoundError."""
+    """The number of the collection with a name or an alias. Raises NotFoundError."""
+    return find(txn, name)[1]
+
+
+def find(txn: Txn, name: str) -> tuple[str, int]:
+    """The collection with a name or an alias: (its own name, its number). Raises NotFoundError."""
     check_name(name, "collection")
     value = txn.get(format.key(format.CATALOG, format.NAME, name.encode()))
     if value is None:
+        value = txn.get(format.key(format.CATALOG, format.ALIAS, name.encode()))
+        if value is not None:
+            number = format.unpack_record(value, "catalog")
+            return read_meta(txn, number).name, number
         existing = ", ".join(names(txn)) or "none"
         raise NotFoundError(f"no collection {shown(name)}; existing collections: {existing}", field="collection", value=name)
-    return format.unpack_record(value, "catalog")
+    return name, format.unpack_record(value, "catalog")
 
 
 def create(txn: Txn, name: str, schema: Schema, encoders: dict[str, str]) -> int:
@@ -58,6 +67,10 @@ def create(txn: Txn, name: str, schema: Schema, encoders: dict[str, str]) -> int
     if stored is not None:
         existing = Schema.from_dict(read_meta(txn, format.unpack_record(stored, "catalog")).schema)
         raise exists_already(name, schema, existing, False)
+    stored = txn.get(format.key(format.CATALOG, format.ALIAS, name.encode()))
+    if stored is not None:
+        other = read_meta(txn, format.unpack_record(stored, "catalog")).name
+        raise AlreadyExistsError(f"{shown(name)} is an alias of collection {shown(other)}", field="collection", value=name)
     if len(names(txn)) >= MAX_COLLECTIONS:
         raise LimitError(f"a database has at most {MAX_COLLECTIONS} collections", field="collection", value=name)
     next_key = format.key(format.CATALOG, format.NEXT)
@@ -74,7 +87,7 @@ def create(txn: Txn, name: str, schema: Schema, encoders: dict[str, str]) -> int
 
 
 def drop(txn: Txn, name: str) -> None:
-    """Remove a collection and everything in it. Raises NotFoundError."""
+    """Remove a collection and everything in it. name: its own, which no alias is. Raises NotFoundError."""
     number = number_of(txn, name)
     txn.delete(format.key(format.CATALOG, format.NAME, name.encode()))
     reach("drop.unnamed")

@@ -19,7 +19,7 @@ from vectordb_client.model.values import Id
 
 Stored = bytes | memoryview  # a value as LMDB returns it
 Txn = lmdb.Transaction
-VERSION = 4  # written by this code; the first write to a directory of an older format raises it
+VERSION = 5  # written by this code; the first write to a directory of an older format raises it
 FIRST_VERSION = 1  # the oldest format that this code reads
 DIGEST_VERSION = 4  # the first format with a digest of all records
 CATALOG = 0  # the collection number that holds the catalog
@@ -43,6 +43,7 @@ TERM_WORD = b"w"  # field, sparse term → its word
 SEGMENT = b"g"  # field, first docid → an index file
 DERIVED = b"v"  # numbers of compactions and of replacements of index files
 NAME = b"k"  # (catalog) collection name → collection number
+ALIAS = b"a"  # (catalog) alias → collection number
 NEXT = b"#"  # (catalog) the next collection number
 
 # Field numbers below FIRST_FIELD are reserved.

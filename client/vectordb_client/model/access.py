@@ -28,6 +28,10 @@ _DATABASE_METHODS = {
     **{name: f"collection(name).{name}(…)" for name in ("search", "upsert", "update", "get", "count", "scroll", "delete", "optimize")},
     **dict.fromkeys(("query", "find"), "collection(name).search(…)"),
     **dict.fromkeys(("add", "insert"), "collection(name).upsert(…)"),
+    **dict.fromkeys(("create_alias", "update_alias", "switch_alias", "update_collection_aliases"), "alias(alias, collection)"),
+    **dict.fromkeys(("delete_alias", "remove_alias"), "drop_alias(alias)"),
+    **dict.fromkeys(("get_aliases", "list_aliases", "get_collection_aliases"), "aliases()"),
+    **dict.fromkeys(("rename", "rename_table"), "rename_collection(name, new_name)"),
     **dict.fromkeys(("backup", "dump", "save"), "snapshot(path)"),
     **dict.fromkeys(("commit", "persist", "sync"), "flush()"),
 }
@@ -138,7 +142,7 @@ class Collections(Hinting, Generic[C]):
         """Open a collection that exists. A client reads its schema.
 
         Args:
-            name: the name of the collection.
+            name: the name of the collection, or an alias.
 
         Raises:
             NotFoundError: there is no collection of this name. The error lists those that exist.
@@ -150,7 +154,64 @@ class Collections(Hinting, Generic[C]):
         raise NotImplementedError
 
     def drop_collection(self, name: str) -> None:
-        """Delete a collection with all its points. Raises NotFoundError."""
+        """Delete a collection with all its points.
+
+        Args:
+            name: its own name, not an alias.
+
+        Raises:
+            NotFoundError: there is no collection of this name.
+            InvalidArgumentError: the name is an alias.
+            PreconditionError: an alias means this collection.
+        """
+        raise NotImplementedError
+
+    def rename_collection(self, name: str, new_name: str) -> None:
+        """Give a collection another name. Its points, number and aliases stay, and so do handles of the embedded database.
+
+        Handles of clients, and API keys for the old name, no longer find it: open it by the new name.
+
+        Args:
+            name: its own name, not an alias.
+            new_name: a name that neither a collection nor an alias has.
+
+        Raises:
+            NotFoundError: there is no collection of this name.
+            AlreadyExistsError: the new name is taken.
+            InvalidArgumentError: the name is an alias.
+        """
+        raise NotImplementedError
+
+    def alias(self, alias: str, collection: str) -> None:
+        """Make another name for a collection, or let an alias that exists mean another collection from now on, in one transaction.
+
+        An alias can be written wherever the name of a collection can: ``db["live"]``, in transactions, in a service and on the command
+        line. It is looked up when the collection is opened. A handle stays with its collection when the alias is switched; open the
+        alias again to follow.
+
+        Args:
+            alias: its name, like that of a collection.
+            collection: the name of a collection, or another alias, which is looked up now.
+
+        Raises:
+            NotFoundError: there is no such collection.
+            AlreadyExistsError: a collection has this name.
+            SchemaError: the alias is not a valid name.
+
+        Example:
+            ```python
+            db.alias("live", "docs-v1")
+            db.alias("live", "docs-v2")  # switched: whoever opens "live" now gets docs-v2
+            ```
+        """
+        raise NotImplementedError
+
+    def drop_alias(self, alias: str) -> None:
+        """Remove an alias. Its collection stays. Raises NotFoundError."""
+        raise NotImplementedError
+
+    def aliases(self) -> dict[str, str]:
+        """All aliases, sorted: alias → name of its collection."""
         raise NotImplementedError
 
     def transaction(self, *, durability: Durability | None = None) -> Any:
@@ -198,8 +259,8 @@ class Collections(Hinting, Generic[C]):
         return self.collection(name)
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is a collection of this name."""
-        return name in self.collections()
+        """Whether there is a collection, or an alias of one, of this name."""
+        return name in self.collections() or name in self.aliases()
 
     def __iter__(self) -> Iterator[str]:
         """The names of the collections."""

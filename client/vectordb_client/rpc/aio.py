@@ -99,7 +99,7 @@ class AsyncClient(AsyncTransport, AsyncCollections):
         """Open a collection that exists. A client reads its schema.
 
         Args:
-            name: the name of the collection.
+            name: the name of the collection, or an alias.
             timeout: seconds; None is the timeout of the client.
 
         Raises:
@@ -117,12 +117,79 @@ class AsyncClient(AsyncTransport, AsyncCollections):
 
     @named
     async def drop_collection(self, name: str, *, timeout: float | None = None) -> None:
-        """Delete a collection with all its points. Raises NotFoundError.
+        """Delete a collection with all its points.
+
+        Args:
+            name: its own name, not an alias.
+            timeout: seconds; None is the timeout of the client.
+
+        Raises:
+            NotFoundError: there is no collection of this name.
+            InvalidArgumentError: the name is an alias.
+            PreconditionError: an alias means this collection.
+        """
+        return await self._run(calls.drop_collection(name), timeout)
+
+    @named
+    async def rename_collection(self, name: str, new_name: str, *, timeout: float | None = None) -> None:
+        """Give a collection another name. Its points, number and aliases stay, and so do handles of the embedded database.
+
+        Handles of clients, and API keys for the old name, no longer find it: open it by the new name.
+
+        Args:
+            name: its own name, not an alias.
+            new_name: a name that neither a collection nor an alias has.
+            timeout: seconds; None is the timeout of the client.
+
+        Raises:
+            NotFoundError: there is no collection of this name.
+            AlreadyExistsError: the new name is taken.
+            InvalidArgumentError: the name is an alias.
+        """
+        return await self._run(calls.rename_collection(name, new_name), timeout)
+
+    @named
+    async def alias(self, alias: str, collection: str, *, timeout: float | None = None) -> None:
+        """Make another name for a collection, or let an alias that exists mean another collection from now on, in one transaction.
+
+        An alias can be written wherever the name of a collection can: ``db["live"]``, in transactions, in a service and on the command
+        line. It is looked up when the collection is opened. A handle stays with its collection when the alias is switched; open the
+        alias again to follow.
+
+        Args:
+            alias: its name, like that of a collection.
+            collection: the name of a collection, or another alias, which is looked up now.
+            timeout: seconds; None is the timeout of the client.
+
+        Raises:
+            NotFoundError: there is no such collection.
+            AlreadyExistsError: a collection has this name.
+            SchemaError: the alias is not a valid name.
+
+        Example:
+            ```python
+            await db.alias("live", "docs-v1")
+            await db.alias("live", "docs-v2")  # switched: whoever opens "live" now gets docs-v2
+            ```
+        """
+        return await self._run(calls.alias(alias, collection), timeout)
+
+    @named
+    async def drop_alias(self, alias: str, *, timeout: float | None = None) -> None:
+        """Remove an alias. Its collection stays. Raises NotFoundError.
 
         Args:
             timeout: seconds; None is the timeout of the client.
         """
-        return await self._run(calls.drop_collection(name), timeout)
+        return await self._run(calls.drop_alias(alias), timeout)
+
+    async def aliases(self, *, timeout: float | None = None) -> dict[str, str]:
+        """All aliases, sorted: alias → name of its collection.
+
+        Args:
+            timeout: seconds; None is the timeout of the client.
+        """
+        return await self._run(calls.aliases(), timeout)
 
     async def server_info(self, *, timeout: float | None = None) -> dict[str, Any]:
         """The ``version`` of the service, and its limits ``max_message_bytes`` and ``max_batch``."""

@@ -51,10 +51,10 @@ class _Writes(TransactionWrites):
         block = self._transaction
         block._begin_write(durability)
         steps = calls.kept_write(block._client._service, block._remotes, self._name, kind, points, columns)
-        block._kept.append((self._name, await block._client._run(steps, block._timeout)))
+        block._kept.append(await block._client._run(steps, block._timeout))
 
     async def _keep_delete(self, ids: Any, filter: Any, if_version: Any, if_filter: Any, durability: Durability | None) -> None:
         block = self._transaction
         block._begin_write(durability)
         steps = calls.kept_delete(block._client._service, block._remotes, self._name, ids, filter, if_version, if_filter)
-        block._kept.append((self._name, await block._client._run(steps, block._timeout)))
+        block._kept.append(await block._client._run(steps, block._timeout))

@@ -28,6 +28,7 @@ from .wire_search import pack_search
 
 T = TypeVar("T")
 Steps = Generator[tuple[str, Any], Any, T]
+KeptStep = tuple[str, pb.TransactStep]  # a write of a transaction, with the name of its collection
 _ANSWER_SECONDS = 5.0
 
 
@@ -68,6 +69,7 @@ class Remote:
     def adopt(self, described: Any) -> None:
         """Take schema, number and revision from a response."""
         self.schema = answers.unpack_schema(described.schema)
+        self.name = getattr(described, "name", "") or self.name  # its own, if it was opened by an alias
         self.number = described.collection_number
         self.revision = described.revision
         self.outdated = False
@@ -105,6 +107,24 @@ def collections() -> Steps[list[str]]:
 
 def drop_collection(name: str) -> Steps[None]:
     yield "DropCollection", pb.DropCollectionRequest(name=check_name(name, "collection"))
+
+
+def rename_collection(name: str, new_name: str) -> Steps[None]:
+    request = pb.RenameCollectionRequest(collection=check_name(name, "collection"), new_name=check_name(new_name, "collection"))
+    yield "RenameCollection", request
+
+
+def alias(alias: str, collection: str) -> Steps[None]:
+    yield "SetAlias", pb.SetAliasRequest(alias=check_name(alias, "alias"), collection=check_name(collection, "collection"))
+
+
+def drop_alias(alias: str) -> Steps[None]:
+    yield "DropAlias", pb.DropAliasRequest(alias=check_name(alias, "alias"))
+
+
+def aliases() -> Steps[dict[str, str]]:
+    response = yield "ListAliases", pb.ListAliasesRequest()
+    return dict(sorted(response.aliases.items()))
 
 
 def info(remote: Remote) -> Steps[CollectionInfo]:
@@ -232,7 +252,7 @@ def _deletion(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter:
 # ---- Transactions ----
 
 
-def kept_write(service: Service, remotes: dict[str, Remote], name: str, kind: str, points: Any, columns: Columns) -> Steps[pb.TransactStep]:
+def kept_write(service: Service, remotes: dict[str, Remote], name: str, kind: str, points: Any, columns: Columns) -> Steps[KeptStep]:
     """A checked write of a transaction. remotes: name → collection, of those that the transaction knows; one that is missing is read."""
     remote = remotes.get(name) or remotes.setdefault(name, (yield from collection(service, name)))
     points, columns = repeatable(points), Columns(*map(repeatable, columns))
@@ -240,21 +260,21 @@ def kept_write(service: Service, remotes: dict[str, Remote], name: str, kind: st
     step = pb.TransactStep()
     step.write.collection, step.write.collection_number = remote.name, remote.number
     wire.pack_batch(step.write.batch, batch, remote.schema)
-    return step
+    return remote.name, step
 
 
 def kept_delete(
     service: Service, remotes: dict[str, Remote], name: str, ids: Any, filter: Any, if_version: Any, if_filter: Any
-) -> Steps[pb.TransactStep]:
+) -> Steps[KeptStep]:
     """A checked deletion of a transaction. remotes: as in ``kept_write``."""
     remote = remotes.get(name) or remotes.setdefault(name, (yield from collection(service, name)))
     check_what(ids, filter)
     request = _deletion(remote, ids, filter, if_version, if_filter, None)
     request.collection_number = remote.number
-    return pb.TransactStep(delete=request)
+    return remote.name, pb.TransactStep(delete=request)
 
 
-def transact(service: Service, kept: Sequence[tuple[str, pb.TransactStep]], durability: str | None) -> Steps[list[WriteResult]]:
+def transact(service: Service, kept: Sequence[KeptStep], durability: str | None) -> Steps[list[WriteResult]]:
     """Send the writes of a transaction as one request. Raises LimitError if they don't fit one message."""
     request = pb.TransactRequest(steps=[step for _, step in kept], durability=durability)
     size, limit = request.ByteSize(), (yield from _max_message_bytes(service))

@@ -85,6 +85,25 @@ class Client(Transport, Collections[Collection]):
     def drop_collection(self, name: str, *, timeout: float | None = None) -> None:
         return self._run(calls.drop_collection(name), timeout)
 
+    @like(Collections.rename_collection)
+    @named
+    def rename_collection(self, name: str, new_name: str, *, timeout: float | None = None) -> None:
+        return self._run(calls.rename_collection(name, new_name), timeout)
+
+    @like(Collections.alias)
+    @named
+    def alias(self, alias: str, collection: str, *, timeout: float | None = None) -> None:
+        return self._run(calls.alias(alias, collection), timeout)
+
+    @like(Collections.drop_alias)
+    @named
+    def drop_alias(self, alias: str, *, timeout: float | None = None) -> None:
+        return self._run(calls.drop_alias(alias), timeout)
+
+    @like(Collections.aliases)
+    def aliases(self, *, timeout: float | None = None) -> dict[str, str]:
+        return self._run(calls.aliases(), timeout)
+
     def server_info(self, *, timeout: float | None = None) -> dict[str, Any]:
         """The ``version`` of the service, and its limits ``max_message_bytes`` and ``max_batch``."""
         return self._run(calls.server_info(), timeout)

@@ -186,14 +186,16 @@ class CreateCollectionRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., schema: _Optional[bytes] = ..., exist_ok: _Optional[bool] = ...) -> None: ...
 
 class CreateCollectionResponse(_message.Message):
-    __slots__ = ("schema", "collection_number", "revision")
+    __slots__ = ("schema", "collection_number", "revision", "name")
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
     schema: bytes
     collection_number: int
     revision: int
-    def __init__(self, schema: _Optional[bytes] = ..., collection_number: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
+    name: str
+    def __init__(self, schema: _Optional[bytes] = ..., collection_number: _Optional[int] = ..., revision: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
 
 class DropCollectionRequest(_message.Message):
     __slots__ = ("name",)
@@ -228,16 +230,69 @@ class DescribeCollectionRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., info: _Optional[bool] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
 
 class DescribeCollectionResponse(_message.Message):
-    __slots__ = ("schema", "info", "collection_number", "revision")
+    __slots__ = ("schema", "info", "collection_number", "revision", "name")
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     INFO_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
     schema: bytes
     info: CollectionInfo
     collection_number: int
     revision: int
-    def __init__(self, schema: _Optional[bytes] = ..., info: _Optional[_Union[CollectionInfo, _Mapping]] = ..., collection_number: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
+    name: str
+    def __init__(self, schema: _Optional[bytes] = ..., info: _Optional[_Union[CollectionInfo, _Mapping]] = ..., collection_number: _Optional[int] = ..., revision: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class RenameCollectionRequest(_message.Message):
+    __slots__ = ("collection", "new_name")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    NEW_NAME_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    new_name: str
+    def __init__(self, collection: _Optional[str] = ..., new_name: _Optional[str] = ...) -> None: ...
+
+class RenameCollectionResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SetAliasRequest(_message.Message):
+    __slots__ = ("alias", "collection")
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    alias: str
+    collection: str
+    def __init__(self, alias: _Optional[str] = ..., collection: _Optional[str] = ...) -> None: ...
+
+class SetAliasResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DropAliasRequest(_message.Message):
+    __slots__ = ("alias",)
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    alias: str
+    def __init__(self, alias: _Optional[str] = ...) -> None: ...
+
+class DropAliasResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListAliasesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListAliasesResponse(_message.Message):
+    __slots__ = ("aliases",)
+    class AliasesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
+    aliases: _containers.ScalarMap[str, str]
+    def __init__(self, aliases: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class CollectionInfo(_message.Message):
     __slots__ = ("points", "sequence", "deleted_rows", "bytes", "statistics", "maintenance")

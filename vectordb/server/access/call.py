@@ -97,11 +97,11 @@ class AdmittedCall:
         self.collections = method.named(request) if method.collections else ()
         if _LEVEL[key.role] < _LEVEL[method.role]:
             raise self._denied(f"the role {method.role}", "role", method.role)
-        if key.collections is not None and (method.all_collections or (method.collection and self.collection not in key.collections)):
+        if key.collections is not None and (method.all_collections or (method.collection and not self._may_use(self.collection))):
             needed = "a key for all collections" if method.all_collections else "a key for that collection"
             raise self._denied(needed, "collection", self.collection)
         for name in self.collections if key.collections is not None else ():
-            if name not in key.collections:
+            if not self._may_use(name):
                 raise self._denied(f"a key for collection {shown(name)}", "collection", name)
         self._reads_vectors = method.reads_vectors or (method.selects_vectors and _selects(request.with_vectors))
         if self._reads_vectors and not key.vectors:
@@ -116,11 +116,21 @@ class AdmittedCall:
             self._check_fields(request.fields, self._guard.database.collection(request.collection).schema)
         limits.check(self._guard.settings, method, request)
 
+    def _may_use(self, name: str | None) -> bool:
+        """Whether the key is for a collection of this name, or for one that this alias or an alias of the key means now."""
+        names = self.key.collections
+        if names is None or name in names:
+            return True
+        aliases = self._guard.database.aliases()
+        return aliases.get(name, name) in {aliases.get(each, each) for each in names}
+
     def visible(self, answer: Any) -> Any:
         """The answer, without what the key may not see."""
         kind = type(answer)
         if kind is pb.ListCollectionsResponse and self.key.collections is not None:
-            return pb.ListCollectionsResponse(names=[name for name in answer.names if name in self.key.collections])
+            return pb.ListCollectionsResponse(names=[name for name in answer.names if self._may_use(name)])
+        if kind is pb.ListAliasesResponse and self.key.collections is not None:
+            return pb.ListAliasesResponse(aliases={alias: name for alias, name in answer.aliases.items() if self._may_use(name)})
         if kind is pb.SearchResponse and self._explained and not self.key.vectors:
             for hits in answer.results:
                 hits.plan = json.dumps(_without_weights(json.loads(hits.plan))).encode()

@@ -24,7 +24,10 @@ class CollectionMethods(Methods):
     def create_collection(self, request: pb.CreateCollectionRequest, context: grpc.ServicerContext) -> pb.CreateCollectionResponse:
         collection = self.served.database.create_collection(request.name, answers.unpack_schema(request.schema), exist_ok=request.exist_ok)
         return pb.CreateCollectionResponse(
-            schema=answers.pack_schema(collection.schema), collection_number=collection.number, revision=collection.revision
+            schema=answers.pack_schema(collection.schema),
+            collection_number=collection.number,
+            revision=collection.revision,
+            name=collection.name,
         )
 
     def drop_collection(self, request: pb.DropCollectionRequest, context: grpc.ServicerContext) -> pb.DropCollectionResponse:
@@ -32,13 +35,29 @@ class CollectionMethods(Methods):
         self.served.forget(request.name)
         return pb.DropCollectionResponse()
 
+    def rename_collection(self, request: pb.RenameCollectionRequest, context: grpc.ServicerContext) -> pb.RenameCollectionResponse:
+        self.served.database.rename_collection(request.collection, request.new_name)
+        self.served.forget(request.collection)
+        return pb.RenameCollectionResponse()
+
+    def set_alias(self, request: pb.SetAliasRequest, context: grpc.ServicerContext) -> pb.SetAliasResponse:
+        self.served.database.alias(request.alias, request.collection)
+        return pb.SetAliasResponse()
+
+    def drop_alias(self, request: pb.DropAliasRequest, context: grpc.ServicerContext) -> pb.DropAliasResponse:
+        self.served.database.drop_alias(request.alias)
+        return pb.DropAliasResponse()
+
+    def list_aliases(self, request: pb.ListAliasesRequest, context: grpc.ServicerContext) -> pb.ListAliasesResponse:
+        return pb.ListAliasesResponse(aliases=self.served.database.aliases())
+
     def list_collections(self, request: pb.ListCollectionsRequest, context: grpc.ServicerContext) -> pb.ListCollectionsResponse:
         return pb.ListCollectionsResponse(names=self.served.database.collections())
 
     def describe_collection(self, request: pb.DescribeCollectionRequest, context: grpc.ServicerContext) -> pb.DescribeCollectionResponse:
         collection, _ = self.served.find_fresh(request, context)
         revision = collection.revision  # read before the schema, so that a change in between is noticed
-        response = pb.DescribeCollectionResponse(collection_number=collection.number, revision=revision)
+        response = pb.DescribeCollectionResponse(collection_number=collection.number, revision=revision, name=collection.name)
         if not request.info:
             response.schema = answers.pack_schema(collection.schema)
             return response
