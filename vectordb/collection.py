@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from vectordb_client.model.aliases import Durability
 from vectordb_client.model.batch import Batch, Columns, check_deleted_ids, check_not_a_filter, check_what, make_batch, versions_of
 from vectordb_client.model.checks import check_flag
 from vectordb_client.model.results import WriteResult
-from vectordb_client.model.schema import AttributeType, VectorField
+from vectordb_client.model.schema import AttributeType, VectorField, check_field_names, check_new_names
 from vectordb_client.model.terms import check_sparse, check_words
 from vectordb_client.model.writing import Writing
 
@@ -21,8 +21,9 @@ from .engine.directory import Handle
 from .engine.encoding import NO_TERMS, encoded, encoder_identities
 from .filters import as_filter
 from .index.base import check_options
+from .maintenance.jobs import discard
 from .reads import Reads
-from .storage import catalog, change_log, term_words
+from .storage import catalog, change_log, schema_changes, segments, term_words
 from .storage.format import Txn
 from .storage.store import Store
 
@@ -114,6 +115,29 @@ class Collection(Reads, Writing):
 
         self._handle.write(work)
 
+    def drop_fields(self, names: str | Sequence[str]) -> None:
+        names = check_field_names(names)
+        schema_changes.dropped(self.schema, names)
+
+        def work(txn: Txn) -> list[str]:
+            meta, files = schema_changes.drop_fields(txn, self._number, names)
+            self._log_schema(txn, meta.revision)
+            return files
+
+        for file in self._handle.write(work):
+            discard(segments.folder(self._directory.path) / file)
+
+    def rename_fields(self, names: Mapping[str, str]) -> None:
+        names = check_new_names(names)
+        schema_changes.renamed(self.schema, names)
+        self._handle.write(lambda txn: self._log_schema(txn, schema_changes.rename_fields(txn, self._number, names).revision))
+
+    def _log_schema(self, txn: Txn, revision: int) -> None:
+        store = Store(txn, self._number)
+        state = store.state()
+        assert state is not None
+        store.touch(state[0] + 1, {"op": "schema", "at": change_log.now(), "revision": revision}, self._directory.change_log)
+
     def set_terms(self, field: str, terms: Mapping[int, str | None], *, durability: Durability | None = None) -> int:
         words = check_words(terms)
         with self._snapshots.pin() as view:
@@ -137,10 +161,11 @@ class Collection(Reads, Writing):
     def committed(self, change: Write | Delete, applied: Applied) -> None:
         """Remember what a committed change has numbered and named, and tell maintenance of it."""
         for name, words in change.words.items() if isinstance(change, Write) else ():
-            stored = self._worded.get(name, NO_TERMS)
+            place = name, change.encoded[name]
+            stored = self._worded.get(place, NO_TERMS)
             if len(stored) < MAX_WORDED_TERMS:
                 # If two threads add terms at the same time, some are lost here; those are looked up again.
-                self._worded[name] = np.union1d(stored, np.fromiter(words, np.uint64, len(words)))
+                self._worded[place] = np.union1d(stored, np.fromiter(words, np.uint64, len(words)))
         newest = self._snapshots.newest
         if newest is not None:
             for field, numbered in applied.used.items():

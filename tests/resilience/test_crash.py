@@ -29,6 +29,7 @@ FAVOURED = {
     "drop": "drop",
     "schema": "add_field",
     "rename": "rename",
+    "field": "change_field",
     "index": "optimize",
     "compact": "optimize",
     "tidy": "optimize",

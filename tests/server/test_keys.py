@@ -387,6 +387,8 @@ LEAST = {
     "Transact": "write",
     "RenameCollection": "admin",
     "SetAlias": "admin",
+    "DropFields": "admin",
+    "RenameFields": "admin",
     "DropAlias": "admin",
     "ListAliases": "read",
 }

@@ -42,7 +42,8 @@ class Model:
 
     def _step(self, k: int, favoured: str | None) -> Callable:
         rng = random.Random(k)
-        kinds = ["upsert"] * 5 + ["update", "delete", "delete_by_filter", "transact", "optimize", "create", "drop", "rename", "add_field"]
+        kinds = ["upsert"] * 5 + ["update", "delete", "delete_by_filter", "transact", "optimize", "create", "drop", "rename"]
+        kinds += ["add_field", "change_field"]
         kind = favoured if favoured and rng.random() < 0.6 else rng.choice(kinds)
         return getattr(self, f"_{kind}")(k, rng)
 
@@ -138,6 +139,17 @@ class Model:
         self.fields.append(f"f{k}")
         self.sequence += 1
         return lambda database: database.collection("c").add_fields(attributes={f"f{k}": Int()})
+
+    def _change_field(self, k: int, rng: random.Random) -> Callable:
+        if not self.fields:
+            return self._add_field(k, rng)
+        self.sequence += 1
+        name = self.fields[0]
+        if rng.random() < 0.5:
+            self.fields[0] = f"f{k}"
+            return lambda database: database.collection("c").rename_fields({name: f"f{k}"})
+        del self.fields[0]
+        return lambda database: database.collection("c").drop_fields(name)
 
     def holds_in(self, database) -> bool:
         """Whether a database has exactly this content."""

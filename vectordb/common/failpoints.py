@@ -35,6 +35,8 @@ STEPS = (
     "drop.unnamed",
     "drop.removed",
     "rename.unnamed",
+    "field.removed",  # drop_fields, rename_fields
+    "field.rewritten",
     "schema.described",
     "index.copied",  # seal, merge, rebuild
     "index.begun",

@@ -47,7 +47,7 @@ class Write:
     """A batch, the counters of its encoders (field name → counters to add), and the words of its terms (field name → term → word).
 
     at: time of the call, Unix time in milliseconds.
-    encoded: BM25 field name → the field number that the batch was encoded for.
+    encoded: field name → the field number that the batch was made for, of fields that it uses or that have an encoder.
     """
 
     batch: Batch

@@ -18,7 +18,8 @@ MAX_COLLECTIONS = 10_000
 
 
 class Meta(msgspec.Struct, frozen=True):
-    """A collection's descriptor. fields: name → field number, never reused. revision: raised by every change of the schema.
+    """A collection's descriptor. fields: name → field number, never reused. next_field: new numbers are at least this. revision: raised by
+    every change of the schema.
 
     rules: for Text attributes and BM25 fields, field name → version of the word rules (``words.RULE``) that they are written and read with;
     1 if missing. From version 2 on BM25 fields store term frequencies, before that finished weights.
@@ -30,6 +31,7 @@ class Meta(msgspec.Struct, frozen=True):
     encoders: dict[str, str]
     revision: int
     rules: dict[str, int] = {}
+    next_field: int = 0
 
 
 def names(txn: Txn) -> dict[str, int]:
@@ -112,13 +114,18 @@ def add_fields(
     new = [name for name in (*vectors, *attributes) if name not in meta.fields]
     if not new:
         return None
-    following = max(meta.fields.values(), default=format.FIRST_FIELD - 1) + 1
+    following = next_field(meta)
     fields = meta.fields | {field: following + i for i, field in enumerate(new)}
     rules = meta.rules | {name: rule for name, rule in _newest_rules(vectors, attributes).items() if name in new}
-    changed = Meta(meta.name, schema.to_dict(), fields, {**encoders, **meta.encoders}, meta.revision + 1, rules)
+    changed = Meta(meta.name, schema.to_dict(), fields, {**encoders, **meta.encoders}, meta.revision + 1, rules, meta.next_field)
     write_meta(txn, number, changed)
     reach("schema.described")
     return changed
+
+
+def next_field(meta: Meta) -> int:
+    """A field number that no field of the collection has or had."""
+    return max(meta.next_field, 1 + max(meta.fields.values(), default=format.FIRST_FIELD - 1))
 
 
 def ruled(spec: VectorField | AttributeType) -> bool:

@@ -59,6 +59,7 @@ class Batch:
         increments: name → for each point a number to add to an attribute, or None (updates only).
         payload_merge: for each point an object to merge into its payload, or None (updates only).
         if_absent: leave points that exist as they are (upserts only).
+        schema: the schema that the batch was checked against; None if unknown.
     """
 
     kind: str
@@ -73,6 +74,7 @@ class Batch:
     increments: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     payload_merge: Sequence[Any] | None = None
     if_absent: bool = False
+    schema: Schema | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 class Columns(NamedTuple):
@@ -180,6 +182,7 @@ def make_batch(
         added,
         merging,
         if_absent,
+        schema,
     )
 
 

@@ -41,6 +41,22 @@ def check_name(name: Any, what: str) -> str:
     return name
 
 
+def check_field_names(names: Any) -> list[str]:
+    """Names of fields to drop: one, or several. Raises SchemaError."""
+    listed = [names] if isinstance(names, str) else names
+    if not isinstance(listed, (list, tuple, set, frozenset)) or not listed or not all(isinstance(name, str) for name in listed):
+        raise SchemaError(f"names must be the name of a field or a list of names, not {shown(names)}", field="names", value=names)
+    return list(dict.fromkeys(listed))
+
+
+def check_new_names(names: Any) -> dict[str, str]:
+    """Old names of fields → new ones. Raises SchemaError."""
+    if not isinstance(names, Mapping) or not names or not all(isinstance(name, str) for pair in names.items() for name in pair):
+        what = f"names must be a mapping of old names to new ones, not {shown(names)}; write rename_fields({{'old': 'new'}})"
+        raise SchemaError(what, field="names", value=names)
+    return dict(names)
+
+
 @named_class
 @dataclass(frozen=True)
 class Schema:
@@ -199,6 +215,13 @@ def _takes(existing: Any, new: Any) -> bool:
     """Whether both definitions are equal in the sense of ``Schema.same_as``."""
     frozen = getattr(existing, "weighting", None) == "none"
     return existing == new or (frozen and dataclasses.replace(existing, weighting=None) == new)
+
+
+def stored_alike(one: VectorField | AttributeType, other: VectorField | AttributeType) -> bool:
+    """Whether checked values of one field can be written to the other: their definitions differ at most in index and weighting."""
+    return type(one) is type(other) and all(
+        getattr(one, f.name) == getattr(other, f.name) for f in dataclasses.fields(one) if f.name not in ("index", "weighting")
+    )
 
 
 def _spec_dict(spec: VectorField | AttributeType) -> dict:

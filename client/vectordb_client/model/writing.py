@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .aliases import Column, Durability, Ids, PointsLike, VectorColumn
@@ -100,6 +100,34 @@ class Writing(PointWrites[WriteResult]):
 
         Raises:
             SchemaError: a name is taken, or a definition is not valid.
+        """
+        raise NotImplementedError
+
+    def drop_fields(self, names: str | Sequence[str]) -> None:
+        """Drop vector fields and attributes with all their values, in one transaction. Other fields stay as they are.
+
+        The records of rows are written again without the dropped attributes, which takes as long as rewriting them all. The pages of what
+        was removed are free for later writes; ``purge`` also makes the file smaller and erases the bytes.
+
+        Args:
+            names: the name of a field, or several.
+
+        Raises:
+            SchemaError: there is no such field, an attribute is the source of a vector field that stays, or no field would be left.
+        """
+        raise NotImplementedError
+
+    def rename_fields(self, names: Mapping[str, str]) -> None:
+        """Give vector fields and attributes new names, all in one transaction: two fields may exchange their names.
+
+        Vectors and indexes stay as they are. The records of rows are written again if attributes are renamed. Searches and filters use the
+        new names from now on.
+
+        Args:
+            names: old name → new name.
+
+        Raises:
+            SchemaError: there is no such field, or a new name is taken or not valid.
         """
         raise NotImplementedError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..model.aliases import Column, Durability, FilterLike, Ids, PointsLike, VectorColumn, Versions
@@ -267,6 +267,36 @@ class AsyncCollection(AsyncReads):
             SchemaError: a name is taken, or a definition is not valid.
         """
         return await self._client._run(calls.add_fields(self._remote, vectors, attributes, exist_ok), timeout)
+
+    async def drop_fields(self, names: str | Sequence[str], *, timeout: float | None = None) -> None:
+        """Drop vector fields and attributes with all their values, in one transaction. Other fields stay as they are.
+
+        The records of rows are written again without the dropped attributes, which takes as long as rewriting them all. The pages of what
+        was removed are free for later writes; ``purge`` also makes the file smaller and erases the bytes.
+
+        Args:
+            names: the name of a field, or several.
+            timeout: seconds; None is the timeout of the client.
+
+        Raises:
+            SchemaError: there is no such field, an attribute is the source of a vector field that stays, or no field would be left.
+        """
+        return await self._client._run(calls.drop_fields(self._remote, names), timeout)
+
+    async def rename_fields(self, names: Mapping[str, str], *, timeout: float | None = None) -> None:
+        """Give vector fields and attributes new names, all in one transaction: two fields may exchange their names.
+
+        Vectors and indexes stay as they are. The records of rows are written again if attributes are renamed. Searches and filters use the
+        new names from now on.
+
+        Args:
+            names: old name → new name.
+            timeout: seconds; None is the timeout of the client.
+
+        Raises:
+            SchemaError: there is no such field, or a new name is taken or not valid.
+        """
+        return await self._client._run(calls.rename_fields(self._remote, names), timeout)
 
     async def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
         """Index rows that are not indexed yet, merge the index segments of each field, and remove deleted rows.

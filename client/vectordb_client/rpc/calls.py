@@ -15,7 +15,7 @@ from ..model.batch import Batch, Columns, check_deleted_ids, check_each_id, chec
 from ..model.checks import LONGEST_WAIT, check_count, check_durability, check_flag, check_wait, not_a_cursor
 from ..model.foreign import repeatable
 from ..model.results import CollectionInfo, Page, WriteResult
-from ..model.schema import Schema, check_name, check_schema
+from ..model.schema import Schema, check_field_names, check_name, check_new_names, check_schema
 from ..model.search_request import SearchRequest
 from ..model.searching import no_queries
 from ..model.terms import check_page, check_sparse, check_words
@@ -145,6 +145,16 @@ def add_fields(remote: Remote, vectors: Any, attributes: Any, exist_ok: Any) -> 
     fields = yield from _with_schema(remote, build)
     request = pb.AddFieldsRequest(collection=remote.name, fields=fields, exist_ok=exist_ok)
     remote.adopt((yield from _ask(remote, "AddFields", request)))
+
+
+def drop_fields(remote: Remote, names: Any) -> Steps[None]:
+    request = pb.DropFieldsRequest(collection=remote.name, names=check_field_names(names))
+    remote.adopt((yield from _ask(remote, "DropFields", request)))
+
+
+def rename_fields(remote: Remote, names: Any) -> Steps[None]:
+    request = pb.RenameFieldsRequest(collection=remote.name, names=check_new_names(names))
+    remote.adopt((yield from _ask(remote, "RenameFields", request)))
 
 
 def optimize(remote: Remote, wait: Any, timeout: Any) -> Steps[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..model.aliases import Column, Durability, FilterLike, Ids, PointsLike, VectorColumn, Versions
@@ -115,6 +115,14 @@ class Collection(Reads, Writing):
         timeout: float | None = None,
     ) -> None:
         return self._client._run(calls.add_fields(self._remote, vectors, attributes, exist_ok), timeout)
+
+    @like(Writing.drop_fields)
+    def drop_fields(self, names: str | Sequence[str], *, timeout: float | None = None) -> None:
+        return self._client._run(calls.drop_fields(self._remote, names), timeout)
+
+    @like(Writing.rename_fields)
+    def rename_fields(self, names: Mapping[str, str], *, timeout: float | None = None) -> None:
+        return self._client._run(calls.rename_fields(self._remote, names), timeout)
 
     def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
         return self._client._run(calls.optimize(self._remote, wait, timeout), calls.call_timeout(timeout), endless=wait)

@@ -243,6 +243,33 @@ class DescribeCollectionResponse(_message.Message):
     name: str
     def __init__(self, schema: _Optional[bytes] = ..., info: _Optional[_Union[CollectionInfo, _Mapping]] = ..., collection_number: _Optional[int] = ..., revision: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
 
+class DropFieldsRequest(_message.Message):
+    __slots__ = ("collection", "names", "collection_number")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    names: _containers.RepeatedScalarFieldContainer[str]
+    collection_number: int
+    def __init__(self, collection: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+
+class RenameFieldsRequest(_message.Message):
+    __slots__ = ("collection", "names", "collection_number")
+    class NamesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    names: _containers.ScalarMap[str, str]
+    collection_number: int
+    def __init__(self, collection: _Optional[str] = ..., names: _Optional[_Mapping[str, str]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+
 class RenameCollectionRequest(_message.Message):
     __slots__ = ("collection", "new_name")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]

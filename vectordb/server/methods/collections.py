@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 from vectordb_client._version import __version__
 from vectordb_client.errors import InvalidArgumentError
@@ -79,11 +81,26 @@ class CollectionMethods(Methods):
             attributes={name: schema.attributes[name] for name in given.get("attributes", {})},
             exist_ok=request.exist_ok,
         )
-        revision = collection.revision
-        return pb.AddFieldsResponse(schema=answers.pack_schema(collection.schema), collection_number=collection.number, revision=revision)
+        return _changed(collection)
+
+    def drop_fields(self, request: pb.DropFieldsRequest, context: grpc.ServicerContext) -> pb.AddFieldsResponse:
+        collection, _ = self.served.find(request)
+        collection.drop_fields(list(request.names))
+        return _changed(collection)
+
+    def rename_fields(self, request: pb.RenameFieldsRequest, context: grpc.ServicerContext) -> pb.AddFieldsResponse:
+        collection, _ = self.served.find(request)
+        collection.rename_fields(dict(request.names))
+        return _changed(collection)
 
     def optimize(self, request: pb.OptimizeRequest, context: grpc.ServicerContext) -> pb.OptimizeResponse:
         collection, _ = self.served.find(request)
         wait = request.wait if request.HasField("wait") else True
         result = collection.optimize(wait=wait, timeout=longest_wait(context, optional(request, "timeout")))
         return answers.pack_optimized(result)
+
+
+def _changed(collection: Any) -> pb.AddFieldsResponse:
+    """The schema of a collection after a change."""
+    schema = answers.pack_schema(collection.schema)  # read first, so that ``revision`` is at least its own
+    return pb.AddFieldsResponse(schema=schema, collection_number=collection.number, revision=collection.revision)
