@@ -18,10 +18,11 @@ from vectordb_client.model.results import WriteResult
 from vectordb_client.model.values import Id
 
 from .. import fields
+from ..common import clock
 from ..filters import as_filter
 from ..filters.bitmap import matching
 from ..filters.canonical import canonical
-from ..storage import catalog, term_words
+from ..storage import catalog, expiry, term_words
 from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.format import Txn
@@ -96,7 +97,22 @@ def apply(txn: Txn, collection: int, change: Write | Delete, directory: Director
     Raises NotFoundError, PreconditionError or OvertakenError before it writes anything.
     """
     inside = Transaction(txn, collection, directory, newest)
+    expire(inside, change.at)
     return _delete(inside, change) if isinstance(change, Delete) else _write(inside, change)
+
+
+def expire(inside: Transaction, at: int) -> int:
+    """Delete the points whose moment has come, as one batch; returns how many. at: Unix time in milliseconds, for the change log."""
+    if inside.schema.ttl is None:
+        return 0
+    docids, _ = expiry.due(inside.txn, inside.collection, clock.now())
+    if docids:
+        listed = np.asarray(docids.to_array(), np.int64)
+        ids = [row.id for row in inside.store.rows(listed)]
+        bm25 = catalog.bm25_fields(inside.meta, inside.schema)
+        inside.store.delete_rows(inside.sequence, ids, listed.tolist(), bm25, at, inside.limits, inside.schema.ttl)
+        inside.sequence += 1
+    return len(docids)
 
 
 def _check(inside: Transaction, ids: Sequence[Id], entries: Sequence, if_version: Sequence | None, if_filter: Any) -> None:
@@ -238,5 +254,13 @@ def _delete(inside: Transaction, change: Delete) -> Applied:
     if not existing:
         return Applied(WriteResult(inside.sequence - 1, 0))
     bm25 = catalog.bm25_fields(inside.meta, inside.schema)
-    store.delete_rows(inside.sequence, [value for value, _ in existing], [docid for _, docid in existing], bm25, change.at, inside.limits)
+    store.delete_rows(
+        inside.sequence,
+        [value for value, _ in existing],
+        [docid for _, docid in existing],
+        bm25,
+        change.at,
+        inside.limits,
+        inside.schema.ttl,
+    )
     return Applied(WriteResult(inside.sequence, len(existing)))

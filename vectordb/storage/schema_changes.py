@@ -28,10 +28,12 @@ def dropped(schema: Schema, names: Collection[str]) -> Schema:
         if spec.source in names and name not in names:
             what = f"attribute {spec.source!r} is the source of vector field {name!r}; drop both, or {name!r} first"
             raise SchemaError(what, field=spec.source, value=name)
+    if schema.ttl in names:
+        raise SchemaError(f"attribute {schema.ttl!r} says when points end (ttl), so it can't be dropped", field=schema.ttl)
     left = [{name: spec for name, spec in part.items() if name not in names} for part in (schema.vectors, schema.attributes)]
     if not any(left):
         raise SchemaError("a schema needs at least one field; drop_collection(name) drops everything", field="schema")
-    return Schema(*left)
+    return Schema(*left, schema.ttl)
 
 
 def renamed(schema: Schema, names: Mapping[str, str]) -> Schema:
@@ -44,7 +46,8 @@ def renamed(schema: Schema, names: Mapping[str, str]) -> Schema:
     if len(set(names.values())) != len(names):
         raise SchemaError(f"two fields can't have one name: {shown(dict(names))}", field="schema", value=dict(names))
     vectors = {name: replace(spec, source=names.get(spec.source, spec.source)) for name, spec in schema.vectors.items()}
-    return Schema(*({names.get(name, name): spec for name, spec in part.items()} for part in (vectors, schema.attributes)))
+    parts = ({names.get(name, name): spec for name, spec in part.items()} for part in (vectors, schema.attributes))
+    return Schema(*parts, names.get(schema.ttl, schema.ttl) if schema.ttl else None)
 
 
 def _check_names(schema: Schema, names: Collection[str]) -> None:

@@ -65,6 +65,8 @@ class Schema:
     Attributes:
         vectors: name → ``Dense(…)``, ``Sparse(…)`` or ``MultiVector(…)``.
         attributes: name → ``Keyword()``, ``Int()``, ``Float()``, ``Bool()``, ``Datetime()``, ``Text()``, ``Uuid()`` or ``Geo()``.
+        ttl: the name of a ``Datetime()`` attribute that says when a point ends. From that moment on no read shows the point, and a write
+            takes its id for a free one; the next write or ``optimize`` deletes it. A point without a value never ends.
         earlier: names of fields that an earlier version of vectordb created and that still follow its rules: BM25 fields with weights fixed
             at the write, Text attributes with its words. The database sets it; it is not compared, sent or stored.
 
@@ -82,6 +84,7 @@ class Schema:
 
     vectors: Mapping[str, VectorField] = dataclasses.field(default_factory=dict)
     attributes: Mapping[str, AttributeType] = dataclasses.field(default_factory=dict)
+    ttl: str | None = None
     earlier: frozenset[str] = dataclasses.field(default=frozenset(), init=False, compare=False, repr=False)
 
     def __post_init__(self):
@@ -112,6 +115,16 @@ class Schema:
             source = self.attributes[spec.source]
             if not isinstance(source, (Text, Keyword)) or source.array:
                 raise SchemaError(f"source of vector field {name!r} must be a Text or Keyword attribute", field=name, value=spec.source)
+        if self.ttl is not None:
+            spec = self.attributes.get(self.ttl) if isinstance(self.ttl, str) else None
+            if not isinstance(spec, Datetime) or spec.array:
+                what = "it" if spec is None else spelled(spec)
+                problem = f"{what} is not an attribute" if spec is None else f"it is {what}"
+                raise SchemaError(
+                    f"ttl must name an attribute Datetime(), which says when a point ends, not {shown(self.ttl)}: {problem}",
+                    field="ttl",
+                    value=self.ttl,
+                )
         object.__setattr__(self, "vectors", dict(self.vectors))
         object.__setattr__(self, "attributes", dict(self.attributes))
 
@@ -139,7 +152,7 @@ class Schema:
 
     def same_as(self, other: Schema) -> bool:
         """Whether both are equal, except for BM25 fields that an earlier version created without weighting."""
-        if self.attributes != other.attributes or self.vectors.keys() != other.vectors.keys():
+        if self.attributes != other.attributes or self.ttl != other.ttl or self.vectors.keys() != other.vectors.keys():
             return False
         return all(_takes(spec, other.vectors[name]) for name, spec in self.vectors.items())
 
@@ -171,23 +184,25 @@ class Schema:
                 raise SchemaError(f"field {name!r} exists already, as {spelled(existing[name])}, not {other}", field=name, value=spec)
             if not exist_ok:
                 raise SchemaError(f"field {name!r} exists already; exist_ok=True leaves it as it is", field=name)
-        return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})})
+        return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})}, self.ttl)
 
     def to_dict(self) -> dict:
         """The schema as plain JSON data. ``from_dict`` reads it back."""
         return {
             "vectors": {name: _spec_dict(spec) for name, spec in self.vectors.items()},
             "attributes": {name: _spec_dict(spec) for name, spec in self.attributes.items()},
+            **({} if self.ttl is None else {"ttl": self.ttl}),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping) -> Schema:
         """The schema in the form of ``to_dict``. Raises SchemaError for unknown kinds, options or sections."""
-        if not isinstance(data, Mapping) or set(data) - {"vectors", "attributes"}:
-            raise SchemaError(f"a schema has 'vectors' and 'attributes', not {shown(data)}", field="schema", value=data)
+        if not isinstance(data, Mapping) or set(data) - {"vectors", "attributes", "ttl"}:
+            raise SchemaError(f"a schema has 'vectors', 'attributes' and 'ttl', not {shown(data)}", field="schema", value=data)
         return cls(
             _specs(data.get("vectors", {}), VECTOR_TYPES, "vector field"),
             _specs(data.get("attributes", {}), ATTRIBUTE_TYPES, "attribute"),
+            data.get("ttl"),
         )
 
 

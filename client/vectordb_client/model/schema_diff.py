@@ -20,6 +20,8 @@ def differences(expected: Schema, existing: Schema) -> str:
                 parts.append(f"it also has the {what} {name!r}")
             elif ours[name] != theirs[name]:
                 parts.append(f"{what} {name!r} is {spelled(theirs[name])}, not {spelled(ours[name])}")
+    if expected.ttl != existing.ttl:
+        parts.append(f"ttl is {existing.ttl!r}, not {expected.ttl!r}")
     return "; ".join(parts[:5]) + (f"; and {len(parts) - 5} more" if len(parts) > 5 else "")
 
 

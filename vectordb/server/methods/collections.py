@@ -75,7 +75,8 @@ class CollectionMethods(Methods):
             raise InvalidArgumentError("fields must be a JSON object of 'vectors' and 'attributes'", field="fields")
         # Parsed together with the existing schema: a new vector field may name an existing source.
         whole = schema.to_dict()
-        schema = Schema.from_dict({**given, **{part: whole[part] | given.get(part, {}) for part in whole}})
+        parts = ("vectors", "attributes")
+        schema = Schema.from_dict({**given, **{part: whole[part] | given.get(part, {}) for part in parts}})
         collection.add_fields(
             vectors={name: schema.vectors[name] for name in given.get("vectors", {})},
             attributes={name: schema.attributes[name] for name in given.get("attributes", {})},
