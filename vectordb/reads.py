@@ -46,7 +46,7 @@ class Reads(Reading):
         self._filters = FilterCache()
         self.pieces = PieceReader(self._snapshots, self._filters)  # of the service
         self._direct = self.pieces.direct.search
-        self._worded: dict[str, np.ndarray] = {}  # field → terms (ascending) whose words are known to be stored
+        self._worded: dict[tuple[str, int], np.ndarray] = {}  # (field, number) → terms (ascending) whose words are known to be stored
 
     def __repr__(self) -> str:
         return f"Collection({self.name!r})"

@@ -45,7 +45,8 @@ def matching(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap:
 def matching_rows(node: Filter, reader: Reader, cache: FilterCache) -> BitMap | np.ndarray:
     """``matching`` as a bitmap or, where few rows match, as docids (uint32, ascending). Both are shared: callers must not modify them."""
     cached = cache.get(("filter", node))
-    if cached is not None and cached[0] == reader.sequence:
+    mark = reader.sequence, len(reader.dead)  # rows also die when their moment comes, without a write
+    if cached is not None and cached[0] == mark:
         return cached[1]
     rows: BitMap | np.ndarray | None = docids_of(node, reader, cache)
     if rows is None or (reader.dead and len(rows)):
@@ -53,7 +54,7 @@ def matching_rows(node: Filter, reader: Reader, cache: FilterCache) -> BitMap | 
         if reader.dead:
             bitmap = bitmap - reader.dead
         rows = np.asarray(bitmap.to_array(), dtype=np.uint32) if len(bitmap) <= LEAST_MANY else bitmap
-    cache.put(("filter", node), reader.sequence, rows, rows.nbytes + 256 if isinstance(rows, np.ndarray) else None)
+    cache.put(("filter", node), mark, rows, rows.nbytes + 256 if isinstance(rows, np.ndarray) else None)
     return rows
 
 

@@ -296,7 +296,7 @@ class DirectSearches:
         if type(vectors) is not dict or len(vectors) != 1:
             return None
         snapshot = self._snapshots.newest
-        if snapshot is None:
+        if snapshot is None or snapshot.has_ended():
             return None
         ((name, query),) = vectors.items()
         block, node = snapshot.direct.get((request, name)), None

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import InvalidArgumentError, LimitError, SchemaError, listing, shown
+from .checks import check_flag
 from .dynamic import undeclared, with_keys
 from .fields import Column
 from .foreign import Table, as_table, frame_column, is_integer, is_nan, is_null, is_number, listed, read_with, whole
@@ -24,6 +25,7 @@ from .results import Point
 from .schema import Schema, VectorField
 from .values import Id, check_id, is_single_id
 from .vectors import opened
+from .write_options import EVERY, check_options, increments, merges, wrapped
 
 MAX_BATCH = 100_000
 
@@ -54,6 +56,11 @@ class Batch:
         removed: field → int32 rows whose vector an update removes.
         if_version: the expected version of each point, or None.
         if_filter: a filter that each point must match, or None.
+        filter: of an update by filter, which has no ids: its one row is for every point that matches.
+        increments: name → for each point a number to add to an attribute, or None (updates only).
+        payload_merge: for each point an object to merge into its payload, or None (updates only).
+        if_absent: leave points that exist as they are (upserts only).
+        schema: the schema that the batch was checked against; None if unknown.
     """
 
     kind: str
@@ -64,6 +71,11 @@ class Batch:
     removed: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     if_version: Sequence[int | None] | None = None
     if_filter: Any = None
+    filter: Any = None
+    increments: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    payload_merge: Sequence[Any] | None = None
+    if_absent: bool = False
+    schema: Schema | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 class Columns(NamedTuple):
@@ -75,6 +87,10 @@ class Columns(NamedTuple):
     payload: Any
     if_version: Any
     if_filter: Any
+    filter: Any = None
+    increment: Any = None
+    payload_merge: Any = None
+    if_absent: Any = False
 
 
 def make_batch(
@@ -88,21 +104,34 @@ def make_batch(
     payload: Sequence[Any] | None = None,
     if_version: Any = None,
     if_filter: Any = None,
+    filter: Any = None,
+    increment: Any = None,
+    payload_merge: Any = None,
+    if_absent: bool = False,
 ) -> Batch:
     """Check the arguments of ``upsert`` or ``update``: columns (``ids=…``), a list of points or dicts, or a table.
 
     Raises InvalidArgumentError, SchemaError or LimitError, which name the field and the value.
     """
+    check_flag("if_absent", if_absent)
+    check_options(kind, points, ids, filter, if_version, {"increment": increment, "payload_merge": payload_merge}, if_absent)
+    if if_absent and (if_version is not None or if_filter is not None):
+        what = "if_absent leaves points that exist as they are; leave out if_version and if_filter"
+        raise InvalidArgumentError(what, field="if_absent", value=if_absent)
     table = as_table(points)
-    if table is not None:
+    if filter is not None:
+        vectors = wrapped(vectors, lambda value: isinstance(value, Column))
+        attributes, payload = wrapped(attributes, lambda value: False), None if payload is None else [payload]
+    elif table is not None:
         ids, vectors, attributes, payload = _of_table(table, schema, ids, vectors, attributes, payload)
     elif points is not None:
         if ids is not None or vectors is not None or attributes is not None or payload is not None:
             raise InvalidArgumentError("give either points or columns (ids, vectors, attributes, payload), not both", field="points")
         ids, vectors, attributes, payload = _columns_of(points, schema, kind)
     elif ids is None:
-        raise InvalidArgumentError("ids are missing; write upsert(ids=[…], …) or upsert([{'id': …}])", field="ids")
-    ids = check_ids(ids)
+        hint = ", or update(filter=…, …)" if kind == "update" else ""
+        raise InvalidArgumentError(f"ids are missing; write {kind}(ids=[…], …) or {kind}([{{'id': …}}]){hint}", field="ids")
+    ids = check_ids(ids) if filter is None else [EVERY]
     n = len(ids)
     columns, removed = {}, {}
     for name, value in _mapping(vectors, "vectors").items():
@@ -139,7 +168,27 @@ def make_batch(
     if payload is not None:
         payload = _payload_column(payload, n)
         payload = _each(payload, ids, lambda value: None if value is None else _plain_json(value), kind == "update")
-    return Batch(kind, ids, columns, checked, payload, removed, versions_of(if_version, ids), if_filter)
+    added = increments(schema, increment, checked, n)
+    merging = merges(payload_merge, payload, n, _plain_json)
+    if filter is not None and not (columns or checked or removed or added or merging or payload):
+        raise InvalidArgumentError(
+            "an update by filter needs something to change: attributes, vectors, payload, …", field="filter", value=filter
+        )
+    return Batch(
+        kind,
+        ids if filter is None else (),
+        columns,
+        checked,
+        payload,
+        removed,
+        versions_of(if_version, ids),
+        if_filter,
+        filter,
+        added,
+        merging,
+        if_absent,
+        schema,
+    )
 
 
 def _payload_column(payload: Any, n: int) -> Sequence:
@@ -214,9 +263,16 @@ _FILTER = re.compile(
 
 def check_not_a_filter(ids: Any, count: int) -> None:
     """Raise InvalidArgumentError if a deletion by one id found no point, and the id reads like a filter. count: the points deleted."""
-    if count == 0 and isinstance(ids, str) and _FILTER.match(ids):
+    if count == 0 and isinstance(ids, str) and (ids == "ALL" or _FILTER.match(ids)):
         what = f"no point has the id {shown(ids)}, which reads like a filter; write delete(filter={ids!r})"
         raise InvalidArgumentError(what, field="ids", value=ids)
+
+
+def check_what(ids: Any, filter: Any) -> None:
+    """Raise InvalidArgumentError unless a deletion has either ids or a filter."""
+    if (ids is None) == (filter is None):
+        what = 'delete needs either ids or a filter; filter="ALL" deletes all points'
+        raise InvalidArgumentError(what, field="ids" if ids is None else "filter")
 
 
 def check_each_id(ids: Any) -> list[Id]:
