@@ -38,7 +38,7 @@ class Answers:
         self._rows = RowFilter(view, search.filter, filters)
         self._stage_plan: dict | None = None
         self._clock: Clock | None = None
-        self._last: tuple[Sequence[int], Sequence[float]] = ((), ())  # docids and scores of the last query's hits
+        self._last: tuple[Any, Any] = ((), ())  # docids and scores of the last query's hits
 
     def __iter__(self) -> Iterator[Hits | Iterator[list[Hit]]]:
         view, search = self._view, self._search
