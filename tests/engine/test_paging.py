@@ -57,15 +57,15 @@ def test_a_cursor_of_a_long_page_does_not_list_it(docs, monkeypatch):
 
 
 def test_the_change_log_must_reach_back_to_the_first_page(docs):
-    first = docs.search(QUERY, limit=10)
+    first = docs.search(QUERY, limit=10, exact=True)
     whole = docs.search(QUERY, limit=20, exact=True).ids.tolist()
     for i in range(6):
         docs.upsert(ids=[1_000 + i], vectors={"v": ROWS[:1]})
-    second = docs.search(QUERY, limit=10, cursor=first.next)  # nothing died, so the log isn't needed
+    second = docs.search(QUERY, limit=10, exact=True, cursor=first.next)  # nothing died, so the log isn't needed
     assert sorted([*first.ids.tolist(), *second.ids.tolist()]) == sorted(whole)
     docs.upsert(ids=[5], vectors={"v": ROWS[9:10]})
     with pytest.raises(PreconditionError, match=r"the change log no longer has sequence \d+; start again without a cursor"):
-        docs.search(QUERY, limit=10, cursor=second.next)
+        docs.search(QUERY, limit=10, exact=True, cursor=second.next)
 
 
 def test_an_older_copy_refuses_a_later_cursor(docs, tmp_path):
