@@ -191,7 +191,7 @@ def _arms(view: View, vectors: Any, text: Any, batch: bool) -> tuple[Arm, ...]:
     if text is not None:
         arms += [_encoded(view, name, texts) for name, texts in _texts(schema, text, batch, [arm.name for arm in arms]).items()]
     if not arms:
-        what = "a search needs a query: write vectors={field: …} or text=…; to list points without a query, call scroll"
+        what = "a search needs a query: write vectors={field: …} or text=…; to list points without a query, give order_by or call scroll"
         raise InvalidArgumentError(what, field="vectors")
     if len(arms) > 1:
         sizes = {arm.name: len(arm.queries) for arm in arms}
