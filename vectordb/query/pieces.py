@@ -78,7 +78,7 @@ class PieceReader:
         """``search`` for those that can't be done directly."""
         with self._snapshots.pin() as view:
             if request.order_by is not None:
-                return take(ordering.Ordered(view, request, vectors, text, batch, self._filters))
+                return take(cast(execute.Answers, ordering.Ordered(view, request, vectors, text, batch, self._filters)))
             search, filters, asked = self._requests.search(view, request, vectors, text, batch), self._filters, view
             paging.check_single(batch, search)
             if not batch and (request.offset or request.cursor is not None):

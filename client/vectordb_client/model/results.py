@@ -232,10 +232,11 @@ class Hits(Sequence[Hit]):
     @property
     def next_bytes(self) -> bytes | None:
         """The bytes of ``next``, as messages carry them."""
-        if type(self._next) is tuple:
-            make, given = self._next
-            self._next = make(given)
-        return self._next
+        known = self._next
+        if isinstance(known, tuple):
+            make, given = known
+            known = self._next = make(given)
+        return known
 
     @property
     def next(self) -> str | None:

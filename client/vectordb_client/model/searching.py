@@ -109,6 +109,7 @@ class Searching:
             SchemaError: a field is not in the schema.
             FilterError: the filter can't be read, or doesn't fit the schema.
             EncoderError: the text can't be encoded.
+            PreconditionError: the state that a cursor continues isn't stored any more.
 
         Example:
             ```python
