@@ -15,7 +15,7 @@ from vectordb_client.model.values import Id
 
 from ..engine.snapshot import Snapshots, View
 from ..filters.cache import FilterCache
-from . import changes, direct, execute, read
+from . import changes, direct, direct_groups, execute, read
 from .request import RequestCache
 
 T = TypeVar("T")
@@ -29,6 +29,7 @@ class PieceReader:
         self._filters = filters
         self._requests = RequestCache(filters)
         self.direct = direct.DirectSearches(snapshots, filters)
+        self.direct_groups = direct_groups.DirectGroups(self.direct, snapshots, filters)
 
     def get(self, ids: list[Id], take: Callable[[list[bool], Iterator[list[Point]]], T], *, with_vectors: Any, with_attributes: Any) -> T:
         """Return ``take(exists, pieces)``: whether each id exists, and their points, read in pieces while ``take`` consumes them."""
