@@ -133,7 +133,7 @@ class Reads(Reading):
         if late is not None:
             return late.results(self._search(late.request, vectors, text, batch), vectors, text, batch)
         if text is None and not batch:
-            hits = self._direct(request, vectors)
+            hits = self._direct(request, vectors) if request.group_by is None else self.pieces.direct_groups.search(request, vectors)
             if hits is not None:
                 return hits
         results = self.pieces.search_anything(request, vectors, text, batch, execute.whole if batch else execute.page)

@@ -140,7 +140,7 @@ def plain(value: Any) -> Any:
         bare, timed = _without_times(value)
         return "Plan", plain(bare), timed, str(Plan(bare))
     if isinstance(value, Hits):
-        more = dict(value.facets), value.grouping, value.reranked
+        more = dict(value.facets), value._grouping, value.reranked
         return "Hits", [plain(hit) for hit in value], plain(value.ids), plain(value.scores), plain(value.plan), plain(more)
     if isinstance(value, Mapping):
         return "mapping", sorted((plain(key), plain(item)) for key, item in value.items())

@@ -38,6 +38,7 @@ from ..storage import format
 from ..storage.format import Txn
 from ..storage.gate import Visitor
 from . import segments, trace
+from .groups import direct_requests
 from .paging import after_direct
 from .read import attribute_reader
 from .request import Search
@@ -131,6 +132,14 @@ def _cut(pieces: Any) -> list[bytes]:
         return pieces
     raw, starts = pieces[0], pieces[1].tolist()
     return [raw[low:high] for low, high in itertools.pairwise(starts)]
+
+
+def piece(pieces: Any, i: int) -> bytes:
+    """The i-th of some pieces of msgpack."""
+    if type(pieces) is list:
+        return pieces[i]
+    raw, starts = pieces
+    return raw[starts[i] : starts[i + 1]]
 
 
 class Block:
@@ -236,9 +245,9 @@ def _placed(view: View, search: Search, filters: FilterCache) -> _Place | None:
 
 def _may_be_direct(request: SearchRequest) -> bool:
     """Whether a request has no option but those of direct searches. Kept with it: most searches have a request that was seen before."""
-    known = request.__dict__.get("_direct")
+    known = request.__dict__.get("_alone")
     if known is None:
-        known = request.__dict__["_direct"] = _DIRECT.issuperset(request.changed())
+        known = request.__dict__["_alone"] = _DIRECT.issuperset(request.changed())
     return known
 
 
@@ -254,9 +263,13 @@ class DirectSearches:
     def learn(self, view: View, search: Search) -> None:
         """Make the block of a search that went the long way, if it can be searched directly and was seen before in its snapshot."""
         request = search.request
+        if request.group_by is not None:
+            for plain in (direct_requests(request) or ()) if search.queries == 1 else ():
+                self.learn(view, search._replace(request=plain, limit=plain.limit))
+            return
         if not request.reusable or len(search.arms) != 1 or search.exact or search.explain or search.vectors or search.changed:
             return
-        if request.facets is not None or request.group_by is not None:
+        if request.facets is not None:
             return
         (arm,) = search.arms
         if search.prefetch is not None or arm.words is not None or search.queries != 1 or search.filters is not None or not arm.plain:
@@ -291,8 +304,8 @@ class DirectSearches:
             blocks[key] = known = block
         return bool(known)
 
-    def search(self, request: SearchRequest, vectors: Any) -> Hits | None:
-        """The hits of one query; None if the long way must be gone."""
+    def search(self, request: SearchRequest, vectors: Any, among: np.ndarray | None = None) -> Hits | None:
+        """The hits of one query; None if the long way must be gone. among: search these live rows only (docids, uint32 ascending)."""
         if type(vectors) is not dict or len(vectors) != 1:
             return None
         snapshot = self._snapshots.newest
@@ -352,8 +365,8 @@ class DirectSearches:
                 if snapshot.map_moves != gate.moves or block.files.changes != block.changes:
                     return None
                 block.calls = calls = block.calls + 1
-                if node is not None:
-                    docids = self._few(node, txn, snapshot)
+                if node is not None or among is not None:
+                    docids = self._few(node, txn, snapshot) if among is None else among
                     if docids is None:
                         return None
                     told = _listed(block, lane, query, out, docids)

@@ -231,7 +231,7 @@ def whole(answers: Answers) -> list[Hits]:
         for hits in results:
             hits.facets = answers.facets
     for hits, grouping in zip(results, answers.groups, strict=False):
-        hits.grouping = grouping
+        hits._grouping = grouping
     return results
 
 

@@ -15,7 +15,7 @@ from vectordb_client.model.values import Id
 
 from ..engine.snapshot import Snapshots, View
 from ..filters.cache import FilterCache
-from . import changes, direct, execute, ordering, paging, read
+from . import changes, direct, direct_groups, execute, ordering, paging, read
 from .request import RequestCache
 
 T = TypeVar("T")
@@ -29,6 +29,7 @@ class PieceReader:
         self._filters = filters
         self._requests = RequestCache(filters)
         self.direct = direct.DirectSearches(snapshots, filters)
+        self.direct_groups = direct_groups.DirectGroups(self.direct, snapshots, filters)
 
     def get(
         self,

@@ -374,7 +374,7 @@ def search(remote: Remote, request: SearchRequest, vectors: Any, text: Any, batc
     results = [answers.unpack_hits(hits, response.forms) for hits in response.results]
     for hits, message_of_hits in zip(results, response.results, strict=True):
         if message_of_hits.groups:
-            hits.grouping = groups.from_json(wire.unpack_json(message_of_hits.groups, "groups"))
+            hits._grouping = groups.from_json(wire.unpack_json(message_of_hits.groups, "groups"))
     if response.facets:
         counted = facet_model.results_from_json(wire.unpack_json(response.facets, "facets"))
         for hits in results:
