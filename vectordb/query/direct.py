@@ -269,8 +269,6 @@ class DirectSearches:
             return
         if not request.reusable or len(search.arms) != 1 or search.exact or search.explain or search.vectors or search.changed:
             return
-        if request.facets is not None:
-            return
         (arm,) = search.arms
         if search.prefetch is not None or arm.words is not None or search.queries != 1 or search.filters is not None or not arm.plain:
             return
