@@ -8,6 +8,7 @@ from typing import Any
 
 from .base import PATTERNS, AttributeType, utf8, wrong
 
+MAX_KEYWORD_BYTES = 480  # longer strings are indexed by a hash, and a file's column of them is taken for text
 _ESCAPED = re.compile(r"\\+e")
 
 
