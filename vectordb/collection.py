@@ -17,7 +17,6 @@ from vectordb_client.model.terms import check_sparse, check_words
 from vectordb_client.model.writing import Writing
 
 from .engine.apply import Applied, Delete, OvertakenError, Write, apply
-from .engine.directory import Handle
 from .engine.encoding import NO_TERMS, encoded, encoder_identities
 from .filters import as_filter
 from .index.base import check_options
@@ -45,20 +44,13 @@ class Collection(Reads, Writing):
         return self.apply_batch(make_batch(self.schema, kind, points, **columns._asdict()), durability)
 
     def _delete(self, ids: Any, filter: Any, if_version: Any, if_filter: Any, durability: Durability | None) -> WriteResult:
-        result = self.apply_delete(self.checked_delete(ids, filter, if_version, if_filter), durability)
+        result = self._commit(self._checked_delete(ids, filter, if_version, if_filter), durability)
         check_not_a_filter(ids, result.count)
         return result
 
-    def apply_delete(self, change: Delete, durability: Durability | None = None) -> WriteResult:
-        """Carry out a deletion of ``checked_delete``."""
-        return self._commit(change, durability)
+    # The parts of a write, of which transactions are made, too
 
-    @property
-    def handle(self) -> Handle:
-        """The opening of the directory that the collection belongs to."""
-        return self._handle
-
-    def checked_batch(self, kind: str, points: Any, columns: Columns) -> Batch:
+    def _checked_batch(self, kind: str, points: Any, columns: Columns) -> Batch:
         """The batch of an ``upsert`` or ``update``."""
         batch = make_batch(self.schema, kind, points, **columns._asdict())
         self._bind(batch)
@@ -69,7 +61,7 @@ class Collection(Reads, Writing):
         for condition in (batch.filter, batch.if_filter):
             self._filters.bind(condition, self.schema)
 
-    def checked_delete(self, ids: Any, filter: Any, if_version: Any, if_filter: Any) -> Delete:
+    def _checked_delete(self, ids: Any, filter: Any, if_version: Any, if_filter: Any) -> Delete:
         """The change that a ``delete`` makes."""
         check_what(ids, filter)
         schema = self.schema
@@ -87,7 +79,7 @@ class Collection(Reads, Writing):
         self._bind(batch)
         while True:
             try:
-                return self._commit(self.change_of(batch), durability)
+                return self._commit(self._change_of(batch), durability)
             except OvertakenError:  # at most once for each field, while it is converted
                 continue
 
@@ -146,19 +138,19 @@ class Collection(Reads, Writing):
         return self._handle.write(work, durability)
 
     def _commit(self, change: Write | Delete, durability: str | None) -> WriteResult:
-        applied = self._handle.write(lambda txn: self.apply(txn, change), durability)
-        self.committed(change, applied)
+        applied = self._handle.write(lambda txn: self._apply(txn, change), durability)
+        self._committed(change, applied)
         return applied.result
 
-    def change_of(self, write: Batch | Delete) -> Write | Delete:
+    def _change_of(self, write: Batch | Delete) -> Write | Delete:
         """What ``apply`` takes: a batch with its texts encoded, or a deletion."""
         return write if isinstance(write, Delete) else encoded(write, self._snapshots, self._worded)
 
-    def apply(self, txn: Txn, change: Write | Delete) -> Applied:
+    def _apply(self, txn: Txn, change: Write | Delete) -> Applied:
         """Apply a change in a write transaction. Its errors leave the transaction to be undone."""
         return apply(txn, self._number, change, self._directory, self._snapshots.newest)
 
-    def committed(self, change: Write | Delete, applied: Applied) -> None:
+    def _committed(self, change: Write | Delete, applied: Applied) -> None:
         """Remember what a committed change has numbered and named, and tell maintenance of it."""
         for name, words in change.words.items() if isinstance(change, Write) else ():
             place = name, change.encoded[name]

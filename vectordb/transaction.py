@@ -38,7 +38,7 @@ class Transaction(Writes):
         """The collection of a name, or a collection of this database, for writes in this transaction. Raises NotFoundError."""
         if isinstance(collection, str):
             collection = self._named(collection)
-        elif not isinstance(collection, Collection) or collection.handle is not self._handle:
+        elif not isinstance(collection, Collection) or collection._handle is not self._handle:
             raise not_a_collection(collection)
         self._check_open()
         return _Writes(self, collection)
@@ -59,14 +59,14 @@ class Transaction(Writes):
     def _commit(self) -> None:
         """Apply all writes and commit them. Raises the error of the first write that can't be applied."""
         while True:
-            changes = [(collection, collection.change_of(write)) for collection, write in self._steps]
+            changes = [(collection, collection._change_of(write)) for collection, write in self._steps]
             try:
                 applied = self._handle.write(functools.partial(_apply_all, changes=changes), self._durability)
                 break
             except OvertakenError:  # a field was converted meanwhile: its texts are encoded again
                 continue
         for (collection, change), each in zip(changes, applied, strict=True):
-            collection.committed(change, each)
+            collection._committed(change, each)
         self.results = [each.result for each in applied]
 
 
@@ -79,18 +79,18 @@ class _Writes(TransactionWrites):
 
     def _keep_write(self, kind: str, points: Any, columns: Columns, durability: Durability | None) -> None:
         self._transaction._begin_write(durability)
-        self._transaction.keep(self._collection, self._collection.checked_batch(kind, points, columns))
+        self._transaction.keep(self._collection, self._collection._checked_batch(kind, points, columns))
 
     def _keep_delete(self, ids: Any, filter: Any, if_version: Any, if_filter: Any, durability: Durability | None) -> None:
         self._transaction._begin_write(durability)
-        self._transaction.keep(self._collection, self._collection.checked_delete(ids, filter, if_version, if_filter))
+        self._transaction.keep(self._collection, self._collection._checked_delete(ids, filter, if_version, if_filter))
 
 
 def _apply_all(txn: Any, changes: Sequence[tuple[Collection, Any]]) -> list[Applied]:
     applied = []
     for number, (collection, change) in enumerate(changes, 1):
         try:
-            applied.append(collection.apply(txn, change))
+            applied.append(collection._apply(txn, change))
         except (OvertakenError, StorageError, CorruptionError):
             raise
         except VectorDBError as error:

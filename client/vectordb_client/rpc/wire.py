@@ -292,7 +292,9 @@ def unpack_batch(message: pb.Batch, schema: Schema) -> Batch:
     if kind is None:
         raise InvalidArgumentError(f"a batch must be an upsert or an update, not kind {message.kind}", field="kind", value=message.kind)
     given, by_filter = unpack_ids(message.ids), message.HasField("filter")
-    ids, n = (None, 1) if by_filter and not given else (given, len(given))
+    if by_filter and given:
+        raise InvalidArgumentError("a batch has either ids or a filter", field="filter")
+    ids, n = (None, 1) if by_filter else (given, len(given))
     columns = _unpack_columns(message.vectors, n, schema)
     attributes: dict[str, list[Any]] = {}
     for column in message.attributes:
@@ -305,7 +307,7 @@ def unpack_batch(message: pb.Batch, schema: Schema) -> Batch:
     if by_filter:  # one value for each field
         attributes = {name: value for name, (value,) in attributes.items()}
         payload = None if payload is None else payload[0]
-        vectors |= {column.field: None for column in message.vectors if column.removed}
+        vectors |= {column.field: None for column in message.vectors if column.removed and columns[column.field] is None}
     batch = make_batch(
         schema,
         kind,

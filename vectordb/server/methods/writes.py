@@ -38,7 +38,10 @@ class WriteMethods(Methods):
                     raise InvalidArgumentError("durability belongs to the whole transaction", field="durability", value=part.durability)
                 collection, schema = self.served.find(part)
                 collections.append(collection)
-                transaction.keep(collection, self._batch(part, schema) if kind == "write" else _deletion(part, collection))
+                if kind == "write":
+                    transaction.keep(collection, self._batch(part, schema))
+                else:
+                    transaction[collection].delete(**_deletion(part))
                 check_deadline(context)
         response = pb.TransactResponse()
         for step, collection, result in zip(request.steps, collections, transaction.results, strict=True):
@@ -49,7 +52,7 @@ class WriteMethods(Methods):
 
     def delete(self, request: pb.DeleteRequest, context: grpc.ServicerContext) -> pb.DeleteResponse:
         collection, _ = self.served.find(request)
-        result = collection.apply_delete(_deletion(request, collection), optional(request, "durability"))
+        result = collection.delete(**_deletion(request), durability=optional(request, "durability"))
         return pb.DeleteResponse(sequence=int(result), count=result.count, collection=collection.number, revision=collection.revision)
 
     def _batch(self, request: pb.WriteRequest, schema: Schema) -> Batch:
@@ -58,8 +61,12 @@ class WriteMethods(Methods):
         return wire.unpack_batch(request.batch, schema)
 
 
-def _deletion(request: pb.DeleteRequest, collection: Any) -> Any:
-    """The change of a deletion, checked against the collection's schema."""
+def _deletion(request: pb.DeleteRequest) -> dict[str, Any]:
+    """The arguments of ``Collection.delete``."""
     ids = wire.unpack_ids(request.ids) if request.HasField("ids") else None
-    versions = wire.unpack_versions(request.if_version, len(ids or ()))
-    return collection.checked_delete(ids, wire.unpack_filter(request), versions, wire.unpack_filter(request, "if_filter"))
+    return {
+        "ids": ids,
+        "filter": wire.unpack_filter(request),
+        "if_version": wire.unpack_versions(request.if_version, len(ids or ())),
+        "if_filter": wire.unpack_filter(request, "if_filter"),
+    }
