@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from vectordb_client.errors import InvalidArgumentError
 from vectordb_client.model.aliases import Durability
-from vectordb_client.model.batch import Batch, Columns, check_deleted_ids, check_not_a_filter, check_what, make_batch, versions_of
+from vectordb_client.model.batch import Batch, Columns, make_batch
+from vectordb_client.model.batch_ids import check_deleted_ids, check_not_a_filter, check_what, versions_of
 from vectordb_client.model.checks import check_flag
 from vectordb_client.model.results import WriteResult
 from vectordb_client.model.schema import AttributeType, VectorField, check_field_names, check_new_names

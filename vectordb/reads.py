@@ -10,7 +10,7 @@ import numpy as np
 from vectordb_client.model.aggregates import check_aggregates
 from vectordb_client.model.aliases import FilterLike, Ids, Selection
 from vectordb_client.model.arguments import named
-from vectordb_client.model.batch import check_each_id
+from vectordb_client.model.batch_ids import check_each_id
 from vectordb_client.model.collection_info import CollectionInfo
 from vectordb_client.model.facets import FacetLike, FacetResult, check_against, check_facets
 from vectordb_client.model.reading import Reading

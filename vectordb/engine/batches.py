@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from vectordb_client.errors import VectorDBError, shown
-from vectordb_client.model.batch import MAX_BATCH, Batch
+from vectordb_client.model.batch import Batch
+from vectordb_client.model.batch_ids import MAX_BATCH
 from vectordb_client.model.fields import Column
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.values import Id

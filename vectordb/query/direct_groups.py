@@ -17,10 +17,11 @@ from ..fields import FIELD_TYPES
 from ..filters.cache import FilterCache
 from . import trace
 from .counts import values_at
-from .direct import DirectSearches, piece
+from .direct import DirectSearches
+from .direct_blocks import piece
 from .groups import FILL_ROWS, direct_requests, members_of
 
-Found = tuple[np.ndarray, int, int, int, Any]  # what ``direct.RowReader`` reads
+Found = tuple[np.ndarray, int, int, int, Any]  # what ``direct_blocks.RowReader`` reads
 
 
 class DirectGroups:

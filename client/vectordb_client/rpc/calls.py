@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from ..errors import InvalidArgumentError, LimitError, SchemaError
 from ..model import aggregates, groups
 from ..model import facets as facet_model
-from ..model.batch import Batch, Columns, check_deleted_ids, check_each_id, check_not_a_filter, check_what, make_batch, versions_of
+from ..model.batch import Batch, Columns, make_batch
+from ..model.batch_ids import check_deleted_ids, check_each_id, check_not_a_filter, check_what, versions_of
 from ..model.checks import LONGEST_WAIT, check_count, check_durability, check_flag, check_wait, not_a_cursor
 from ..model.collection_info import CollectionInfo
 from ..model.facets import check_facets

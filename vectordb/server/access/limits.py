@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from vectordb_client.errors import LimitError
-from vectordb_client.model.batch import MAX_BATCH
+from vectordb_client.model.batch_ids import MAX_BATCH
 from vectordb_client.model.checks import MAX_LIMIT
 from vectordb_client.model.foreign import is_integer
 from vectordb_client.model.groups import COUNT, SIZE
