@@ -462,7 +462,7 @@ SCHEMAS = [
     (lambda: Schema({"v": Int()}), "v"),
     (lambda: Schema({"1v": Dense(3)}), "vector field"),
     (lambda: Schema({"v": Dense(3)}, {"v": Int()}), "v"),
-    (lambda: Schema({}, {"x" * 65: Int()}), "attribute"),
+    (lambda: Schema({}, {"x" * 256: Int()}), "attribute"),
     (lambda: Schema([]), "vector field"),
     (lambda: Schema({}, {f"a{i}": Int() for i in range(4097)}), "schema"),
     (lambda: Schema({"v": Dense(3, encoder="e", source="nope")}), "v"),

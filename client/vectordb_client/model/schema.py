@@ -71,7 +71,7 @@ class Schema:
 
     vectors: Mapping[str, VectorField] = dataclasses.field(default_factory=dict)
     attributes: Mapping[str, AttributeType] = dataclasses.field(default_factory=dict)
-    dynamic: bool = False
+    dynamic: bool = dataclasses.field(default=False, kw_only=True)
     earlier: frozenset[str] = dataclasses.field(default=frozenset(), init=False, compare=False, repr=False)
 
     def __post_init__(self):
@@ -162,7 +162,7 @@ class Schema:
                 raise SchemaError(f"field {name!r} exists already, as {spelled(existing[name])}, not {other}", field=name, value=spec)
             if not exist_ok:
                 raise SchemaError(f"field {name!r} exists already; exist_ok=True leaves it as it is", field=name)
-        return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})}, self.dynamic)
+        return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})}, dynamic=self.dynamic)
 
     def to_dict(self) -> dict:
         """The schema as plain JSON data. ``from_dict`` reads it back."""
@@ -180,7 +180,7 @@ class Schema:
         return cls(
             _specs(data.get("vectors", {}), VECTOR_TYPES, "vector field"),
             _specs(data.get("attributes", {}), ATTRIBUTE_TYPES, "attribute"),
-            data.get("dynamic", False),
+            dynamic=data.get("dynamic", False),
         )
 
 
