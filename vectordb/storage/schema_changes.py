@@ -33,7 +33,7 @@ def dropped(schema: Schema, names: Collection[str]) -> Schema:
     left = [{name: spec for name, spec in part.items() if name not in names} for part in (schema.vectors, schema.attributes)]
     if not any(left):
         raise SchemaError("a schema needs at least one field; drop_collection(name) drops everything", field="schema")
-    return Schema(*left, schema.dynamic, schema.ttl)
+    return Schema(*left, dynamic=schema.dynamic, ttl=schema.ttl)
 
 
 def renamed(schema: Schema, names: Mapping[str, str]) -> Schema:
@@ -47,7 +47,7 @@ def renamed(schema: Schema, names: Mapping[str, str]) -> Schema:
         raise SchemaError(f"two fields can't have one name: {shown(dict(names))}", field="schema", value=dict(names))
     vectors = {name: replace(spec, source=names.get(spec.source, spec.source)) for name, spec in schema.vectors.items()}
     parts = ({names.get(name, name): spec for name, spec in part.items()} for part in (vectors, schema.attributes))
-    return Schema(*parts, schema.dynamic, names.get(schema.ttl, schema.ttl) if schema.ttl else None)
+    return Schema(*parts, dynamic=schema.dynamic, ttl=names.get(schema.ttl, schema.ttl) if schema.ttl else None)
 
 
 def _check_names(schema: Schema, names: Collection[str]) -> None:

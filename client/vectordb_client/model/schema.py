@@ -89,8 +89,8 @@ class Schema:
 
     vectors: Mapping[str, VectorField] = dataclasses.field(default_factory=dict)
     attributes: Mapping[str, AttributeType] = dataclasses.field(default_factory=dict)
-    dynamic: bool = False
-    ttl: str | None = None
+    dynamic: bool = dataclasses.field(default=False, kw_only=True)
+    ttl: str | None = dataclasses.field(default=None, kw_only=True)
     earlier: frozenset[str] = dataclasses.field(default=frozenset(), init=False, compare=False, repr=False)
 
     def __post_init__(self):
@@ -193,7 +193,8 @@ class Schema:
                 raise SchemaError(f"field {name!r} exists already, as {spelled(existing[name])}, not {other}", field=name, value=spec)
             if not exist_ok:
                 raise SchemaError(f"field {name!r} exists already; exist_ok=True leaves it as it is", field=name)
-        return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})}, self.dynamic, self.ttl)
+        fields = {**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})}
+        return Schema(*fields, dynamic=self.dynamic, ttl=self.ttl)
 
     def to_dict(self) -> dict:
         """The schema as plain JSON data. ``from_dict`` reads it back."""
@@ -212,8 +213,8 @@ class Schema:
         return cls(
             _specs(data.get("vectors", {}), VECTOR_TYPES, "vector field"),
             _specs(data.get("attributes", {}), ATTRIBUTE_TYPES, "attribute"),
-            data.get("dynamic", False),
-            data.get("ttl"),
+            dynamic=data.get("dynamic", False),
+            ttl=data.get("ttl"),
         )
 
 
