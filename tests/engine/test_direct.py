@@ -26,6 +26,8 @@ from vectordb.index.dense import kind
 from vectordb.index.model import Corrections
 from vectordb.query import direct, direct_blocks, execute, segments
 
+pytestmark = pytest.mark.usefixtures("few_calibration_queries")
+
 ROWS, DIM = 1_500, 24
 IDS = {
     "integers": lambda n: list(range(0, 3 * n, 3)),
