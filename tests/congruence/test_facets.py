@@ -274,3 +274,22 @@ def test_wrong_calls_say_what_to_write(same, case):
     call, error, text = WRONG[case]
     with pytest.raises(error, match=text):
         same(call)
+
+
+def test_keywords_of_any_length_are_counted_as_they_are(database):
+    """Above 480 bytes the dictionary has a hash in the place of the string."""
+    docs = database.create_collection("c", Schema({"v": Dense(2)}, {"k": Keyword(), "ks": Keyword(array=True)}))
+    one, other = "a" * 600, "a" * 599 + "b"
+    docs.upsert(
+        ids=[1, 2, 3, 4, 5],
+        vectors={"v": [[1, 0], [0, 1], [1, 1], [0.5, 1], [1, 2]]},
+        attributes={"k": [one, other, one, "b", other], "ks": [[one, "x"], [other], ["x"], [], [one]]},
+    )
+    docs.delete([1])
+    found = docs.facets(["k", "ks", Facet("k", prefix="a" * 550, name="long")])
+    assert [(each.value, each.count) for each in found["k"].counts] == [(other, 2), (one, 1), ("b", 1)]
+    assert [(each.value, each.count) for each in found["ks"].counts] == [(one, 1), (other, 1), ("x", 1)]
+    assert [(each.value, each.count) for each in found["long"].counts] == [(other, 2), (one, 1)]
+    groups = docs.search({"v": [1, 0]}, group_by="k", group_size=2).groups
+    assert [(group.value, group.hits.ids.tolist()) for group in groups] == [(one, [3]), ("b", [4]), (other, [5, 2])]
+    assert docs.search(order_by=["-k"]).ids.tolist() == [4, 2, 5, 3]

@@ -552,6 +552,22 @@ def test_a_file_is_mapped_once_and_let_go_when_it_is_replaced(manual, rng, monke
     assert set(files._open) == index_files(manual.directory.env.path)
 
 
+def test_rows_that_died_a_moment_ago_are_kept_for_cursors(database, rng, monkeypatch):
+    """The background removes rows that died longer ago than SPARE_SECONDS, whenever that has passed, also if nobody writes."""
+    hurry(monkeypatch, SPARE_SECONDS=3600.0)
+    c = database.create_collection("c", Schema({"v": Dense(4)}, {"n": Int()}))
+    fill(c, rng, range(200))
+    first = c.search({"v": [1, 0, 0, 0]}, limit=5, exact=True)
+    fill(c, rng, range(150))  # each of these points gets another row
+    until(lambda: c._maintainer._runner._not_worth)
+    assert sorted(c.search({"v": [1, 0, 0, 0]}, limit=195, cursor=first.next, exact=True).ids.tolist() + first.ids.tolist()) == list(
+        range(200)
+    )
+    monkeypatch.setattr(policy, "SPARE_SECONDS", 0.0)
+    c._maintainer._runner._not_worth.clear()
+    until(lambda: c.info().deleted_rows == 0)
+
+
 # The policy alone
 
 

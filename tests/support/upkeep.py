@@ -14,7 +14,14 @@ from vectordb.storage import segments
 
 def hurry(monkeypatch, **constants) -> None:
     """Set thresholds so low that little data causes maintenance at once. ``constants`` override some of them."""
-    small = {"SEAL_ROWS": 64, "SEAL_ALWAYS_ROWS": 100_000, "QUIET_SECONDS": 0.03, "OPTIMIZE_ROWS": 16, "COMPACT_ROWS": 8}
+    small = {
+        "SEAL_ROWS": 64,
+        "SEAL_ALWAYS_ROWS": 100_000,
+        "QUIET_SECONDS": 0.03,
+        "OPTIMIZE_ROWS": 16,
+        "COMPACT_ROWS": 8,
+        "SPARE_SECONDS": 0.0,
+    }
     small |= {"WAKE_ROWS": 1, "LOOK_SECONDS": 0.02, "STOP_SECONDS": 0.02, "LOCKED_SECONDS": 0.05, "RETRY_SECONDS": 0.05}
     for name, value in (small | constants).items():
         modules = [module for module in (policy, scheduler, runner, backoff, kind) if hasattr(module, name)]

@@ -135,9 +135,20 @@ def discard(path: Path) -> None:
         log.warning("%s can't be removed: %s", path, error)
 
 
-def units_to_compact(view: View, share: float) -> tuple[list[CompactionUnit], list[CorruptionError]]:
-    """(chunks with a share of dead rows above ``share``, joined with small neighbours; errors of damaged chunks)."""
-    dead = np.asarray(view.dead.to_array(), dtype=np.uint32)
+def dead_before(view: View, milliseconds: int) -> BitMap:
+    """The rows that were dead at a Unix time in milliseconds, as far as the change log tells. Those that ended (ttl) since are among them."""
+    dead = view.dead
+    for sequence in range(view.sequence, 0, -1):
+        entry = view.store.log(sequence)
+        if entry is None or entry["at"] < milliseconds:
+            break
+        dead = dead - BitMap(entry.get("dead", ()))
+    return dead
+
+
+def units_to_compact(view: View, dead: BitMap, share: float) -> tuple[list[CompactionUnit], list[CorruptionError]]:
+    """(chunks of whose rows more than ``share`` are in ``dead``, joined with small neighbours; errors of damaged chunks)."""
+    dead = np.asarray(dead.to_array(), dtype=np.uint32)
     units: list[CompactionUnit] = []
     damage = []
     for field, part in compact.parts(view.snapshot.meta):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Collection
 from typing import Any
@@ -34,7 +35,8 @@ class Runner:
 
     def __init__(self, directory: Directory, requests: Requests, failures: Failures, stopping: Callable[[], bool]):
         self.status = Status()
-        self.not_worth: dict[int, int] = {}  # collection → dead rows stored when no chunk was worth compacting
+        # Collection → (dead rows stored when no chunk was worth compacting, the monotonic time until which that holds).
+        self._not_worth: dict[int, tuple[int, float]] = {}
         self._directory = directory
         self._requests = requests
         self._failures = failures
@@ -54,7 +56,7 @@ class Runner:
     def forget(self, number: int) -> None:
         """A collection was dropped."""
         self._snapshots.pop(number, None)
-        self.not_worth.pop(number, None)
+        self._not_worth.pop(number, None)
 
     # Jobs
 
@@ -116,15 +118,17 @@ class Runner:
         """Remove damaged records from the registry of index files."""
         self._directory.write(lambda txn: segments.remove_damaged(txn, number))
 
-    def compact(self, number: int, share: float) -> dict[str, int]:
-        """Compact chunks with a share of dead rows above ``share``. Returns rows_dropped and bytes_rewritten.
+    def compact(self, number: int, share: float, spare: float = 0.0) -> dict[str, int]:
+        """Compact chunks with a share of dead rows above ``share``. Returns rows_dropped, bytes_rewritten and spared. spare: rows that died
+        in the last so many seconds are kept, because cursors of searches may still need them.
 
         Raises CorruptionError naming the first damaged chunk, after all others were compacted.
         """
-        done = {"rows_dropped": 0, "bytes_rewritten": 0}
+        done = {"rows_dropped": 0, "bytes_rewritten": 0, "spared": 0}
         with self.pin(number) as view:
-            dead = view.dead
-            units, damage = jobs.units_to_compact(view, share)
+            dead = view.dead if not spare else jobs.dead_before(view, int(1000 * (time.time() - spare)))
+            done["spared"] = len(view.dead) - len(dead)
+            units, damage = jobs.units_to_compact(view, dead, share)
         if units:
             total = sum(unit.nbytes for unit in units)
             with self.status.running(number, "compact") as progress:
@@ -143,8 +147,14 @@ class Runner:
 
     def compact_or_remember(self, number: int, dead: int) -> None:
         """Compact in the background. dead: stored dead rows, remembered if no chunk is worth it."""
-        if not self.compact(number, policy.CHUNK_DEAD_SHARE)["bytes_rewritten"]:
-            self.not_worth[number] = dead
+        done = self.compact(number, policy.CHUNK_DEAD_SHARE, policy.SPARE_SECONDS)
+        if not done["bytes_rewritten"]:
+            self._not_worth[number] = dead, time.monotonic() + policy.SPARE_SECONDS if done["spared"] else math.inf
+
+    def not_worth(self, number: int) -> tuple[int | None, bool]:
+        """(the dead rows stored when a look found no chunk worth compacting, None if that doesn't hold any more; whether to look later)."""
+        dead, end = self._not_worth.get(number, (None, 0.0))
+        return (dead if time.monotonic() < end else None), math.isfinite(end) and dead is not None
 
     def _prepare(self, number: int) -> tuple[int, int]:
         """Remove damaged records and convert fields of earlier versions. Returns (rows, sequence) from before."""
@@ -185,8 +195,9 @@ class Runner:
                 errors.append(error)
                 failed.add(task.field)
         try:
-            done |= self.compact(number, 0.0)
-            self.not_worth.pop(number, None)
+            compacted = self.compact(number, 0.0)
+            done |= {name: compacted[name] for name in ("rows_dropped", "bytes_rewritten")}
+            self._not_worth.pop(number, None)
         except (VectorDBError, OSError) as error:
             errors.append(error)
         if errors:

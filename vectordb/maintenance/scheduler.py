@@ -290,7 +290,8 @@ class Maintainer:
                 if best is not None:
                     rank, task = best
                     steps.append((rank, (task.kind, name), lambda task=task: runner.build(number, task, gives_way=True)))
-            dead = policy.worth_compacting(view, runner.not_worth.get(number), quiet)
+            before, waiting = runner.not_worth(number)
+            dead = policy.worth_compacting(view, before, quiet)
             if dead is not None:
                 steps.append((9, ("compact",), lambda: runner.compact_or_remember(number, dead)))
         ready = []

@@ -68,7 +68,7 @@ def values_at(spec: AttributeType, column: ValueColumn, positions: np.ndarray) -
             stored = [(place.real, place.imag) for place in stored]
     else:
         size = FORMS[spec.stored].size
-        stored = [column.values[p] if size is not None else column.values[p].decode() for p in positions.tolist()]
+        stored = [column.values[p] if size is not None else column.values[p].decode(errors="replace") for p in positions.tolist()]
     return stored if spec.plain else [spec.restore_one(value) for value in stored]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -136,6 +136,9 @@ def scroll(
 
 class Ordered:
     """The answer of a search without a query, in the form of ``execute.Answers``. Each hit has the score 0."""
+
+    facets: Mapping[str, Any] = {}
+    groups: Sequence[Any] = ()
 
     def __init__(self, view: View, request: SearchRequest, vectors: Any, text: Any, batch: bool, cache: FilterCache):
         if batch:

@@ -11,7 +11,7 @@ from ..common import deadline, memory
 from ..engine.snapshot import View
 from ..filters.cache import FilterCache
 from ..storage import format
-from ..storage.attribute_forms import FORMS, main_part
+from ..storage.attribute_forms import FORMS, is_hashed, keyword_term, main_part
 from ..storage.tables import ChunkTable
 from .row_filter import RowFilter
 
@@ -153,7 +153,7 @@ def _extended(name: str, view: View, old: ValueColumn | None) -> ValueColumn:
         if before is not None:
             column.codes[:start] = before
         column.codes[owners] = codes
-        return column
+        return _spelled_out(column, name, view)
     in_order = np.lexsort((codes, owners))
     owners, codes = owners[in_order].astype(np.uint32), codes[in_order].astype(np.int32)
     if old is not None and before is not None and old.owners is not None:
@@ -166,6 +166,23 @@ def _extended(name: str, view: View, old: ValueColumn | None) -> ValueColumn:
         column.present[:start] = old.present
     for docids in _present(view, name, start):
         column.present[docids] = True
+    return _spelled_out(column, name, view)
+
+
+def _spelled_out(column: ValueColumn, name: str, view: View) -> ValueColumn:
+    """The column with the whole strings in the place of terms that stand for long ones, as the records of rows have them."""
+    if isinstance(column.values, np.ndarray) or column.order is None or not any(map(is_hashed, column.values)):
+        return column
+    values = list(column.values)
+    for place, term in enumerate(values):
+        if is_hashed(term):
+            live = [docid for docid in column.rows_of([column.order[place]]).tolist() if docid not in view.dead]
+            if live:  # else nobody sees it
+                (row,) = view.store.rows(np.array(live[:1], np.int64))
+                held = row.attributes[name]
+                values[place] = next(value for value in (held if type(held) is list else [held]) if keyword_term(value) == term).encode()
+    ascending = sorted(range(len(values)), key=values.__getitem__)
+    column.values, column.order = [values[place] for place in ascending], column.order[ascending]
     return column
 
 
