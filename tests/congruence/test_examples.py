@@ -114,7 +114,7 @@ def near(metric):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("field", FIELDS)
-def test_points_like_examples(same, rows, field, case):
+def test_points_like_examples(same, filled, rows, field, case):
     metric, points = FIELDS[field], rows[field]
     dim = len(next(iter(points.values())))
     options, found, ids = given(field, case, dim, points)
@@ -126,7 +126,7 @@ def test_points_like_examples(same, rows, field, case):
     assert {hit.id: hit.score for hit in hits} == pytest.approx(shown, **near(metric))
     ordered = [truth[key] for key in hits.ids.tolist()]
     assert ordered == pytest.approx(sorted(ordered, reverse=True), **near(metric))
-    assert hits == same(lambda docs: docs.search({field: Like(**options)}, limit=N))
+    assert hits == filled["embedded"].collection("docs").search({field: Like(**options)}, limit=N)
     (arm,) = hits.plan["arms"]
     assert len(arm["examples"]) == len(arm["contributions"][0])
     for hit, parts in zip(hits, arm["contributions"], strict=False):
