@@ -560,9 +560,8 @@ def test_rows_that_died_a_moment_ago_are_kept_for_cursors(database, rng, monkeyp
     first = c.search({"v": [1, 0, 0, 0]}, limit=5, exact=True)
     fill(c, rng, range(150))  # each of these points gets another row
     until(lambda: c._maintainer._runner._not_worth)
-    assert sorted(c.search({"v": [1, 0, 0, 0]}, limit=195, cursor=first.next, exact=True).ids.tolist() + first.ids.tolist()) == list(
-        range(200)
-    )
+    others = c.search({"v": [1, 0, 0, 0]}, limit=195, cursor=first.next, exact=True)
+    assert sorted([*first.ids.tolist(), *others.ids.tolist()]) == list(range(200))
     monkeypatch.setattr(policy, "SPARE_SECONDS", 0.0)
     c._maintainer._runner._not_worth.clear()
     until(lambda: c.info().deleted_rows == 0)

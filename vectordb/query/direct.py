@@ -168,7 +168,7 @@ class DirectSearches:
                     return None
                 block.calls = calls = block.calls + 1
                 if node is not None or among is not None:
-                    docids = self._few(node, txn, snapshot) if among is None else among
+                    docids = among if node is None else self._few(node, txn, snapshot)
                     if docids is None:
                         return None
                     told = _listed(block, lane, query, out, docids)

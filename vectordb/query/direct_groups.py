@@ -35,7 +35,7 @@ class DirectGroups:
         requests, snapshot = direct_requests(request), self._snapshots.newest
         if requests is None or snapshot is None or trace.current() is not None:
             return None
-        spec = snapshot.schema.attributes.get(request.group_by)
+        spec: Any = snapshot.schema.attributes.get(request.group_by)
         cached = None if spec is None else self._filters.get(("values", snapshot.meta.fields[request.group_by]))
         if cached is None or cached[0] < snapshot.rows or cached[1].owners is not None:
             return None
@@ -43,7 +43,8 @@ class DirectGroups:
         hits = self._direct.search(first, vectors)
         if hits is None:
             return None
-        reader, found, count = hits._unread
+        unread: Any = hits._unread  # of every direct search
+        reader, found, count = unread
         docids, listed, at = found[0][:count], [found], None
         members = members_of(column, docids, request.group_size, request.groups)
         if count == first.limit:
@@ -72,7 +73,8 @@ class DirectGroups:
             dead = snapshot.dead
             rows = np.array([docid for docid in rows.tolist() if docid not in dead], np.uint32)
         hits = self._direct.search(filling, vectors, rows) if len(rows) <= FILL_ROWS else None
-        return None if hits is None else hits._unread[1]
+        unread: Any = None if hits is None else hits._unread
+        return None if unread is None else unread[1]
 
     def _way(self, snapshot: Any, vectors: Any) -> float:
         """1 where a higher score is better, −1 where a lower one is."""

@@ -66,9 +66,10 @@ def _field(search: Search, diversity: Diversity) -> str:
 
 def _directions(view: View, name: str, docids: np.ndarray) -> np.ndarray:
     """The vectors of rows, each divided by its length; zeros where a row has none. float64 ``(n, dim)``."""
-    directions = np.zeros((len(docids), view.schema.vectors[name].dim))
+    spec: Any = view.schema.vectors[name]
+    directions = np.zeros((len(docids), spec.dim))
     order = np.argsort(docids)
-    column = view.vectors(name, docids[order])
+    column: Any = view.vectors(name, docids[order])
     if column is not None and len(column.rows):
         vectors = np.stack([column.vector(i) for i in range(len(column.rows))]).astype(np.float64)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -58,7 +58,7 @@ class Answers:
         if search.filters is not None:
             yield from self._by_filter(search.filters)
             return
-        started, counted = time.perf_counter(), search.request.facets is not None
+        started, counted, took = time.perf_counter(), search.request.facets is not None, 0.0
         if counted:  # first: an iteration may be left before its end
             self.facets = facets_of(view, self._rows, search.request.facets, self._filters)
             took = 1000 * (time.perf_counter() - started)

@@ -104,7 +104,8 @@ def members_of(column: ValueColumn, docids: Sequence[int] | np.ndarray, size: in
     members: dict[int, list[int]] = {}
     rows = np.asarray(docids, np.int64)
     single = column.owners is None
-    for place, codes in enumerate(column.codes[rows].tolist() if single else _codes(column, rows)):
+    listed: Any = column.codes[rows].tolist() if single else _codes(column, rows)
+    for place, codes in enumerate(listed):
         for code in ((codes,) if codes else ()) if single else codes:
             group = members.get(code)
             if group is None:
@@ -117,8 +118,9 @@ def members_of(column: ValueColumn, docids: Sequence[int] | np.ndarray, size: in
 
 def _codes(column: ValueColumn, docids: np.ndarray) -> Iterator[list[int]]:
     """The distinct codes of each row of an array, in ascending order of their values."""
-    rows, ranks = docids.astype(np.uint32), column.ranks()
-    begins, ends = (np.searchsorted(column.owners, rows, side) for side in ("left", "right"))
+    rows, ranks, owners = docids.astype(np.uint32), column.ranks(), column.owners
+    assert owners is not None
+    begins, ends = owners.searchsorted(rows, "left"), owners.searchsorted(rows, "right")
     for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
         codes = column.codes[begin:end]
         yield list(dict.fromkeys(codes[np.argsort(ranks[codes])].tolist()))

@@ -49,7 +49,8 @@ def check_diversity(name: str, value: Any) -> Diversity:
     """Check a weight, a ``Diversity`` or its JSON form. Raises InvalidArgumentError."""
     if isinstance(value, Mapping) and "weight" in value and value.keys() <= {"weight", "field", "over"}:
         value = Diversity(**value)
-    given = value if isinstance(value, Diversity) else Diversity(value)
+    weight: Any = value
+    given = value if isinstance(value, Diversity) else Diversity(weight)
     if not is_number(given.weight) or not 0 <= given.weight <= 1:
         what = f"{name} must be a number from 0 (the best hits) to 1 (the most different ones), or Diversity(…), not {shown(value)}"
         raise InvalidArgumentError(what, field=name, value=value)

@@ -95,7 +95,7 @@ class FacetCount(NamedTuple):
     """
 
     value: Any
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]  # of a tuple; nobody counts in a pair
 
 
 @dataclass(frozen=True)

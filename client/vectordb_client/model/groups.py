@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,6 +36,13 @@ class Group(NamedTuple):
 
     value: Any
     hits: Hits
+
+
+def groups_of(hits: Hits, grouping: Sequence[tuple[Any, int]]) -> tuple[Group, ...]:
+    """The groups of hits that stand group by group. grouping: the value and the number of hits of each."""
+    ends = [*itertools.accumulate((size for _, size in grouping), initial=0)]
+    listed = type(hits)(list(hits)) if hits.plan is not None else hits  # without the plan, which is that of all groups
+    return tuple([Group(value, listed[low:high]) for (value, _), (low, high) in zip(grouping, itertools.pairwise(ends), strict=True)])
 
 
 def check_name(name: str, value: Any) -> str:

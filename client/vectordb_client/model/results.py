@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,7 +13,7 @@ import numpy as np
 from ..errors import shown
 from . import export, info_text
 from .facets import FacetResult
-from .groups import Group
+from .groups import Group, groups_of
 from .page_options import cursor_text
 from .plan import Plan
 from .schema import Schema
@@ -250,9 +249,7 @@ class Hits(Sequence[Hit]):
     @property
     def groups(self) -> tuple[Group, ...]:
         """The hits in groups, best group first, of a search with ``group_by``; else empty."""
-        ends = [*itertools.accumulate((size for _, size in self._grouping), initial=0)]
-        spans = itertools.pairwise(ends)
-        return tuple([Group(value, Hits(self._hits[low:high])) for (value, _), (low, high) in zip(self._grouping, spans, strict=True)])
+        return groups_of(self, self._grouping)
 
     @property
     def columns(self) -> tuple[np.ndarray, np.ndarray] | None:
