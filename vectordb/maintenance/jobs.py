@@ -136,7 +136,7 @@ def discard(path: Path) -> None:
 
 
 def dead_before(view: View, milliseconds: int) -> BitMap:
-    """The rows that were dead at a Unix time in milliseconds, as far as the change log tells. Those that ended (ttl) since are among them."""
+    """The rows that were dead at a Unix time in milliseconds, as far as the change log tells; and those that ended since (ttl)."""
     dead = view.dead
     for sequence in range(view.sequence, 0, -1):
         entry = view.store.log(sequence)
