@@ -20,11 +20,12 @@ from vectordb_client.errors import EncoderError, shown
 
 from .base import Encoder
 
-__all__ = ["ENCODERS", "Encoder", "load", "load_as", "options_of", "parse"]
+__all__ = ["ENCODERS", "Encoder", "load", "load_as", "options_of", "parse", "saturation_of"]
 
 # Name → class, or where it is. A module is imported when its encoder is first used, because importing torch takes seconds.
 ENCODERS: dict[str, type[Encoder] | str] = {
     "bm25": "vectordb.encoders.bm25:BM25",
+    "trigram": "vectordb.encoders.trigram:Trigram",
     "wordllama": "vectordb.encoders.wordllama:WordLlama",
     "sentence-transformers": "vectordb.encoders.sentence_transformers:DenseModel",
     "sparse-encoder": "vectordb.encoders.sentence_transformers:SparseModel",
@@ -86,6 +87,12 @@ def load_as(spec: str, identity: str) -> Encoder | None:
 def options_of(spec: str) -> dict[str, Any]:
     """The options of a spec as Python values. Needs no package or model. Raises EncoderError."""
     return _read(spec)[1]
+
+
+def saturation_of(spec: str) -> tuple[float, float]:
+    """k1 and b of an encoder that counts words or parts of words. Raises EncoderError."""
+    cls, options = _read(spec)
+    return options.get("k1", cls.k1), options.get("b", cls.b)
 
 
 def _read(spec: str) -> tuple[type[Encoder], dict[str, Any]]:

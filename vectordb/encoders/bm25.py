@@ -41,6 +41,7 @@ class BM25(Encoder):
 
     kind = "sparse"
     rule = RULE  # the version of the rule that splits a text into words
+    k1, b = K1, B  # where the options don't say
     options = {"language": word, "stopwords": boolean, "k1": number(0, 100), "b": number(0, 1)}
 
     def __init__(self, language: str = "english", stopwords: bool = False, k1: float = K1, b: float = B):
@@ -73,6 +74,15 @@ class BM25(Encoder):
             raise EncoderError(f"term must be one word, and {text!r} is {len(tokens)} words", field="term", value=text)
         return self._lookup(tokens)[0]
 
+    def _pieces(self, text: str) -> list[str]:
+        """What is counted in a text: its words, casefolded, without stop words."""
+        stop, tokens = self._stop, words(text, self.rule)
+        return [w for w in tokens if w not in stop] if stop else tokens
+
+    def _hashed(self, pieces: Sequence[str]) -> list[int]:
+        """The term ids of pieces that were not seen before."""
+        return [xxhash.xxh3_64_intdigest(stem.encode()) for stem in self._stem(pieces)]
+
     def _lookup(self, tokens: Sequence[str]) -> list[int]:
         """The term ids of casefolded words. Each distinct word is stemmed once, under a lock: Snowball's objects are not thread-safe."""
         ids = self._ids
@@ -84,14 +94,12 @@ class BM25(Encoder):
             if len(ids) > _CACHE_WORDS:
                 self._ids = ids = {}
             new = [token for token in dict.fromkeys(tokens) if token not in ids]
-            for token, stem in zip(new, self._stem(new), strict=True):
-                ids[token] = xxhash.xxh3_64_intdigest(stem.encode())
+            ids.update(zip(new, self._hashed(new), strict=True))
             return [ids[token] for token in tokens]
 
     def _counted(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, _Tokens]:
         """Term frequencies as CSR (indptr, terms, counts), terms ascending within a row; the number of words of each text; the words."""
-        stop = self._stop
-        per_text = [[w for w in words(t, self.rule) if w not in stop] for t in deadline.each(texts, 16)]
+        per_text = [self._pieces(text) for text in deadline.each(texts, 16)]
         lengths = np.fromiter(map(len, per_text), np.int64, len(per_text))
         tokens = [w for text_words in per_text for w in text_words]
         vocabulary, place = np.unique(np.array(self._lookup(tokens), dtype=np.uint64), return_inverse=True)
@@ -122,7 +130,7 @@ class BM25(Encoder):
 
     def words_of(self, text: str, terms: Sequence[int]) -> dict[int, str]:
         """For each term, the first word of the text that has this stem, casefolded."""
-        tokens = [w for w in dict.fromkeys(words(text, self.rule)) if w not in self._stop]
+        tokens = list(dict.fromkeys(self._pieces(text)))
         word_of = dict(zip(reversed(self._lookup(tokens)), reversed(tokens), strict=True))
         return {term: word_of[term] for term in terms if term in word_of}
 

@@ -38,7 +38,7 @@ class VectorField:
 
     @property
     def counts_words(self) -> bool:
-        """Whether the encoder is BM25."""
+        """Whether the encoder counts words or parts of them, so that the field is scored by BM25."""
         return False
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 MAX_TERMS = 65_535
 MIN_LEVELS, MAX_LEVELS = 2, 64
+COUNTING = frozenset(("bm25", "bm25f", "trigram"))  # encoders whose vectors are frequencies, weighted by BM25's formula
 _SPARSE_FORMS = "{term: weight}, (indices, values) or a list of (term, weight)"
 
 
@@ -191,9 +192,10 @@ class Sparse(VectorField):
 
     Attributes:
         weighting: "idf" multiplies each weight of a query by the inverse document frequency of its term among the live points that have the
-            field: ``ln(1 + (N − df + ½)/(df + ½))`` (Robertson and Spärck Jones, as in BM25). None doesn't. The encoder "bm25" always has
-            "idf"; "none" only exists for fields that an earlier version created without it.
+            field: ``ln(1 + (N − df + ½)/(df + ½))`` (Robertson and Spärck Jones, as in BM25). None doesn't. The encoders "bm25", "bm25f"
+            and "trigram" always have "idf"; "none" only exists for fields that an earlier version created without it.
         encoder: the name of an encoder. "bm25" scores by BM25; the vectors of the field are then term frequencies, whole numbers ≥ 1.
+            "trigram" does the same with parts of words, which finds misspelt words too.
         source: the attribute that the encoder reads; ``upsert`` then encodes it.
         binary: store only which terms a point has; every weight, also of a query, counts as 1.
         index: how the field is indexed. None: it is never indexed, and every search of it is exact.
@@ -224,8 +226,8 @@ class Sparse(VectorField):
 
     @property
     def counts_words(self) -> bool:
-        """Whether the encoder is BM25."""
-        return self.encoder is not None and self.encoder.partition("(")[0].strip() == "bm25"
+        """Whether the encoder counts words or parts of them, so that the field is scored by BM25."""
+        return self.encoder is not None and self.encoder.partition("(")[0].strip() in COUNTING
 
 
 def _compressed(name: str, value: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
