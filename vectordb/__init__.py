@@ -23,13 +23,13 @@ from vectordb_client._version import __version__
 if TYPE_CHECKING:
     # isort: off
     from vectordb_client import (
-        DBSF, HNSW, RRF, AlreadyExistsError, ArmScore, AuthenticationError, Bool, BulkResult, Change, ClosedError, CollectionInfo,
+        DBSF, HNSW, RRF, AlreadyExistsError, Analyzer, ArmScore, AuthenticationError, Bool, BulkResult, Change, ClosedError, CollectionInfo,
         CorruptionError, Datetime, DeadlineError, Dense, DenseVector, EncoderError, F, FailedPoint, Filter, FilterError,
         FilterLike, Float, FormatVersionError, Fusion, FusionLike, FusionTuning, Geo, Hit, Hits, Id, Ids, ImpactIndex, Index, Int,
         InvalidArgumentError, Keyword, LimitError, Linear, LockedError, MultiVector, MultiVectors, NotFoundError, Page,
         PermissionDeniedError, Plan, Point, PointsLike, PreconditionError, Prefetch, PreparedSearch, RateLimitError, Relative,
         Schema, SchemaError, Sparse, SparseIndex, SparseVector, StorageError, Text, UnavailableError, Uuid, Vector, VectorColumn,
-        VectorDBError, WriteResult,
+        VectorDBError, WriteResult, read_synonyms,
     )  # fmt: skip
 
     from .collection import Collection
@@ -44,7 +44,7 @@ _ELSEWHERE = {
     **dict.fromkeys(("connect", "PersistentClient", "EphemeralClient", "load"), "write vectordb.open(path)"),
 }
 __all__ = [
-    "DBSF", "HNSW", "RRF", "AlreadyExistsError", "ArmScore", "AuthenticationError", "Bool", "BulkResult", "Change",
+    "DBSF", "HNSW", "RRF", "AlreadyExistsError", "Analyzer", "ArmScore", "AuthenticationError", "Bool", "BulkResult", "Change",
     "ClosedError", "Collection", "CollectionInfo", "CorruptionError", "Database", "Datetime", "DeadlineError", "Dense",
     "DenseVector", "EncoderError", "F", "FailedPoint", "Filter", "FilterError", "FilterLike", "Float",
     "FormatVersionError", "Fusion", "FusionLike", "FusionTuning", "Geo", "Hit", "Hits", "Id", "Ids", "ImpactIndex",
@@ -52,7 +52,7 @@ __all__ = [
     "MultiVectors", "NotFoundError", "Page", "PermissionDeniedError", "Plan", "Point", "PointsLike",
     "PreconditionError", "Prefetch", "PreparedSearch", "RateLimitError", "Relative", "Schema", "SchemaError", "Sparse",
     "SparseIndex", "SparseVector", "StorageError", "Text", "UnavailableError", "Uuid", "Vector", "VectorColumn",
-    "VectorDBError", "WriteResult", "__version__", "restore",
+    "VectorDBError", "WriteResult", "__version__", "read_synonyms", "restore",
 ]  # fmt: skip
 
 

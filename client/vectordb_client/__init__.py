@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         PreconditionError, RateLimitError, SchemaError, StorageError, UnavailableError, VectorDBError,
     )  # fmt: skip
     from .model.aliases import DenseVector, FilterLike, FusionLike, Ids, MultiVectors, PointsLike, SparseVector, Vector, VectorColumn
+    from .model.analyzer import Analyzer, read_synonyms
     from .model.batch import UNSET, Batch, make_batch
     from .model.filter import F, Filter
     from .model.plan import Plan
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "rpc.aio": "AsyncClient AsyncCollection",
     "model.aliases": "DenseVector FilterLike FusionLike Ids MultiVectors PointsLike SparseVector Vector VectorColumn",
+    "model.analyzer": "Analyzer read_synonyms",
     "model.batch": "Batch UNSET make_batch",
     "model.bulk": "BulkResult FailedPoint",
     "rpc.client": "Client",
@@ -65,7 +67,7 @@ _EXPORTS = {
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 __all__ = [
-    "DBSF", "HNSW", "RRF", "UNSET", "AlreadyExistsError", "ArmScore", "AsyncClient", "AsyncCollection",
+    "DBSF", "HNSW", "RRF", "UNSET", "AlreadyExistsError", "Analyzer", "ArmScore", "AsyncClient", "AsyncCollection",
     "AuthenticationError", "Batch", "Bool", "BulkResult", "Change", "Client", "ClosedError", "Collection",
     "CollectionInfo", "CorruptionError", "Datetime", "DeadlineError", "Dense", "DenseVector", "EncoderError", "F",
     "FailedPoint", "Filter", "FilterError", "FilterLike", "Float", "FormatVersionError", "Fusion", "FusionLike",
@@ -74,7 +76,7 @@ __all__ = [
     "PermissionDeniedError", "Plan", "Point", "PointsLike", "PreconditionError", "Prefetch", "PreparedSearch",
     "RateLimitError", "Relative", "Schema", "SchemaError", "Sparse", "SparseIndex", "SparseVector", "StorageError",
     "Text", "UnavailableError", "Uuid", "Vector", "VectorColumn", "VectorDBError", "WriteResult", "__version__",
-    "make_batch",
+    "make_batch", "read_synonyms",
 ]  # fmt: skip
 
 

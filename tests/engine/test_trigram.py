@@ -117,7 +117,7 @@ def misspelt(word, random):
 
 
 def test_known_texts_are_found_by_misspelt_words(tmp_path):
-    """Of 6,000 docstrings, 500 queries of 12 words: MRR@10 .980 clean and .961 with typos; 8,192 buckets: .979 and .954; BM25: .976 and .448.
+    """Of 6,000 docstrings and 500 queries: MRR@10 .980 clean, .961 with typos; 8,192 buckets: .979, .954; BM25: .976, .448.
 
     Here fewer, so that it is fast.
     """

@@ -31,6 +31,7 @@ ERRORS = [
     "VectorDBError",
 ]
 WORDS = [
+    "Analyzer",
     "ArmScore",
     "Bool",
     "BulkResult",
@@ -78,6 +79,7 @@ WORDS = [
     "Vector",
     "VectorColumn",
     "WriteResult",
+    "read_synonyms",
 ]
 
 

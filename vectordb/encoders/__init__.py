@@ -17,10 +17,12 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from vectordb_client.errors import EncoderError, shown
+from vectordb_client.model.schema import VectorField
 
+from ..common import analyze
 from .base import Encoder
 
-__all__ = ["ENCODERS", "Encoder", "load", "load_as", "options_of", "parse", "saturation_of"]
+__all__ = ["ENCODERS", "Encoder", "load", "load_as", "of_field", "options_of", "parse", "saturation_of"]
 
 # Name → class, or where it is. A module is imported when its encoder is first used, because importing torch takes seconds.
 ENCODERS: dict[str, type[Encoder] | str] = {
@@ -71,6 +73,19 @@ def load(spec: str) -> Encoder:
     Raises EncoderError for an unknown name or option, and when a package or model is missing.
     """
     return _made(*_read(spec))
+
+
+def of_field(spec: VectorField) -> Encoder:
+    """The encoder of a field, which uses the analyzer of the attribute that the field reads. Raises EncoderError as ``load`` does."""
+    if spec.analyzer is None:
+        return load(spec.encoder)
+    cls, options = _read(spec.encoder)
+    analysis = analyze.analysis(spec.analyzer)
+    cached = (cls, analysis.identity, *sorted(options.items()))
+    with _lock:
+        if cached not in _loaded:
+            _loaded[cached] = cls.analyzed(analysis, **options)
+        return _loaded[cached]
 
 
 def load_as(spec: str, identity: str) -> Encoder | None:

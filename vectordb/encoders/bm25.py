@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
@@ -20,13 +20,10 @@ from vectordb_client.model.fields import SparseColumn
 from vectordb_client.model.schema import VectorField
 
 from ..common import deadline
+from ..common.analyze import ENGLISH, Plain
 from ..common.tokenize import RULE, words
 from .base import Encoded, Encoder, State, boolean, number, unknown, word
 
-# Lucene's list of English stop words.
-_STOPWORDS = """a an and are as at be but by for if in into is it no not of on or such
-that the their then there these they this to was will with"""
-STOPWORDS = frozenset(_STOPWORDS.split())
 _CACHE_WORDS = 1 << 18  # words whose term ids are cached
 _INSTALL = "pip install 'PyStemmer>=3.0'"
 K1, B = 1.2, 0.75
@@ -50,7 +47,7 @@ class BM25(Encoder):
         if stopwords and language != "english":
             what = f"encoder 'bm25' has stop words for english only, not for {language!r}; leave stopwords out"
             raise EncoderError(what, field="encoder", value=language)
-        self._stop = STOPWORDS if stopwords else frozenset()
+        self._stop = ENGLISH if stopwords else frozenset()
         self._ids: dict[str, int] = {}
         self._lock = threading.Lock()
         self.identity = self._identity(f"language={language}{version}, stopwords={str(stopwords).lower()}, k1={k1:g}, b={b:g}")
@@ -73,6 +70,14 @@ class BM25(Encoder):
         if len(tokens) != 1:
             raise EncoderError(f"term must be one word, and {text!r} is {len(tokens)} words", field="term", value=text)
         return self._lookup(tokens)[0]
+
+    @classmethod
+    def analyzed(cls, analysis: Plain, **options: Any) -> BM25:
+        for option in ("language", "stopwords"):
+            if option in options:
+                what = f"encoder 'bm25' takes its words from the analyzer of the attribute that it reads; leave {option} out"
+                raise EncoderError(what, field="encoder", value=options[option])
+        return AnalyzedBM25(analysis, options.get("k1", cls.k1), options.get("b", cls.b))
 
     def _pieces(self, text: str) -> list[str]:
         """What is counted in a text: its words, casefolded, without stop words."""
@@ -133,6 +138,25 @@ class BM25(Encoder):
         tokens = list(dict.fromkeys(self._pieces(text)))
         word_of = dict(zip(reversed(self._lookup(tokens)), reversed(tokens), strict=True))
         return {term: word_of[term] for term in terms if term in word_of}
+
+
+class AnalyzedBM25(BM25):
+    """BM25 over the words that an analyzer makes. Options as in BM25, without language and stop words, which the analyzer has."""
+
+    def __init__(self, analysis: Plain, k1: float, b: float):
+        self.k1, self.b, self._analysis = k1, b, analysis
+        self._stem, self._stop, self._ids = list, frozenset(), {}
+        self._lock = threading.Lock()
+        self.identity = f"bm25(k1={k1:g}, b={b:g}, {analysis.identity})"
+
+    def term(self, text: str) -> int:
+        tokens = self._pieces(text)
+        if len(tokens) != 1:
+            raise EncoderError(f"term must be one word, and {text!r} is {len(tokens)} words", field="term", value=text)
+        return self._lookup(tokens)[0]
+
+    def _pieces(self, text: str) -> list[str]:
+        return self._analysis.words(text)
 
 
 class FrozenBM25(BM25):

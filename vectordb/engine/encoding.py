@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from vectordb_client.errors import EncoderError, InvalidArgumentError, shown
+from vectordb_client.errors import EncoderError, InvalidArgumentError, SchemaError, shown
 from vectordb_client.model.batch import Batch
-from vectordb_client.model.schema import VectorField
+from vectordb_client.model.schema import Schema
 from vectordb_client.model.terms import is_word
 
 from .. import encoders
-from ..common import deadline
+from ..common import analyze, deadline
 from ..storage import change_log
 from .apply import Write
 from .snapshot import Snapshots
@@ -93,12 +93,23 @@ def _rows_to_encode(batch: Batch, name: str, texts: Sequence) -> list[int]:
     return [row for row, text in enumerate(texts) if isinstance(text, str) and row not in given]
 
 
-def encoder_identities(vectors: Mapping[str, VectorField]) -> dict[str, str]:
-    """Field → identity of its encoder. Raises EncoderError if an encoder is unknown or doesn't fit its field."""
-    identities = {}
-    for name, spec in vectors.items():
+def encoder_identities(schema: Schema, names: Iterable[str] | None = None) -> dict[str, str]:
+    """Field → identity of its encoder, or of its analyzer. names: the fields to look at; None: all.
+
+    Raises EncoderError if an encoder is unknown or doesn't fit its field, and SchemaError for an analyzer that can't be made.
+    """
+    identities, chosen = {}, None if names is None else frozenset(names)
+    for name, spec in schema.attributes.items():
+        if spec.analyzer is not None and (chosen is None or name in chosen):
+            try:
+                identities[name] = analyze.analysis(spec.analyzer).identity
+            except SchemaError as error:
+                raise SchemaError(f"attribute {name!r}: {error.message}", field=name, value=error.value) from None
+    for name, spec in schema.vectors.items():
+        if chosen is not None and name not in chosen:
+            continue
         if spec.encoder is not None:
-            encoder = encoders.load(spec.encoder)
+            encoder = encoders.of_field(spec)
             encoder.check(spec)
             identities[name] = encoder.identity
     return identities
@@ -106,9 +117,13 @@ def encoder_identities(vectors: Mapping[str, VectorField]) -> dict[str, str]:
 
 def load_encoder(name: str, spec, identity: str) -> encoders.Encoder:
     """The encoder of a field. Raises EncoderError if it isn't the one the field was built with, because their vectors can't be compared."""
-    encoder = encoders.load_as(spec.encoder, identity)
+    if spec.analyzer is None:
+        encoder = encoders.load_as(spec.encoder, identity)
+    else:
+        encoder = encoders.of_field(spec)
+        encoder = encoder if encoder.identity == identity else None
     if encoder is None:
-        installed = encoders.load(spec.encoder).identity
+        installed = encoders.of_field(spec).identity
         raise EncoderError(
             f"vector field {name!r} was built with encoder {identity}, but {installed} is installed: their vectors can't be compared",
             field=name,

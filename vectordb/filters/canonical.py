@@ -49,7 +49,8 @@ from vectordb_client.model.filter_nodes import (
 from vectordb_client.model.schema import AttributeType, Schema
 
 from ..common import deadline
-from ..common.tokenize import RULE, words
+from ..common.analyze import analysis
+from ..common.tokenize import RULE
 from . import glob
 from .boolean import Joined, flip, join
 from .nodes import CountRange, MatchWords, Range, make
@@ -277,7 +278,7 @@ def _match(node: Match, schema: Schema) -> Any:
     spec = _spec(field, schema)
     if "MATCH" not in spec.operators.names:
         raise _unsupported(field, spec, "MATCH", node.text)
-    tokens = tuple(words(node.text, 1 if field in schema.earlier else RULE))
+    tokens = tuple(analysis(spec.analyzer, 1 if field in schema.earlier else RULE).words(node.text))
     if not tokens:
         return False
     if mode == "any" or (mode == "all" and not spec.array):

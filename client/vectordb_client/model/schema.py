@@ -96,8 +96,17 @@ class Schema:
             source = self.attributes[spec.source]
             if not isinstance(source, (Text, Keyword)) or source.array:
                 raise SchemaError(f"source of vector field {name!r} must be a Text or Keyword attribute", field=name, value=spec.source)
-        object.__setattr__(self, "vectors", dict(self.vectors))
+        object.__setattr__(self, "vectors", {name: self._analyzed(spec) for name, spec in self.vectors.items()})
         object.__setattr__(self, "attributes", dict(self.attributes))
+
+    def _analyzed(self, spec: VectorField) -> VectorField:
+        """The definition of a vector field, with the analyzer of the attribute whose words it counts."""
+        analyzer = self.attributes[spec.source].analyzer if spec.source is not None and spec.counts_words else None
+        if analyzer is spec.analyzer:
+            return spec
+        copy = dataclasses.replace(spec)  # the caller may use the definition in another schema
+        object.__setattr__(copy, "analyzer", analyzer)
+        return copy
 
     def vector(self, name: Any) -> VectorField:
         """The definition of a vector field. Raises SchemaError, which lists the fields that exist."""
@@ -205,6 +214,8 @@ def _spec_dict(spec: VectorField | AttributeType) -> dict:
     options = changed_options(spec)
     if options.get("index") is not None:
         options["index"] = changed_options(options["index"])
+    if options.get("analyzer") is not None:
+        options["analyzer"] = options["analyzer"].to_dict()
     return {"kind": spec.kind, **options}
 
 

@@ -100,6 +100,7 @@ class CollectionCheck:
         holds = len(set(numbers)) == len(numbers) and all(n >= format.FIRST_FIELD for n in numbers)
         self.expect(holds, "descriptor", f"has invalid or repeated field numbers {numbers}")
         encoded = {field for field, spec in self.schema.vectors.items() if spec.encoder is not None}
+        encoded |= {name for name, spec in self.schema.attributes.items() if spec.analyzer is not None}
         ruled = {name for name, spec in (*self.schema.vectors.items(), *self.schema.attributes.items()) if catalog.ruled(spec)}
         holds = set(meta.rules) <= ruled and all(1 <= rule <= RULE for rule in meta.rules.values())
         self.expect(holds, "descriptor", f"has the rules {meta.rules}, but the fields with rules are {sorted(ruled)}")

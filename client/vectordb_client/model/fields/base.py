@@ -25,13 +25,15 @@ class VectorField:
     """Base class of the definitions of vector fields.
 
     kind: the name of the type, in JSON and in ``VECTOR_TYPES``. column: the class of its columns. index_options: the class of ``index``;
-    None: such a field can't have an index. has_terms: whether its vectors consist of terms, which may have words.
+    None: such a field can't have an index. has_terms: whether its vectors consist of terms, which may have words. analyzer: that of the
+    attribute that an encoder which counts words reads; its schema sets it.
     """
 
     kind: ClassVar[str]
     column: ClassVar[type[Column]]
     index_options: ClassVar[Any] = None
     has_terms: ClassVar[bool] = False
+    analyzer: ClassVar[Any] = None
     encoder: str | None
     source: str | None
     index: Any = None
