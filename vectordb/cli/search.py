@@ -135,4 +135,4 @@ def _share(text: str) -> float:
     return share
 
 
-_KINDS = {"text": str, "count": positive, "share": _share}  # kind of a flag → what reads its value
+_KINDS = {"text": str, "names": names, "count": positive, "share": _share}  # kind of a flag → what reads its value

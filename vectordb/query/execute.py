@@ -19,6 +19,7 @@ from .fusion.lists import search_lists
 from .fusion.missing import lacking
 from .fusion.ranks import Ranked, fuse
 from .fusion.sums import sum_arms
+from .highlight import Highlighter, highlighter
 from .read import attribute_reader, pieces
 from .request import Arm, Search
 from .row_filter import RowFilter
@@ -47,10 +48,10 @@ class Answers:
             results, _ = search_arm(view, search, arm, search.limit, self._rows, self._filters)
             if clock is not None:
                 clock.lap(f"arm {arm.name}")
-            bare = search.attributes is False and not search.vectors
-            for best in results:
+            bare = search.attributes is False and not search.vectors and not search.request.highlight
+            for q, best in enumerate(results):
                 hits = _bare(view, arm, best) if bare else None
-                yield _fetched(view, search, _alone(arm, best)) if hits is None else hits
+                yield _fetched(view, search, _alone(arm, best), highlighter(view, search, q)) if hits is None else hits
                 if clock is not None:
                     clock.lap("fetch")
             return
@@ -58,11 +59,11 @@ class Answers:
         if search.explain:
             _ = self._rows.matches
             clock.lap("filter")
-        for ranking, plan in self._rank(search, self._rows, clock):
+        for q, (ranking, plan) in enumerate(self._rank(search, self._rows, clock)):
             self._stage_plan = self._stage_plan or plan
             for step in search.steps:
                 ranking = step(view, search, ranking)
-            yield _fetched(view, search, ranking)
+            yield _fetched(view, search, ranking, highlighter(view, search, q))
             clock.lap("fetch")
 
     @property
@@ -158,21 +159,26 @@ def _bare(view: View, arm: Arm, best: Found) -> Hits | None:
 _hit = tuple.__new__  # half the cost of the named tuple's constructor
 
 
-def _fetched(view: View, search: Search, ranked: Ranked) -> Iterator[list[Hit]]:
-    """Fetch the records and vectors of the final rows. Yields lists of hits."""
+def _fetched(view: View, search: Search, ranked: Ranked, places: Highlighter | None = None) -> Iterator[list[Hit]]:
+    """Fetch the records and vectors of the final rows. Yields lists of hits. places: where the words of the query are."""
     docids, scores, arms = ranked
     read = attribute_reader(view.schema, search.attributes)
     begin = 0
-    for some, stored, vectors in pieces(view, docids, read is not None, search.vectors):
+    for some, stored, vectors in pieces(view, docids, read is not None or places is not None, search.vectors):
         end = begin + len(some)
         beside = scores[begin:end], arms[begin:end], vectors
-        if read is None:
+        rows = None if read is None and places is None else format.unpack_rows(stored)
+        marked = [{}] * len(some) if places is None or rows is None else [places(row.attributes) for row in rows]
+        if read is None or rows is None:
             ids = view.ids(np.array(some, np.int64))
             ids = ids.tolist() if isinstance(ids, np.ndarray) else ids
-            yield [_hit(Hit, (value, score, {}, None, arm, vector)) for value, score, arm, vector in zip(ids, *beside, strict=True)]
+            yield [
+                _hit(Hit, (value, score, {}, None, arm, vector, words))
+                for value, score, arm, vector, words in zip(ids, *beside, marked, strict=True)
+            ]
         else:
             yield [
-                _hit(Hit, (row.id, score, read(row.attributes), row.payload, arm, vector))
-                for row, score, arm, vector in zip(format.unpack_rows(stored), *beside, strict=True)
+                _hit(Hit, (row.id, score, read(row.attributes), row.payload, arm, vector, words))
+                for row, score, arm, vector, words in zip(rows, *beside, marked, strict=True)
             ]
         begin = end

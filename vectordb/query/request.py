@@ -17,6 +17,7 @@ from vectordb_client.model.vectors import query_fields, query_texts, query_vecto
 from ..engine.encoding import load_encoder
 from ..engine.snapshot import View
 from ..filters.cache import FilterCache
+from .highlight import check_highlight
 
 MAX_KEPT = 512  # requests kept by ``RequestCache``
 
@@ -30,13 +31,19 @@ RANKING_STEPS: dict[str, Step] = {}
 @dataclass(slots=True)
 class Arm:
     """One vector field of a search, with one query vector for each query of a batch. words: a function from the term ids of the first
-    query to their words; None where the query was given as a vector.
+    query to their words; None where the query was given as a vector. texts: of the queries, where they were given as texts.
     """
 
     name: str
     spec: VectorField
     queries: Sequence[Any]
     words: Words | None = None
+    texts: Sequence[str] | None = None
+
+    def of_query(self, q: int) -> Arm:
+        """The arm with the q-th query of a batch alone."""
+        texts = None if self.texts is None else self.texts[q : q + 1]
+        return Arm(self.name, self.spec, self.queries[q : q + 1], self.words if q == 0 else None, texts)
 
 
 class Search(NamedTuple):
@@ -74,7 +81,7 @@ class Search(NamedTuple):
 
     def of_query(self, q: int) -> Search:
         """The search of the q-th query of a batch alone."""
-        arms = tuple([Arm(arm.name, arm.spec, arm.queries[q : q + 1], arm.words if q == 0 else None) for arm in self.arms])
+        arms = tuple([arm.of_query(q) for arm in self.arms])
         inner = None if self.prefetch is None else self.prefetch.of_query(q)
         return self._replace(arms=arms, queries=1, prefetch=inner)
 
@@ -112,6 +119,7 @@ class RequestCache:
 def _bind(request: SearchRequest, schema: Schema, filters: FilterCache) -> Search:
     """A search without queries."""
     exact = request.exact or request.recall == 1.0
+    check_highlight(request.highlight, schema)
     return Search(
         arms=(),
         queries=0,
@@ -186,7 +194,7 @@ def _encoded(view: View, name: str, texts: Sequence[str]) -> Arm:
     """The arm of a field with an encoder."""
     spec = view.schema.vector(name)
     encoder = load_encoder(name, spec, view.snapshot.meta.encoders[name])
-    return Arm(name, spec, encoder.encode_queries(texts), lambda terms: encoder.words_of(texts[0], terms))
+    return Arm(name, spec, encoder.encode_queries(texts), lambda terms: encoder.words_of(texts[0], terms), texts)
 
 
 def _texts(schema: Schema, text: Any, batch: bool, given: Sequence[str]) -> dict[str, list[str]]:

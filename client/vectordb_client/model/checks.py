@@ -55,6 +55,18 @@ def check_selection(name: str, value: Any, fields: Mapping[str, Any] | None = No
     return tuple(value)
 
 
+def check_listed(name: str, value: Any) -> tuple[str, ...]:
+    """Check a list of names; a single one may stand alone."""
+    names = (value,) if isinstance(value, str) else value
+    if (
+        isinstance(names, (bytes, bytearray))
+        or not isinstance(names, Sequence)
+        or not all(isinstance(each, str) and each for each in names)
+    ):
+        raise InvalidArgumentError(f"{name} must be a list of names, such as ['body'], not {shown(value)}", field=name, value=value)
+    return tuple(dict.fromkeys(names))
+
+
 def check_names(name: str, value: Any, fields: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the fields that a selection selects."""
     chosen = check_selection(name, value, fields)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, NamedTuple, TypedDict, get_type_hints
 
@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import InvalidArgumentError
 from .aliases import FilterLike, FusionLike, Selection
 from .arguments import NOT_PREPARED, Method, UnknownArgumentError, named, with_options
-from .checks import check_count, check_flag, check_recall, check_selection
+from .checks import check_count, check_flag, check_listed, check_recall, check_selection
 from .filter import from_dict
 from .filter_nodes import Filter
 from .foreign import is_number
@@ -34,7 +34,9 @@ _HASHED = _PLAIN | {str, *_FILTERS}  # types whose values are hashed before they
 
 
 class Flag(NamedTuple):
-    """The flag of an option in ``vectordb search``. kind: "text", "count" (an integer > 0), "share" (> 0 and ≤ 1) or "switch"."""
+    """The flag of an option in ``vectordb search``. kind: "text", "names" (with commas between), "count" (an integer > 0),
+    "share" (> 0 and ≤ 1) or "switch".
+    """
 
     kind: str
     help: str
@@ -88,6 +90,7 @@ _LIMIT = Flag("count", "number of hits (default: 10)", "N")
 _RECALL = Flag("share", "target recall, above 0 and at most 1 (default: 0.95)", "SHARE")
 _EXACT = Flag("switch", "bypass the indexes and return the exact result")
 _VECTORS = Flag("switch", "also show the vectors")
+_HIGHLIGHT = Flag("names", "mark the words of TEXT in these attributes", "NAME[,NAME…]")
 _EXPLAIN = Flag("switch", "show the query plan: stages, plans considered, predicted and actual cost")
 
 
@@ -112,6 +115,7 @@ class SearchOptions(TypedDict, total=False):
         prefetch: a ``Prefetch`` stage. Only its hits are ranked, by exact scores.
         with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
         with_vectors: True for all vector fields, a list of fields, or False for none.
+        highlight: names of attributes with text. Each hit says where the words of the query are in them (``hit.highlights``).
         explain: fill in ``hits.plan``, which says how the search was run.
     """
 
@@ -125,6 +129,7 @@ class SearchOptions(TypedDict, total=False):
     prefetch: Annotated[Prefetch | None, Option(None, check_prefetch, batch_doc="; its queries are n as well", show=None)]
     with_attributes: Annotated[Selection, Option(True, check_selection)]
     with_vectors: Annotated[Selection, Option(False, check_selection, _VECTORS)]
+    highlight: Annotated[Sequence[str] | None, Option(None, check_listed, _HIGHLIGHT)]
     explain: Annotated[bool, Option(False, check_flag, _EXPLAIN, batch_doc="; every result has the plan of the first query", show=None)]
 
 

@@ -122,6 +122,7 @@ class AsyncReads(AsyncPointsOfCollection):
             prefetch: a ``Prefetch`` stage. Only its hits are ranked, by exact scores.
             with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
             with_vectors: True for all vector fields, a list of fields, or False for none.
+            highlight: names of attributes with text. Each hit says where the words of the query are in them (``hit.highlights``).
             explain: fill in ``hits.plan``, which says how the search was run.
             timeout: seconds; None is the timeout of the client.
 
@@ -167,6 +168,7 @@ class AsyncReads(AsyncPointsOfCollection):
             prefetch: as in ``search``; its queries are n as well.
             with_attributes: as in ``search``.
             with_vectors: as in ``search``.
+            highlight: as in ``search``.
             explain: as in ``search``; every result has the plan of the first query.
             timeout: seconds; None is the timeout of the client.
 
@@ -195,6 +197,7 @@ class AsyncReads(AsyncPointsOfCollection):
             candidates: as in ``search``.
             with_attributes: as in ``search``.
             with_vectors: as in ``search``.
+            highlight: as in ``search``.
             explain: as in ``search``.
             timeout: seconds for each call; None is the timeout of the client.
 

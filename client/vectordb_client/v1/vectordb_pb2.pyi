@@ -504,7 +504,7 @@ class SearchResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., forms: _Optional[_Union[AttributeForms, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Hits(_message.Message):
-    __slots__ = ("ids", "scores", "attributes", "payloads", "arms", "vectors", "plan", "single_scores")
+    __slots__ = ("ids", "scores", "attributes", "payloads", "arms", "vectors", "plan", "single_scores", "highlights")
     IDS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
@@ -513,6 +513,7 @@ class Hits(_message.Message):
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     SINGLE_SCORES_FIELD_NUMBER: _ClassVar[int]
+    HIGHLIGHTS_FIELD_NUMBER: _ClassVar[int]
     ids: Ids
     scores: bytes
     attributes: bytes
@@ -521,7 +522,8 @@ class Hits(_message.Message):
     vectors: _containers.RepeatedCompositeFieldContainer[VectorColumn]
     plan: bytes
     single_scores: bytes
-    def __init__(self, ids: _Optional[_Union[Ids, _Mapping]] = ..., scores: _Optional[bytes] = ..., attributes: _Optional[bytes] = ..., payloads: _Optional[bytes] = ..., arms: _Optional[_Iterable[_Union[ArmScores, _Mapping]]] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., plan: _Optional[bytes] = ..., single_scores: _Optional[bytes] = ...) -> None: ...
+    highlights: bytes
+    def __init__(self, ids: _Optional[_Union[Ids, _Mapping]] = ..., scores: _Optional[bytes] = ..., attributes: _Optional[bytes] = ..., payloads: _Optional[bytes] = ..., arms: _Optional[_Iterable[_Union[ArmScores, _Mapping]]] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., plan: _Optional[bytes] = ..., single_scores: _Optional[bytes] = ..., highlights: _Optional[bytes] = ...) -> None: ...
 
 class ArmScores(_message.Message):
     __slots__ = ("arm", "ranks", "scores", "normalized", "weights", "contributions", "missing")
