@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -87,6 +87,11 @@ class BM25(Encoder):
     def _hashed(self, pieces: Sequence[str]) -> list[int]:
         """The term ids of pieces that were not seen before."""
         return [xxhash.xxh3_64_intdigest(stem.encode()) for stem in self._stem(pieces)]
+
+    def terms_of(self, words: Iterable[str]) -> list[int | None]:
+        """The term ids of casefolded words; None for stop words."""
+        words = list(words)
+        return [None if w in self._stop else term for w, term in zip(words, self._lookup(words), strict=True)]
 
     def _lookup(self, tokens: Sequence[str]) -> list[int]:
         """The term ids of casefolded words. Each distinct word is stemmed once, under a lock: Snowball's objects are not thread-safe."""

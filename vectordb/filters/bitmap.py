@@ -18,12 +18,14 @@ from vectordb_client.model.filter import Filter
 from vectordb_client.model.filter_nodes import All, And, GeoBox, GeoRadius, Glob, HasId, HasVector, In, IsNull, Not, Nothing, Or, Prefix
 
 from ..common import deadline, memory
+from ..common.near import NearWord
 from ..kernels import COUNT, FIRST, ITEMS, LAST, columns, sparse
 from ..storage import format
 from ..storage.attribute_forms import FORMS, main_part
 from .cache import FilterCache, Reader
 from .docids import LEAST_MANY, docids_of, numbers_of
-from .nodes import CountRange, MatchWords, Range
+from .nodes import CountRange, MatchWords, Near, Range
+from .vocabulary import expanded, vocabulary
 
 MAX_COUNT = 65_535  # elements of an array, at most
 # Cost estimates, in multiplications: to look up a term in a block; to test whether a place lies in an area. And the assumed number of terms
@@ -90,7 +92,7 @@ def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap
     covered, bitmap = cached if cached is not None else (0, BitMap())
     if covered < reader.rows:
         deadline.check()
-        newer = _LEAVES[kind](node, reader, covered)
+        newer = _near(node, reader, covered, cache) if kind is Near else _LEAVES[kind](node, reader, covered)
         bitmap = bitmap | newer if covered else newer
         if cache is not None:
             cache.put(key, reader.rows, bitmap)
@@ -203,6 +205,14 @@ def _match(node: MatchWords, reader: Reader, start: int) -> BitMap:
         return columns.rows_with_tokens(some, tokens, phrase, candidates[low:high], out)
 
     return _kernel_rows(reader, table, np.where(np.diff(ends, prepend=0) > 0, costs, 1), run)
+
+
+def _near(node: Near, reader: Reader, start: int, cache: FilterCache | None) -> BitMap:
+    spec, field = reader.schema.attributes[node.field], reader.fields[node.field]
+    word = NearWord(node.words, node.distance, node.pattern)
+    words = [each for each, _ in expanded(vocabulary(reader, node.field, cache), word, node.field)]
+    numbers = FORMS[spec.stored].numbers(words, lambda terms: numbers_of(reader, field, terms))
+    return _union(reader, field, format.POSTINGS, np.array(numbers, dtype=np.uint64), start)
 
 
 def _glob(node: Glob, reader: Reader, start: int) -> BitMap:

@@ -1,7 +1,7 @@
 """Canonical form: bind a filter to a schema and normalise it, so that equivalent filters share a bitmap, a plan and a cache entry.
 
 Binding checks every value and converts it to its stored form. A canonical filter consists of these nodes: In, Range, IsNull, CountRange,
-MatchWords, Prefix, Glob, HasId, HasVector, GeoRadius, GeoBox, And, Or, Not, All, Nothing.
+MatchWords, Near, Prefix, Glob, HasId, HasVector, GeoRadius, GeoBox, And, Or, Not, All, Nothing.
 
 * NOT is pushed down to the leaves (De Morgan), so the child of a Not is a leaf. An And has no And child, an Or no Or child. Both have at
   least two children, sorted and distinct. All and Nothing occur only as the whole filter.
@@ -46,14 +46,16 @@ from vectordb_client.model.filter_nodes import (
     Or,
     Prefix,
 )
+from vectordb_client.model.filter_words import MatchNear
 from vectordb_client.model.schema import AttributeType, Schema
 
 from ..common import deadline
 from ..common.analyze import analysis
+from ..common.near import near_words
 from ..common.tokenize import RULE
 from . import glob
 from .boolean import Joined, flip, join
-from .nodes import CountRange, MatchWords, Range, make
+from .nodes import CountRange, MatchWords, Near, Range, make
 from .sets import COUNTS, DOMAINS, IDS, KEYWORDS, Elements, Scalar, elements
 
 
@@ -81,7 +83,7 @@ def _emit(part: Any) -> Filter:
 _RANK = {
     kind: rank
     for rank, kind in enumerate(
-        (HasId, IsNull, In, Range, CountRange, Prefix, Glob, MatchWords, HasVector, GeoBox, GeoRadius, Not, And, Or)
+        (HasId, IsNull, In, Range, CountRange, Prefix, Glob, MatchWords, Near, HasVector, GeoBox, GeoRadius, Not, And, Or)
     )
 }
 
@@ -288,6 +290,20 @@ def _match(node: Match, schema: Schema) -> Any:
     return make(MatchWords, field=field, mode="phrase", words=tokens)
 
 
+def _match_near(node: MatchNear, schema: Schema) -> Any:
+    field = node.field
+    spec = _spec(field, schema)
+    if "MATCH" not in spec.operators.names:
+        raise _unsupported(field, spec, "MATCH", node.text)
+    found = near_words(analysis(spec.analyzer, 1 if field in schema.earlier else RULE), node.text, node.fuzzy, node.wildcards)
+    if not found:
+        return False
+    if node.mode == "all" and spec.array and len(found) > 1:
+        what = f"{field!r} is an array, where fuzzy words and wildcards are looked for one by one; write match_any (MATCH ANY), or one word"
+        raise FilterError(what, field=field, value=node.text)
+    return join(Or if node.mode == "any" else And, [make(Near, field=field, **word._asdict()) for word in found])
+
+
 def _pattern(field: str, schema: Schema, operator: str, value: str, form: str, text: str) -> Any:
     """form, text: of the pattern, as ``glob.normal`` returns them."""
     spec = _spec(field, schema)
@@ -327,6 +343,7 @@ _BINDERS = {
     IsNull: _is_null,
     Count: _count,
     Match: _match,
+    MatchNear: _match_near,
     Prefix: lambda node, schema: _pattern(node.field, schema, "STARTSWITH", node.value, "prefix", node.value),
     Glob: lambda node, schema: _pattern(node.field, schema, "GLOB", node.pattern, *glob.normal(node.pattern)),
     HasId: lambda node, schema: Scalar("", IDS, IDS.of(node.ids), False).reduced(),

@@ -8,7 +8,7 @@
               | HAS_ID list | HAS_VECTOR "(" field ")" | GEO_RADIUS "(" field, lat, lon, meters ")"
               | GEO_BOX "(" field, south, west, north, east ")"
     test      = compare value | IS [NOT] NULL | [NOT] (IN list | BETWEEN value AND value | CONTAINS (value | (ANY | ALL) list)
-              | MATCH [ANY | ALL | PHRASE] string | STARTSWITH string | GLOB string)
+              | MATCH [ANY | ALL | PHRASE] {FUZZY [integer] | WILDCARDS} string | STARTSWITH string | GLOB string)
     compare   = "=" | "==" | "!=" | "<>" | "<" | "<=" | ">" | ">="
     list      = "(" [value {, value}] ")"
     value     = string | number | TRUE | FALSE | DATETIME string | UUID string
@@ -31,6 +31,7 @@ from typing import Any, NamedTuple, NoReturn
 from vectordb_client.errors import FilterError, LimitError, VectorDBError, shown
 from vectordb_client.model import filter_nodes as nodes
 from vectordb_client.model.filter_nodes import Filter
+from vectordb_client.model.filter_words import MatchNear
 from vectordb_client.model.moments import read_moment
 
 from ..common import deadline
@@ -286,6 +287,15 @@ class _Parser:
             return self.build(position, nodes.ContainsAny, field, [self._value("a value, ANY (…) or ALL (…)")])
         if word == "MATCH":
             mode = next((mode for mode in ("ANY", "ALL", "PHRASE") if self.accept(mode)), "ALL")
+            fuzzy, wildcards = 0, False
+            while (fuzzily := self.accept("FUZZY")) or self.accept("WILDCARDS"):
+                if fuzzily:
+                    fuzzy = self._number() if self.token.kind == "number" else 1
+                else:
+                    wildcards = True
+            if fuzzy or wildcards:
+                text = self._string("one string of words, such as 'red shoes'")
+                return self.build(position, MatchNear, field, mode.lower(), text, fuzzy, wildcards)
             return self.build(position, nodes.Match, field, mode.lower(), self._string("one string of words, such as 'red shoes'"))
         if word == "STARTSWITH":
             return self.build(position, nodes.Prefix, field, self._string("a string in quotes"))

@@ -8,7 +8,7 @@ from typing import Any
 from vectordb_client.model.filter import Filter
 from vectordb_client.model.filter_nodes import All, And, GeoBox, GeoRadius, Glob, HasId, HasVector, In, IsNull, Not, Nothing, Or, Prefix
 
-from .nodes import CountRange, MatchWords, Range
+from .nodes import CountRange, MatchWords, Near, Range
 
 SHOWN_VALUES = 10  # of a list; the others become "…"
 SHOWN_CHARACTERS = 2_000
@@ -59,6 +59,9 @@ def _leaf(node: Filter, values: bool) -> str:
             return f"{node.field} is null"
         case MatchWords():
             return f"{node.field} match {node.mode} {many(node.words, 'word')}"
+        case Near():
+            how = "wildcards" if node.pattern else f"fuzzy {node.distance}"
+            return f"{node.field} match {how} {one(node.words[0])}"
         case Prefix():
             return f"{node.field} startswith {one(node.value)}"
         case Glob():

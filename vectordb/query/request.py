@@ -18,6 +18,7 @@ from ..engine.encoding import load_encoder
 from ..engine.snapshot import View
 from ..filters.cache import FilterCache
 from .highlight import check_highlight
+from .near_words import NearQueries, can_be_near, wants_near
 
 MAX_KEPT = 512  # requests kept by ``RequestCache``
 
@@ -111,9 +112,13 @@ class RequestCache:
                 if schema is not view.schema or len(kept) >= MAX_KEPT:
                     self._bound = (view.schema, kept := {})
                 kept[request] = bound
+        near = NearQueries(view, request, self._filters) if wants_near(request) else None
         if request.prefetch is not None:
-            bound = _with_stages(view, bound, request.prefetch, batch)
-        return _checked(bound.with_arms(_arms(view, vectors, text, batch)))
+            bound = _with_stages(view, bound, request.prefetch, batch, near)
+        search = _checked(bound.with_arms(_arms(view, vectors, text, batch, near)))
+        if near is not None and search.queries:  # ``prepare`` checks its options with none
+            near.check_used()
+        return search
 
 
 def _bind(request: SearchRequest, schema: Schema, filters: FilterCache) -> Search:
@@ -138,10 +143,10 @@ def _bind(request: SearchRequest, schema: Schema, filters: FilterCache) -> Searc
     )
 
 
-def _with_stages(view: View, search: Search, prefetch: Prefetch, batch: bool) -> Search:
+def _with_stages(view: View, search: Search, prefetch: Prefetch, batch: bool, near: NearQueries | None) -> Search:
     """The search with the stages before it."""
-    inner = search if prefetch.prefetch is None else _with_stages(view, search, prefetch.prefetch, batch)
-    arms = _arms(view, prefetch.vectors, prefetch.text, batch)
+    inner = search if prefetch.prefetch is None else _with_stages(view, search, prefetch.prefetch, batch, near)
+    arms = _arms(view, prefetch.vectors, prefetch.text, batch, near)
     inner = inner._replace(
         limit=int(prefetch.limit),
         fusion=checked_fusion(prefetch.fusion),
@@ -172,14 +177,14 @@ def _checked(search: Search) -> Search:
     return search
 
 
-def _arms(view: View, vectors: Any, text: Any, batch: bool) -> tuple[Arm, ...]:
+def _arms(view: View, vectors: Any, text: Any, batch: bool, near: NearQueries | None) -> tuple[Arm, ...]:
     """The arms of a stage. Each has the same number of query vectors."""
     schema, arms = view.schema, []
     for name, value in vectors.items() if type(vectors) is dict else query_fields(schema, vectors).items():
         spec = schema.vector(name)
         arms.append(Arm(name, spec, query_vectors(name, spec, value) if batch else [query_vector(name, spec, value)]))
     if text is not None:
-        arms += [_encoded(view, name, texts) for name, texts in _texts(schema, text, batch, [arm.name for arm in arms]).items()]
+        arms += [_encoded(view, name, texts, near) for name, texts in _texts(schema, text, batch, [arm.name for arm in arms]).items()]
     if not arms:
         what = "a search needs a query: write vectors={field: …} or text=…; to list points without a query, call scroll"
         raise InvalidArgumentError(what, field="vectors")
@@ -190,10 +195,12 @@ def _arms(view: View, vectors: Any, text: Any, batch: bool) -> tuple[Arm, ...]:
     return tuple(arms)
 
 
-def _encoded(view: View, name: str, texts: Sequence[str]) -> Arm:
+def _encoded(view: View, name: str, texts: Sequence[str], near: NearQueries | None) -> Arm:
     """The arm of a field with an encoder."""
     spec = view.schema.vector(name)
     encoder = load_encoder(name, spec, view.snapshot.meta.encoders[name])
+    if near is not None and can_be_near(spec):
+        return Arm(name, spec, *near.of(name, encoder, texts), texts)
     return Arm(name, spec, encoder.encode_queries(texts), lambda terms: encoder.words_of(texts[0], terms), texts)
 
 

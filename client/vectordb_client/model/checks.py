@@ -67,6 +67,13 @@ def check_listed(name: str, value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def check_fuzzy(name: str, value: Any, error: type[VectorDBError] = InvalidArgumentError) -> int:
+    """Check how many letters of a word may differ: 0, 1 or 2."""
+    if not is_integer(value) or not 0 <= value <= 2:
+        raise error(f"{name} must be 0, 1 or 2 letters, not {shown(value)}", field=name, value=value)
+    return int(value)
+
+
 def check_names(name: str, value: Any, fields: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the fields that a selection selects."""
     chosen = check_selection(name, value, fields)

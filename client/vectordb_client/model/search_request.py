@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import InvalidArgumentError
 from .aliases import FilterLike, FusionLike, Selection
 from .arguments import NOT_PREPARED, Method, UnknownArgumentError, named, with_options
-from .checks import check_count, check_flag, check_listed, check_recall, check_selection
+from .checks import check_count, check_flag, check_fuzzy, check_listed, check_recall, check_selection
 from .filter import from_dict
 from .filter_nodes import Filter
 from .foreign import is_number
@@ -90,6 +90,8 @@ _LIMIT = Flag("count", "number of hits (default: 10)", "N")
 _RECALL = Flag("share", "target recall, above 0 and at most 1 (default: 0.95)", "SHARE")
 _EXACT = Flag("switch", "bypass the indexes and return the exact result")
 _VECTORS = Flag("switch", "also show the vectors")
+_FUZZY = Flag("count", "1 or 2 letters of a word may differ, in BM25 fields", "N")
+_WILDCARDS = Flag("switch", "in the words of TEXT, * stands for any characters and ? for one, in BM25 fields")
 _HIGHLIGHT = Flag("names", "mark the words of TEXT in these attributes", "NAME[,NAME…]")
 _EXPLAIN = Flag("switch", "show the query plan: stages, plans considered, predicted and actual cost")
 
@@ -115,6 +117,9 @@ class SearchOptions(TypedDict, total=False):
         prefetch: a ``Prefetch`` stage. Only its hits are ranked, by exact scores.
         with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
         with_vectors: True for all vector fields, a list of fields, or False for none.
+        fuzzy: 1 or 2 letters of a word of ``text`` may differ in BM25 fields: left out, added, replaced, or swapped with the next.
+            Words of less than 3 characters never differ, those of less than 6 by one. A word found at a distance d counts 1 / (1 + d).
+        wildcards: in the words of ``text``, ``*`` stands for any characters and ``?`` for one, in BM25 fields.
         highlight: names of attributes with text. Each hit says where the words of the query are in them (``hit.highlights``).
         explain: fill in ``hits.plan``, which says how the search was run.
     """
@@ -129,6 +134,8 @@ class SearchOptions(TypedDict, total=False):
     prefetch: Annotated[Prefetch | None, Option(None, check_prefetch, batch_doc="; its queries are n as well", show=None)]
     with_attributes: Annotated[Selection, Option(True, check_selection)]
     with_vectors: Annotated[Selection, Option(False, check_selection, _VECTORS)]
+    fuzzy: Annotated[int, Option(0, check_fuzzy, _FUZZY)]
+    wildcards: Annotated[bool, Option(False, check_flag, _WILDCARDS)]
     highlight: Annotated[Sequence[str] | None, Option(None, check_listed, _HIGHLIGHT)]
     explain: Annotated[bool, Option(False, check_flag, _EXPLAIN, batch_doc="; every result has the plan of the first query", show=None)]
 

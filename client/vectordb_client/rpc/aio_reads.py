@@ -122,6 +122,9 @@ class AsyncReads(AsyncPointsOfCollection):
             prefetch: a ``Prefetch`` stage. Only its hits are ranked, by exact scores.
             with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
             with_vectors: True for all vector fields, a list of fields, or False for none.
+            fuzzy: 1 or 2 letters of a word of ``text`` may differ in BM25 fields: left out, added, replaced, or swapped with the next.
+                Words of less than 3 characters never differ, those of less than 6 by one. A word found at a distance d counts 1 / (1 + d).
+            wildcards: in the words of ``text``, ``*`` stands for any characters and ``?`` for one, in BM25 fields.
             highlight: names of attributes with text. Each hit says where the words of the query are in them (``hit.highlights``).
             explain: fill in ``hits.plan``, which says how the search was run.
             timeout: seconds; None is the timeout of the client.
@@ -168,6 +171,8 @@ class AsyncReads(AsyncPointsOfCollection):
             prefetch: as in ``search``; its queries are n as well.
             with_attributes: as in ``search``.
             with_vectors: as in ``search``.
+            fuzzy: as in ``search``.
+            wildcards: as in ``search``.
             highlight: as in ``search``.
             explain: as in ``search``; every result has the plan of the first query.
             timeout: seconds; None is the timeout of the client.
@@ -197,6 +202,8 @@ class AsyncReads(AsyncPointsOfCollection):
             candidates: as in ``search``.
             with_attributes: as in ``search``.
             with_vectors: as in ``search``.
+            fuzzy: as in ``search``.
+            wildcards: as in ``search``.
             highlight: as in ``search``.
             explain: as in ``search``.
             timeout: seconds for each call; None is the timeout of the client.

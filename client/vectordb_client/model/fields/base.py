@@ -39,6 +39,11 @@ class VectorField:
     index: Any = None
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """The attributes that the encoder reads."""
+        return () if self.source is None else (self.source,)
+
+    @property
     def counts_words(self) -> bool:
         """Whether the encoder counts words or parts of them, so that the field is scored by BM25."""
         return False
