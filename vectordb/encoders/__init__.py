@@ -27,6 +27,7 @@ __all__ = ["ENCODERS", "Encoder", "load", "load_as", "of_field", "options_of", "
 # Name → class, or where it is. A module is imported when its encoder is first used, because importing torch takes seconds.
 ENCODERS: dict[str, type[Encoder] | str] = {
     "bm25": "vectordb.encoders.bm25:BM25",
+    "bm25f": "vectordb.encoders.bm25:BM25F",
     "trigram": "vectordb.encoders.trigram:Trigram",
     "wordllama": "vectordb.encoders.wordllama:WordLlama",
     "sentence-transformers": "vectordb.encoders.sentence_transformers:DenseModel",

@@ -37,6 +37,7 @@ class BM25(Encoder):
     """
 
     kind = "sparse"
+    name = "bm25"
     rule = RULE  # the version of the rule that splits a text into words
     k1, b = K1, B  # where the options don't say
     options = {"language": word, "stopwords": boolean, "k1": number(0, 100), "b": number(0, 1)}
@@ -53,7 +54,7 @@ class BM25(Encoder):
         self.identity = self._identity(f"language={language}{version}, stopwords={str(stopwords).lower()}, k1={k1:g}, b={b:g}")
 
     def _identity(self, options: str) -> str:
-        return f"bm25({options}, words={self.rule})"
+        return f"{self.name}({options}, words={self.rule})"
 
     def check(self, spec: VectorField) -> None:
         super().check(spec)
@@ -75,9 +76,9 @@ class BM25(Encoder):
     def analyzed(cls, analysis: Plain, **options: Any) -> BM25:
         for option in ("language", "stopwords"):
             if option in options:
-                what = f"encoder 'bm25' takes its words from the analyzer of the attribute that it reads; leave {option} out"
+                what = f"encoder {cls.name!r} takes its words from the analyzer of the attribute that it reads; leave {option} out"
                 raise EncoderError(what, field="encoder", value=options[option])
-        return AnalyzedBM25(analysis, options.get("k1", cls.k1), options.get("b", cls.b))
+        return AnalyzedBM25(cls.name, analysis, options.get("k1", cls.k1), options.get("b", cls.b))
 
     def _pieces(self, text: str) -> list[str]:
         """What is counted in a text: its words, casefolded, without stop words."""
@@ -148,11 +149,11 @@ class BM25(Encoder):
 class AnalyzedBM25(BM25):
     """BM25 over the words that an analyzer makes. Options as in BM25, without language and stop words, which the analyzer has."""
 
-    def __init__(self, analysis: Plain, k1: float, b: float):
+    def __init__(self, name: str, analysis: Plain, k1: float, b: float):
         self.k1, self.b, self._analysis = k1, b, analysis
         self._stem, self._stop, self._ids = list, frozenset(), {}
         self._lock = threading.Lock()
-        self.identity = f"bm25(k1={k1:g}, b={b:g}, {analysis.identity})"
+        self.identity = f"{name}(k1={k1:g}, b={b:g}, {analysis.identity})"
 
     def term(self, text: str) -> int:
         tokens = self._pieces(text)
@@ -193,6 +194,13 @@ class FrozenBM25(BM25):
 
 
 BM25.earlier = FrozenBM25
+
+
+class BM25F(BM25):
+    """BM25 over several attributes with weights, which ``engine.many_sources`` adds up."""
+
+    name = "bm25f"
+    earlier = None
 
 
 class _Tokens(NamedTuple):

@@ -15,7 +15,8 @@ from .. import encoders
 from ..common import analyze, deadline
 from ..storage import change_log
 from .apply import Write
-from .snapshot import Snapshots
+from .many_sources import ManySources
+from .snapshot import Snapshots, View
 
 MAX_FREQUENCY = 1 << 24  # of a term in a text: float32 represents every whole number up to it
 MAX_LENGTH = (1 << 32) - 1  # words of a text
@@ -33,6 +34,7 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[str, np.ndarray]
         for name in batch.vectors:
             if view.schema.is_bm25(name):
                 _check_frequencies(name, batch)
+        several = _several(view, batch, worded)
         for name, spec in view.schema.vectors.items():
             if spec.source is None or spec.source not in batch.attributes:
                 continue
@@ -65,7 +67,24 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[str, np.ndarray]
                 gone = np.array([row for row in gone if row not in given], dtype=np.int32)
                 removed[name] = np.union1d(removed.get(name, gone), gone).astype(np.int32)
     batch = Batch(batch.kind, batch.ids, vectors, batch.attributes, batch.payload, removed, batch.if_version, batch.if_filter)
+    if batch.kind == "update":
+        return Write(batch, counted, words, change_log.now(), encoded, several)
+    for field in several:
+        given = {source: batch.attributes[source] for source in field.sources if source in batch.attributes}
+        rows = [{source: values[row] for source, values in given.items()} for row in range(len(batch.ids))]
+        batch, words[field.name] = field.encode(batch, rows)
     return Write(batch, counted, words, change_log.now(), encoded)
+
+
+def _several(view: View, batch: Batch, worded: Mapping[str, np.ndarray]) -> list[ManySources]:
+    """The encodings of fields that read several attributes, of which the batch gives some."""
+    fields = []
+    for name, spec in view.schema.vectors.items():
+        if len(spec.reads) and spec.source is None:
+            encoder = load_encoder(name, spec, view.snapshot.meta.encoders[name])
+            field = ManySources(name, spec.sources, encoder, worded.get(name, NO_TERMS))
+            fields += [field] if field.touched(batch) else []
+    return fields
 
 
 def _check_frequencies(name: str, batch: Batch) -> None:

@@ -270,7 +270,7 @@ def text_given(name: str, text: str, advice: str | None) -> InvalidArgumentError
 
 def text_written(name: str, spec: VectorField, text: str) -> InvalidArgumentError:
     """The error for a text in place of a vector in a write."""
-    advice = None if spec.source is None else f"write it as the attribute {spec.source!r}, which the database encodes"
+    advice = f"write it as the attribute {' or '.join(map(repr, spec.reads))}, which the database encodes" if spec.reads else None
     return text_given(name, text, advice)
 
 
