@@ -179,3 +179,5 @@ def test_words_that_another_analyzer_made_are_not_mixed(directory, monkeypatch):
         with pytest.raises(EncoderError, match="'body' were made by"):
             docs.upsert(ids=[9], attributes={"body": ["Haus"]})
         assert docs.get([1])[0].attributes["body"] == TEXTS[1]
+    report = check(directory)
+    assert report.problems == () and "attribute 'body': its words were not compared with the texts" in report.notes[0]
