@@ -11,7 +11,6 @@ from vectordb_client.model.filter_nodes import HasVector
 
 from .. import encoders
 from ..common import deadline
-from ..encoders import bm25 as formula
 from ..filters.bitmap import matching
 from ..index import exact
 from ..index.exact import Found
@@ -124,8 +123,7 @@ class SparseType(FieldType):
         if saturation is None:
             field = view.fields[name]
             live = cache.get(("texts", field)) or view.store.texts(field)  # of an earlier state, if the view is of one
-            options = encoders.options_of(view.schema.vectors[name].encoder)
-            k1, b = options.get("k1", formula.K1), options.get("b", formula.B)
+            k1, b = encoders.saturation_of(view.schema.vectors[name].encoder)
             saturation = cache[key] = Saturation(k1, b, live.documents, live.words, view.table(field, format.LENGTHS))
         return saturation
 

@@ -21,7 +21,8 @@ from .request import Arm, Search
 
 VERSION = 1
 # Options that may change from page to page.
-_FREE = frozenset(("cursor", "offset", "limit", "candidates", "explain", "with_attributes", "with_vectors", "filter", "prefetch", "fusion"))
+_FREE = frozenset(("cursor", "offset", "limit", "candidates", "explain", "with_attributes", "with_vectors", "with_payload", "highlight"))
+_FREE |= {"filter", "prefetch", "fusion"}  # compared in their canonical form
 
 
 class Cursor(msgspec.Struct, array_like=True, frozen=True):

@@ -19,7 +19,7 @@ from vectordb_client.model.values import Id
 
 Stored = bytes | memoryview  # a value as LMDB returns it
 Txn = lmdb.Transaction
-VERSION = 4  # written by this code; the first write to a directory of an older format raises it
+VERSION = 5  # written by this code; the first write to a directory of an older format raises it
 FIRST_VERSION = 1  # the oldest format that this code reads
 DIGEST_VERSION = 4  # the first format with a digest of all records
 CATALOG = 0  # the collection number that holds the catalog
