@@ -12,11 +12,16 @@ from .cache import FilterCache, Reader
 MAX_FOUND = 10_000  # words that one word of a query may stand for
 
 
-def vocabulary(reader: Reader, name: str, cache: FilterCache | None) -> Vocabulary:
-    """The words of an attribute, sorted. They are read once, and again when there are more: a dictionary only grows."""
+def number_of_words(reader: Reader, name: str) -> int:
+    """How many words the rows of an attribute ever had. Words are numbered in the order in which they came."""
     store, field = reader.store, reader.fields[name]
     stored = store.txn.get(format.field_key(store.collection, format.TERM_COUNT, field))
-    count = int.from_bytes(stored, "little") if stored else 0
+    return int.from_bytes(stored, "little") if stored else 0
+
+
+def vocabulary(reader: Reader, name: str, cache: FilterCache | None) -> Vocabulary:
+    """The words of an attribute, sorted. They are read once, and again when there are more: a dictionary only grows."""
+    store, field, count = reader.store, reader.fields[name], number_of_words(reader, name)
     cached = cache.get(("words", field)) if cache is not None else None
     if cached is not None and cached[0] >= count:
         return cached[1]

@@ -11,12 +11,14 @@ from vectordb_client.model.schema import VectorField
 from vectordb_client.model.search_request import SearchRequest
 
 from ..common.analyze import analysis
-from ..common.near import near_words
+from ..common.near import Vocabulary, near_words
 from ..common.tokenize import RULE
 from ..encoders.bm25 import BM25
 from ..engine.snapshot import View
 from ..filters.cache import FilterCache
-from ..filters.vocabulary import expanded, vocabulary
+from ..filters.docids import numbers_of
+from ..filters.vocabulary import expanded, number_of_words, vocabulary
+from .cursor import decode
 
 Query = tuple[np.ndarray, np.ndarray]
 
@@ -32,9 +34,14 @@ def can_be_near(spec: VectorField) -> bool:
 
 
 class NearQueries:
-    """Makes the queries of the BM25 fields of one search."""
+    """Makes the queries of the BM25 fields of one search.
+
+    counts: attribute → the number of its words that are looked through. A later page of a search looks through those of the first one:
+    words that were written since could change the weights of others.
+    """
 
     def __init__(self, view: View, request: SearchRequest, filters: FilterCache):
+        self.counts: dict[str, int] = {} if request.cursor is None else decode(request.cursor).words
         self._view, self._request, self._filters, self._used = view, request, filters, False
         self._wish = f"fuzzy={request.fuzzy}" if request.fuzzy else "wildcards=True"
 
@@ -62,7 +69,7 @@ class NearQueries:
             for word in near_words(words_of, text, self._request.fuzzy, self._request.wildcards):
                 found: dict[str, int] = {}
                 for source, words in known:
-                    for each, distance in expanded(words, word, source):
+                    for each, distance in self._early(source, words, expanded(words, word, source)):
                         found[each] = min(distance, found.get(each, distance))
                 nearest: dict[int, tuple[int, str]] = {}
                 for (each, distance), term in zip(found.items(), encoder.terms_of(found), strict=True):
@@ -78,6 +85,14 @@ class NearQueries:
             terms = np.array(sorted(weights), np.uint64)
             queries.append((terms, np.array([weights[term] for term in terms.tolist()], np.float32)))
         return queries, lambda terms: {term: names[term] for term in terms if term in names}
+
+    def _early(self, source: str, words: Vocabulary, found: list[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Those of some words, with their distances, that are among the first ``counts`` of an attribute."""
+        count = self.counts.setdefault(source, number_of_words(self._view, source))
+        if len(words.words) <= count:
+            return found
+        numbers = numbers_of(self._view, self._view.fields[source], [each.encode() for each, _ in found])
+        return [(each, distance) for each, distance in found if numbers.get(each.encode(), count) < count]
 
     def _sources(self, name: str) -> Sequence[str]:
         reads = self._view.schema.vectors[name].reads

@@ -119,6 +119,7 @@ class Search(NamedTuple):
     queries and filter; this stage ranks only its hits. steps: those of ``RANKING_STEPS`` that this search takes. page: what a page leaves
     out (``paging.Page``). fixed: the number of candidates was given, so each arm is read exactly so deep. filters: a filter for each
     query, in the place of ``filter``; None where all have the same. boosts: of the last stage. attribute_arms: those of ``Linear``.
+    words: ``NearQueries.counts``.
     """
 
     arms: tuple[Arm, ...]
@@ -141,6 +142,7 @@ class Search(NamedTuple):
     filters: tuple[Filter | None, ...] | None = None
     boosts: tuple[Bound, ...] = ()
     attribute_arms: Mapping[str, Bound] = {}
+    words: Mapping[str, int] = {}
 
     def with_arms(self, arms: tuple[Arm, ...]) -> Search:
         """The same search for other queries. ``arms`` and ``queries`` are the first two fields."""
@@ -210,6 +212,7 @@ class RequestCache:
         search = _checked(bound.with_arms(_arms(view, vectors, text, batch, self._filters, near)))
         if near is not None and search.queries:  # ``prepare`` checks its options with none
             near.check_used()
+            search = search._replace(words=near.counts)
         if search.filters is not None:
             check_filters(request.filter, batch, search.queries)
         search = _without_examples(search)
