@@ -20,7 +20,12 @@ import textwrap
 from pathlib import Path
 
 RPC = Path(__file__).resolve().parents[1] / "client" / "vectordb_client" / "rpc"
-FILES = {"client.py": "aio.py", "collection.py": "aio_collection.py", "reads.py": "aio_reads.py"}
+FILES = {
+    "client.py": "aio.py",
+    "collection.py": "aio_collection.py",
+    "reads.py": "aio_reads.py",
+    "transaction.py": "aio_transaction.py",
+}
 NAMES = {
     "Client": "AsyncClient",
     "Collection": "AsyncCollection",
@@ -34,9 +39,18 @@ NAMES = {
     "Iterator": "AsyncIterator",
     "run_steps": "run_steps_async",
     "write_all": "write_all_async",
+    "Transaction": "AsyncTransaction",
+    "__enter__": "__aenter__",
+    "__exit__": "__aexit__",
 }
-MODULES = {"client": "aio", "collection": "aio_collection", "reads": "aio_reads", "transport": "aio_transport"}
-COROUTINES = {"_run", "run_steps", "write_all"}
+MODULES = {
+    "client": "aio",
+    "collection": "aio_collection",
+    "reads": "aio_reads",
+    "transport": "aio_transport",
+    "transaction": "aio_transaction",
+}
+COROUTINES = {"_run", "run_steps", "write_all", "__enter__", "__exit__"}
 # Names that only generated code uses → their module.
 IMPORTS = {
     "AsyncPointsOfCollection": "..model.access",
@@ -194,7 +208,9 @@ def awaited_text(text: str) -> str:
     """A docstring whose examples await."""
 
     def code(block: re.Match[str]) -> str:
-        lines = re.sub(r"\b(docs|client|db)\.(?=\w+\()", r"await \1.", block[0])
+        lines = re.sub(r"\b(docs|client|db)\.(?!transaction\()(?=\w+\()", r"await \1.", block[0])
+        lines = re.sub(r"\bwith (?=db\.transaction\()", "async with ", lines)
+        lines = re.sub(r"(?=\bt\[\"\w+\"\]\.)", "await ", lines)
         return re.sub(r"\bwith Client\(", "async with AsyncClient(", lines)
 
     text = re.sub(r"```python.*?```", code, text, flags=re.S)

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from vectordb_client.errors import InvalidArgumentError
 from vectordb_client.model.aliases import Durability
-from vectordb_client.model.batch import Batch, Columns, check_deleted_ids, check_not_a_filter, make_batch, versions_of
+from vectordb_client.model.batch import Batch, Columns, make_batch
+from vectordb_client.model.batch_ids import check_deleted_ids, check_not_a_filter, check_what, versions_of
 from vectordb_client.model.checks import check_flag
 from vectordb_client.model.results import WriteResult
-from vectordb_client.model.schema import AttributeType, VectorField
+from vectordb_client.model.schema import AttributeType, VectorField, check_field_names, check_new_names
 from vectordb_client.model.terms import check_sparse, check_words
 from vectordb_client.model.writing import Writing
 
-from .engine.apply import Delete, OvertakenError, Write, apply
+from .engine.apply import Applied, Delete, OvertakenError, Write, apply
 from .engine.encoding import NO_TERMS, encoded, encoder_identities
 from .filters import as_filter
 from .index.base import check_options
+from .maintenance.jobs import discard
 from .reads import Reads
-from .storage import catalog, change_log, term_words
+from .storage import catalog, change_log, schema_changes, segments, term_words
+from .storage.format import Txn
 from .storage.store import Store
 
 MAX_KNOWN_TERMS = 1_000_000  # dictionary entries kept in memory for a field
@@ -42,9 +45,26 @@ class Collection(Reads, Writing):
         return self.apply_batch(make_batch(self.schema, kind, points, **columns._asdict()), durability)
 
     def _delete(self, ids: Any, filter: Any, if_version: Any, if_filter: Any, durability: Durability | None) -> WriteResult:
-        if (ids is None) == (filter is None):
-            what = 'delete needs either ids or a filter; filter="ALL" deletes all points'
-            raise InvalidArgumentError(what, field="ids" if ids is None else "filter")
+        result = self._commit(self._checked_delete(ids, filter, if_version, if_filter), durability)
+        check_not_a_filter(ids, result.count)
+        return result
+
+    # The parts of a write, of which transactions are made, too
+
+    def _checked_batch(self, kind: str, points: Any, columns: Columns) -> Batch:
+        """The batch of an ``upsert`` or ``update``."""
+        batch = make_batch(self.schema, kind, points, **columns._asdict())
+        self._bind(batch)
+        return batch
+
+    def _bind(self, batch: Batch) -> None:
+        """Raise FilterError if a filter of the batch doesn't fit the schema."""
+        for condition in (batch.filter, batch.if_filter):
+            self._filters.bind(condition, self.schema)
+
+    def _checked_delete(self, ids: Any, filter: Any, if_version: Any, if_filter: Any) -> Delete:
+        """The change that a ``delete`` makes."""
+        check_what(ids, filter)
         schema = self.schema
         for condition in (filter, if_filter):
             self._filters.bind(condition, schema)
@@ -53,27 +73,16 @@ class Collection(Reads, Writing):
             checked = check_deleted_ids(ids, if_version)
         elif if_version is not None:
             raise InvalidArgumentError("if_version needs ids", field="if_version", value=if_version)
-        change = Delete(checked, as_filter(filter), versions_of(if_version, checked or []), as_filter(if_filter), change_log.now())
-        result = self._commit(change, durability)
-        check_not_a_filter(ids, result.count)
-        return result
+        return Delete(checked, as_filter(filter), versions_of(if_version, checked or []), as_filter(if_filter), change_log.now())
 
     def apply_batch(self, batch: Batch, durability: Durability | None = None) -> WriteResult:
         """Encode the texts of a batch of ``make_batch`` and write it."""
-        self._filters.bind(batch.if_filter, self.schema)
+        self._bind(batch)
         while True:
-            write = encoded(batch, self._snapshots, self._worded)
             try:
-                result = self._commit(write, durability)
-                break
+                return self._commit(self._change_of(batch), durability)
             except OvertakenError:  # at most once for each field, while it is converted
                 continue
-        for name, words in write.words.items():
-            stored = self._worded.get(name, NO_TERMS)
-            if len(stored) < MAX_WORDED_TERMS:
-                # If two threads add terms at the same time, some are lost here; those are looked up again.
-                self._worded[name] = np.union1d(stored, np.fromiter(words, np.uint64, len(words)))
-        return result
 
     def add_fields(
         self,
@@ -99,6 +108,29 @@ class Collection(Reads, Writing):
 
         self._handle.write(work)
 
+    def drop_fields(self, names: str | Sequence[str]) -> None:
+        names = check_field_names(names)
+        schema_changes.dropped(self.schema, names)
+
+        def work(txn: Txn) -> list[str]:
+            meta, files = schema_changes.drop_fields(txn, self._number, names)
+            self._log_schema(txn, meta.revision)
+            return files
+
+        for file in self._handle.write(work):
+            discard(segments.folder(self._directory.path) / file)
+
+    def rename_fields(self, names: Mapping[str, str]) -> None:
+        names = check_new_names(names)
+        schema_changes.renamed(self.schema, names)
+        self._handle.write(lambda txn: self._log_schema(txn, schema_changes.rename_fields(txn, self._number, names).revision))
+
+    def _log_schema(self, txn: Txn, revision: int) -> None:
+        store = Store(txn, self._number)
+        state = store.state()
+        assert state is not None
+        store.touch(state[0] + 1, {"op": "schema", "at": change_log.now(), "revision": revision}, self._directory.change_log)
+
     def set_terms(self, field: str, terms: Mapping[int, str | None], *, durability: Durability | None = None) -> int:
         words = check_words(terms)
         with self._snapshots.pin() as view:
@@ -107,10 +139,26 @@ class Collection(Reads, Writing):
         return self._handle.write(work, durability)
 
     def _commit(self, change: Write | Delete, durability: str | None) -> WriteResult:
-        def work(txn):
-            return apply(txn, self._number, change, self._directory, self._snapshots.newest)
+        applied = self._handle.write(lambda txn: self._apply(txn, change), durability)
+        self._committed(change, applied)
+        return applied.result
 
-        applied = self._handle.write(work, durability)
+    def _change_of(self, write: Batch | Delete) -> Write | Delete:
+        """What ``apply`` takes: a batch with its texts encoded, or a deletion."""
+        return write if isinstance(write, Delete) else encoded(write, self._snapshots, self._worded)
+
+    def _apply(self, txn: Txn, change: Write | Delete) -> Applied:
+        """Apply a change in a write transaction. Its errors leave the transaction to be undone."""
+        return apply(txn, self._number, change, self._directory, self._snapshots.newest)
+
+    def _committed(self, change: Write | Delete, applied: Applied) -> None:
+        """Remember what a committed change has numbered and named, and tell maintenance of it."""
+        for name, words in change.words.items() if isinstance(change, Write) else ():
+            place = name, change.encoded[name]
+            stored = self._worded.get(place, NO_TERMS)
+            if len(stored) < MAX_WORDED_TERMS:
+                # If two threads add terms at the same time, some are lost here; those are looked up again.
+                self._worded[place] = np.union1d(stored, np.fromiter(words, np.uint64, len(words)))
         newest = self._snapshots.newest
         if newest is not None:
             for field, numbered in applied.used.items():
@@ -118,7 +166,6 @@ class Collection(Reads, Writing):
                 if len(known) < MAX_KNOWN_TERMS:
                     known.update(numbered)
         self._maintainer.wrote(self._number, applied.result.count)
-        return applied.result
 
     def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
         self._handle.check_writable()

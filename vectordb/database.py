@@ -23,8 +23,10 @@ from .engine.directory import Options, open_directory
 from .engine.encoding import encoder_identities
 from .index.base import check_options
 from .maintenance import Maintainer, backup
-from .storage import catalog, modes, place
+from .storage import aliases, catalog, modes, place
 from .storage.change_log import Limits
+from .storage.format import Txn
+from .transaction import Transaction
 
 
 @named
@@ -192,7 +194,7 @@ class Database(Collections[Collection]):
     def collection(self, name: str) -> Collection:
         self._check_open()
         with self.directory.env.read() as txn:
-            number = catalog.number_of(txn, name)
+            name, number = catalog.find(txn, name)
         return self._collection(name, number)
 
     def collections(self) -> list[str]:
@@ -203,8 +205,40 @@ class Database(Collections[Collection]):
     @named
     def drop_collection(self, name: str) -> None:
         self._check_open()
-        self._handle.write(lambda txn: catalog.drop(txn, name))
+
+        def work(txn: Txn) -> None:
+            aliases.own_number(txn, name, "drop_collection")
+            aliases.check_no_alias(txn, name)
+            catalog.drop(txn, name)
+
+        self._handle.write(work)
         self.directory.maintainer.dropped()
+
+    @named
+    def rename_collection(self, name: str, new_name: str) -> None:
+        self._check_open()
+        number = self._handle.write(lambda txn: aliases.rename(txn, name, new_name))
+        self._collection(new_name, number)
+
+    @named
+    def alias(self, alias: str, collection: str) -> None:
+        self._check_open()
+        self._handle.write(lambda txn: aliases.put(txn, alias, collection))
+
+    @named
+    def drop_alias(self, alias: str) -> None:
+        self._check_open()
+        self._handle.write(lambda txn: aliases.drop(txn, alias))
+
+    def aliases(self) -> dict[str, str]:
+        self._check_open()
+        with self.directory.env.read() as txn:
+            return aliases.aliases(txn)
+
+    def transaction(self, *, durability: Durability | None = None) -> Transaction:
+        self._check_open()
+        self._handle.check_writable()
+        return Transaction(self._handle, self.collection, durability)
 
     @named
     def snapshot(self, path: str | os.PathLike, *, archive: bool = False) -> dict[str, Any]:
@@ -261,6 +295,7 @@ class Database(Collections[Collection]):
         with self._lock:
             collection = self._collections.get(number)
             if collection is not None:
+                collection.name = name  # it may have been renamed
                 return collection
             collection = self._collections[number] = Collection(name, number, self._handle)
         self.directory.maintainer.opened(number)

@@ -10,7 +10,7 @@ import numpy as np
 from vectordb_client.model.aggregates import check_aggregates
 from vectordb_client.model.aliases import FilterLike, Ids, Selection
 from vectordb_client.model.arguments import named
-from vectordb_client.model.batch import check_each_id
+from vectordb_client.model.batch_ids import check_each_id
 from vectordb_client.model.collection_info import CollectionInfo
 from vectordb_client.model.facets import FacetLike, FacetResult, check_against, check_facets
 from vectordb_client.model.reading import Reading
@@ -46,7 +46,7 @@ class Reads(Reading):
         self._filters = FilterCache()
         self.pieces = PieceReader(self._snapshots, self._filters)  # of the service
         self._direct = self.pieces.direct.search
-        self._worded: dict[str, np.ndarray] = {}  # field → terms (ascending) whose words are known to be stored
+        self._worded: dict[tuple[str, int], np.ndarray] = {}  # (field, number) → terms (ascending) whose words are known to be stored
 
     def __repr__(self) -> str:
         return f"Collection({self.name!r})"
@@ -133,7 +133,7 @@ class Reads(Reading):
         if late is not None:
             return late.results(self._search(late.request, vectors, text, batch), vectors, text, batch)
         if text is None and not batch:
-            hits = self._direct(request, vectors)
+            hits = self._direct(request, vectors) if request.group_by is None else self.pieces.direct_groups.search(request, vectors)
             if hits is not None:
                 return hits
         results = self.pieces.search_anything(request, vectors, text, batch, execute.whole if batch else execute.page)

@@ -97,7 +97,7 @@ class AlreadyExistsError(VectorDBError):
 
 
 class PreconditionError(VectorDBError):
-    """A condition doesn't hold, such as ``if_version`` or ``if_filter``. Nothing was written."""
+    """A condition doesn't hold, such as ``if_version`` or ``if_filter``; nothing was written. Or a cursor can't be continued any more."""
 
 
 class StorageError(VectorDBError):

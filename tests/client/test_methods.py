@@ -84,6 +84,9 @@ def test_which_calls_may_be_executed_twice():
         ("Write", pb.WriteRequest(), True),
         ("Write", pb.WriteRequest(batch=pb.Batch(if_version=b"\1")), False),
         ("Write", pb.WriteRequest(batch=pb.Batch(if_filter=conditional)), False),
+        ("Write", pb.WriteRequest(batch=pb.Batch(filter=conditional)), True),
+        ("Write", pb.WriteRequest(batch=pb.Batch(increments=[pb.JsonColumn()])), False),
+        ("Write", pb.WriteRequest(batch=pb.Batch(if_absent=True)), False),
         ("Delete", pb.DeleteRequest(filter=conditional), True),
         ("Delete", pb.DeleteRequest(if_version=b"\1"), False),
         ("Delete", pb.DeleteRequest(if_filter=conditional), False),
@@ -91,5 +94,6 @@ def test_which_calls_may_be_executed_twice():
         ("CreateCollection", pb.CreateCollectionRequest(exist_ok=True), True),
         ("DropCollection", pb.DropCollectionRequest(), False),
         ("Search", pb.SearchRequest(), True),
+        ("Transact", pb.TransactRequest(), False),
     ):
         assert METHODS[name].repeatable(request) is repeatable, (name, request)

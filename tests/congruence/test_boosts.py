@@ -242,3 +242,15 @@ def test_wrong_attribute_arms(same):
     ):
         with pytest.raises(error, match=text):
             same(lambda docs, f=fusion: docs.search({"d": D}, fusion=f))
+
+
+def test_weights_of_attribute_arms_are_learned(same):
+    """One point is the relevant one, whatever the query."""
+    queries = np.random.default_rng(3).standard_normal((8, 8))
+    arms = {"fresh": Decay("n", 10, origin=87), "lucky": Decay("x", 0.1, origin=3)}
+    qrels = [{87: 1.0} for _ in queries]
+    tuning = same(lambda docs: docs.tune_fusion({"d": queries}, qrels, limit=5, folds=2, attributes=arms))
+    assert tuning.fusion.attributes == arms and tuning.fusion.weights["fresh"] == 1.0
+    assert {*tuning.ndcg} == {"rrf", "linear", "d alone", "fresh alone", "lucky alone"} and tuning.ndcg["linear"] > 0.9 > tuning.ndcg["rrf"]
+    hits = same(lambda docs: docs.search({"d": queries[0]}, fusion=tuning.fusion, limit=5))
+    assert 87 in hits.ids.tolist()

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+from vectordb_client.model.search_request import SearchRequest
 
 import vectordb
 from tests.congruence.conftest import PLACES
@@ -176,3 +177,38 @@ def test_the_hits_of_all_groups_are_limited(docs, request):
     if request.node.callspec.params["docs"] != "embedded":
         with pytest.raises(LimitError, match=r"groups × group_size is 600, but this service allows at most 500 \(setting max_limit\)"):
             docs.search({"v": QUERIES[0]}, group_by="doc", groups=100, group_size=6)
+
+
+def test_direct_searches_in_groups_find_the_same(places):
+    docs = places["embedded"].collection("docs")
+    found = docs.pieces.direct_groups
+    for field, queries in (("v", QUERIES), ("far", FAR[:4])):
+        for options in ({}, {"with_attributes": ["doc"]}, {"with_attributes": False}):
+            for by, size, groups in (("doc", 1, 2), ("doc", 3, 2), ("at", 2, 9), ("doc", 2, 100)):
+                asked = {"group_by": by, "group_size": size, "groups": groups} | options
+                for _ in range(2):
+                    docs.search({field: queries[0]}, **asked)
+                direct = 0
+                for query in queries:
+                    long_way = docs.search({field: query}, explain=True, **asked)
+                    hits = found.search(SearchRequest.of(asked), {field: query})
+                    direct += hits is not None
+                    hits = docs.search({field: query}, **asked) if hits is None else hits
+                    assert hits.ids.tolist() == long_way.ids.tolist() and hits.scores.tolist() == long_way.scores.tolist()
+                    assert hits == long_way and hits.groups == long_way.groups and hits._grouping == list(long_way._grouping)
+                assert direct or by == "at" or groups == 100, (field, asked)  # else there are too many rows, or too few groups
+
+
+def test_direct_searches_in_groups_follow_writes(embedded):
+    docs = embedded.create_collection("docs", SCHEMA)
+    docs.upsert(ids=list(range(60)), vectors={"v": VECTORS[:60]}, attributes={"doc": [i % 9 for i in range(60)]})
+    rng = np.random.default_rng(6)
+    for step in range(12):
+        for _ in range(3):
+            hits = docs.search({"v": QUERIES[0]}, group_by="doc", group_size=2, groups=4)
+            check(hits, oracle(whole(docs, {"v": QUERIES[0]}), "doc", 2, 4))
+        ids = rng.choice(70, 4, replace=False).tolist()
+        if step % 3 == 2:
+            docs.delete(ids)
+        else:
+            docs.upsert(ids=ids, vectors={"v": rng.standard_normal((4, 6))}, attributes={"doc": rng.integers(0, 9, 4).tolist()})

@@ -149,3 +149,24 @@ def test_the_definition_is_kept_and_a_field_may_be_added(docs):
     assert docs.count(F.has_vector("x")) == 0
     docs.update(ids=[1], attributes={"body": ["again"]})
     assert docs.search(text={"x": "again"}).ids.tolist() == [1]
+
+
+def test_sources_can_be_renamed_and_are_dropped_with_their_field(database):
+    analyzer = Analyzer("english", fold_accents=True)
+    schema = Schema(
+        {"w": Sparse(encoder="bm25f", sources={"title": 3, "body": 1})},
+        {"title": Text(analyzer=analyzer), "body": Text(analyzer=analyzer)},
+    )
+    docs = database.create_collection("renamed", schema)
+    docs.upsert(ids=[1, 2], attributes={"title": ["Cafés", "ship"], "body": ["sea", "café harbor"]})
+    before = docs.search(text="cafe", highlight=["body"])
+    docs.rename_fields({"title": "name", "body": "text"})
+    after = docs.search(text="cafe", highlight=["text"])
+    assert [(hit.id, hit.score, hit.highlights["text"]) for hit in after] == [(hit.id, hit.score, hit.highlights["body"]) for hit in before]
+    assert dict(docs.info().schema.vectors["w"].sources) == {"name": 3, "text": 1}
+    docs.update(ids=[1], attributes={"text": ["harbour cafes"]})
+    assert docs.search(text="harbour").ids.tolist() == [1] and docs.count(F("name").match_any("cafe")) == 1
+    with pytest.raises(SchemaError, match="attribute 'name' is the source of vector field 'w'"):
+        docs.drop_fields(["name"])
+    docs.drop_fields(["w", "name"])
+    assert docs.count(F("text").match_any("cafe")) == 2

@@ -279,6 +279,7 @@ WRONG = [
     ({"limit": "all"}, "limit must be an integer from 1 to 100000, or 'auto', not 'all'"),
     ({"order_by": ["n"], "score": "calibrated"}, "order_by and score can't be given together: an ordered search has no scores"),
     ({"order_by": ["n"], "fusion": "linear"}, "order_by and fusion can't be given together: an ordered search has no scores to fuse"),
+    ({"order_by": ["n"], "recall": 0.9}, "order_by and recall can't be given together: an ordered search is exact"),
     ({"order_by": ["n"], "offset": 3}, "order_by and offset can't be given together: pass hits.next as cursor"),
     ({"order_by": ["n"]}, "order_by lists points without a query: leave vectors and text out"),
     ({"order_by": []}, r"order_by must be a list of attributes such as \['-date', 'price'\], not \[\]"),

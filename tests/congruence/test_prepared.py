@@ -109,7 +109,7 @@ def test_prepare_does_not_list_a_prefetch(kind):
 
 WRONG = {
     "limit": ({"limit": 0}, InvalidArgumentError),
-    "unknown filter field": ({"filter": "nope = 1"}, FilterError),
+    "unknown filter field": ({"filter": "id = 1"}, FilterError),
     "filter": ({"filter": 5}, FilterError),
     "attribute": ({"with_attributes": ["nope"]}, InvalidArgumentError),
     "vector field": ({"with_vectors": ["nope"]}, InvalidArgumentError),

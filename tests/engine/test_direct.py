@@ -24,7 +24,9 @@ from vectordb.common.deadline import Deadline
 from vectordb.engine import audits
 from vectordb.index.dense import kind
 from vectordb.index.model import Corrections
-from vectordb.query import direct, execute, segments
+from vectordb.query import direct, direct_blocks, execute, segments
+
+pytestmark = pytest.mark.usefixtures("few_calibration_queries")
 
 ROWS, DIM = 1_500, 24
 IDS = {
@@ -388,7 +390,7 @@ def test_a_search_inside_of_a_search_goes_the_long_way(database):
     docs = fill(database, rows=300, indexed=200)
     (query,) = held_out(1, DIM)
     check(docs, query)
-    lane = direct._thread.lane
+    lane = direct_blocks.of_thread.lane
     lane.inside = database.directory.env.gate
     try:
         assert docs._direct(SearchRequest.of({}), {"v": query}) is None

@@ -291,7 +291,8 @@ def test_where_a_recall_is_named_indexes_are_used_and_no_score_is_taken_for_zero
     assert all(hit.score == sums[hit.id][0] for hit in hits)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     true = docs.search(query, fusion=Linear({"s": 0.2}), limit=20)
-    assert len(set(true.ids.tolist()) & set(hits.ids.tolist())) >= 15  # of 20; found: 17
+    # Found: 17 of 20. Half is asked for, and which plan finds them depends on times that were measured.
+    assert len(set(true.ids.tolist()) & set(hits.ids.tolist())) >= 8
 
 
 def test_a_proof_takes_plans_of_a_sparse_index_that_lose_nothing(database):

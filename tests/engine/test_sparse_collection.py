@@ -28,6 +28,10 @@ def rows_of(column, ids) -> list:
     return [(column.terms[column.indptr[i] : column.indptr[i + 1]], column.weights[column.indptr[i] : column.indptr[i + 1]]) for i in ids]
 
 
+# Of the mean recall of 20 queries and more: .95 is asked for, less three standard errors. The plan is chosen by times that were measured.
+FLOOR = 0.92
+
+
 @pytest.fixture
 def database(tmp_path):
     with vectordb.open(tmp_path, maintenance=False, durability="batched") as database:
@@ -80,10 +84,11 @@ def test_a_sealed_field_is_searched_through_its_segment_and_the_tail_exactly(dat
     assert "graph" not in segments(docs)[0]
     docs.upsert(ids=list(range(1_000, ROWS)), vectors={"s": rows_of(COLUMN, range(1_000, ROWS))})
     accounts(docs, "s")
-    assert share_found(docs, queries(60)) >= 0.97  # observed: 1.0
+    assert share_found(docs, queries(60)) > FLOOR  # observed: 1.0
     hits = docs.search({"s": queries(1)[0]}, explain=True)
-    assert arm(hits)["plan"] == "segments" and not arm(hits)["exact"] and arm(hits)["tail"]["rows"] == 200
+    assert arm(hits)["plan"] == "segments" and arm(hits)["tail"]["rows"] == 200
     segment = arm(hits)["segments"][0]
+    assert arm(hits)["exact"] == (segment["plan"] in ("scan", "safe impacts", "full postings"))
     assert segment["rows"] == 1_000 and segment["predicted"]["recall"] >= 0.95 and segment["postings"] >= 0
     assert "segment 1 of 1: 1,000 rows" in str(hits.plan)
 
@@ -114,11 +119,11 @@ def test_churn_before_and_after_compaction(database, tmp_path, weighting):
         docs.upsert(ids=again.tolist(), vectors={"s": rows_of(COLUMN, rng.permutation(ROWS)[:100])})
         before = [found(docs.search({"s": query}, exact=True)) for query in queries(20)]
         assert before == [brute(docs, query, 10) for query in queries(20)]
-        assert share_found(docs, queries(40)) >= 0.97  # observed: .995 and more
+        assert share_found(docs, queries(40)) > FLOOR  # observed: .995 and more
         docs.optimize()
         after = [found(docs.search({"s": query}, exact=True)) for query in queries(20)]
         assert after == before
-        assert share_found(docs, queries(40)) >= 0.97  # observed: .995 and more
+        assert share_found(docs, queries(40)) > FLOOR  # observed: .995 and more
     accounts(docs, "s")
     assert not check(tmp_path).problems and not check(tmp_path).notes
 
@@ -127,7 +132,7 @@ def test_filters(database):
     docs = filled(database)
     docs.optimize()
     for condition in ("n = 3", "n < 5", "n >= 1"):
-        assert share_found(docs, queries(40), filter=condition) >= 0.97  # observed: 1.0
+        assert share_found(docs, queries(40), filter=condition) > FLOOR  # observed: 1.0
     few = docs.search({"s": queries(1)[0]}, filter="n = 3", limit=500)
     assert len(few) == len(brute(docs, queries(1)[0], 500, "n = 3"))
     assert not docs.search({"s": {2**50: 1.0}})
@@ -265,7 +270,7 @@ def test_the_background_seals_and_merges_sparse_fields(tmp_path, monkeypatch):
             docs.upsert(ids=list(range(low, low + 300)), vectors={"s": rows_of(COLUMN, range(low, low + 300))})
         until(lambda: docs.info().statistics["s"]["tail"] == 0 and idle(docs) and len(segments(docs)) < 4)
         accounts(docs, "s")
-        assert share_found(docs, queries(30)) >= 0.97  # observed: .99 and more
+        assert share_found(docs, queries(30)) > FLOOR  # observed: .99 and more
 
 
 def test_binary_fields_keep_which_terms_there_are(database, tmp_path):
@@ -301,7 +306,7 @@ def test_a_damaged_file_is_built_again(database, tmp_path):
     assert arm(docs.search({"s": queries(1)[0]}, explain=True))["plan"] == "exact term-at-a-time"
     docs.optimize()
     assert segments(docs) and not path.exists()
-    assert share_found(docs, queries(20)) >= 0.97  # observed: 1.0
+    assert share_found(docs, queries(20)) > FLOOR  # observed: 1.0
 
 
 def test_what_runs_is_held_against_what_was_predicted(database, monkeypatch):

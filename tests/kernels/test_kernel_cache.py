@@ -161,9 +161,10 @@ def test_pieces_that_cannot_be_unpickled_are_compiled(archive, sorter, tmp_path)
 def test_each_tier_is_compiled_on_any_machine(tier, tmp_path):
     if "x86_64" not in tiers.machine_tag():
         pytest.skip("LLVM here makes code for this machine's family of processors only")
-    made = build.build(tier, tmp_path, light())
+    some = [each for each in light() if each.kernel == "topk.unpack"]
+    made = build.build(tier, tmp_path, some)
     held = store.Archive(made.path, tiers.key_of_tier(tier))
-    assert made.kernels == len(held) == len(light()) and all(held.get(each.name()) for each in light())
+    assert made.kernels == len(held) == len(some) and all(held.get(each.name()) for each in some)
 
 
 def test_a_host_takes_tiers_that_it_can_run(monkeypatch):
@@ -289,7 +290,7 @@ def beginning(cache: Path, *kernels: str) -> subprocess.Popen:
 def test_several_processes_at_once_compile_each_kernel_once(tmp_path, monkeypatch):
     if store.shipped()[0] is not None:
         pytest.skip("kernels came compiled")
-    processes = [beginning(tmp_path, *LIGHT) for _ in range(3)]
+    processes = [beginning(tmp_path, *LIGHT) for _ in range(2)]
     for process in processes:
         process.stdin.write("go\n")
         process.stdin.flush()
@@ -299,14 +300,13 @@ def test_several_processes_at_once_compile_each_kernel_once(tmp_path, monkeypatc
         assert process.returncode == 0, err[-3000:]
         answers.append(list(map(int, out.split())))
     count = len(light())
-    assert sorted(answers) == [[0, count, 0], [0, count, 0], [count, count, 0]]
+    assert sorted(answers) == [[0, count, 0], [count, count, 0]]
 
 
 def test_a_process_killed_half_way_leaves_what_the_next_goes_on_from(tmp_path):
     if store.shipped()[0] is not None:
         pytest.skip("kernels came compiled")
-    kernels = (*LIGHT, "fusion.merge_lists", "columns.rows_in_range")
-    killed = beginning(tmp_path, *kernels)
+    killed = beginning(tmp_path, *LIGHT)
     killed.stdin.write("go\n")
     killed.stdin.flush()
     deadline = time.monotonic() + 200
@@ -314,7 +314,7 @@ def test_a_process_killed_half_way_leaves_what_the_next_goes_on_from(tmp_path):
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.communicate(timeout=60)
-    again = beginning(tmp_path, *kernels)
+    again = beginning(tmp_path, *LIGHT)
     out, err = again.communicate("go\n", timeout=300)
     assert again.returncode == 0 and out.split()[2] == "0", err[-3000:]
     assert not list(tmp_path.rglob("*.part"))

@@ -25,7 +25,7 @@ def signed() -> Indexed:
     """4,000 rows of which a third of the weights are negative."""
     column = texts(8, 4_000)
     signs = np.where(np.random.default_rng(8).random(len(column.weights)) < 1 / 3, -1, 1)
-    return Indexed(dataclasses.replace(column, weights=(column.weights * signs).astype(np.float32)))
+    return Indexed(dataclasses.replace(column, weights=(column.weights * signs).astype(np.float32)), calibrated=True)
 
 
 def signed_queries(n: int) -> list:
@@ -65,7 +65,7 @@ def by_topic() -> Indexed:
     weights = (0.05 + rng.standard_exponential(int(kept.sum()))).astype(np.float32)
     column = columns([[0]], [[1.0]])
     indptr = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
-    return Indexed(dataclasses.replace(column, indptr=indptr, terms=terms[kept].astype(np.uint64), weights=weights))
+    return Indexed(dataclasses.replace(column, indptr=indptr, terms=terms[kept].astype(np.uint64), weights=weights), calibrated=True)
 
 
 def test_windows_whose_rows_can_not_reach_the_best_are_left_out():

@@ -24,9 +24,12 @@ ROUNDS = cases(1, 15)  # kills at each step
 AT_RANDOM = cases(5, 75)
 FAVOURED = {
     "delete": "delete",
+    "transaction": "transact",
     "collection": "create",
     "drop": "drop",
     "schema": "add_field",
+    "rename": "rename",
+    "field": "change_field",
     "index": "optimize",
     "compact": "optimize",
     "tidy": "optimize",

@@ -38,7 +38,7 @@ from vectordb.server.telemetry.telemetry import Telemetry
 from vectordb.storage import chunks, integrity
 from vectordb.transfer import import_points
 
-SECONDS, PATIENCE = 5.0, 60.0  # of CPU and of time that one case may take: others may keep the machine busy
+SECONDS, PATIENCE = 5.0, 300.0  # of CPU and of time that one case may take: others may keep the machine busy
 
 
 def bounded(run, case) -> None:

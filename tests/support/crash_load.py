@@ -33,6 +33,7 @@ class Model:
         self.sequence = 0
         self.fields: list[str] = []
         self.others: list[str] = []
+        self.written: dict[str, int] = {}  # other collection → step of its last transaction
 
     def after(self, k: int, favoured: str | None) -> tuple[Model, Callable]:
         """(model after step k, function that does step k on a database)."""
@@ -41,7 +42,8 @@ class Model:
 
     def _step(self, k: int, favoured: str | None) -> Callable:
         rng = random.Random(k)
-        kinds = ["upsert"] * 5 + ["update", "delete", "delete_by_filter", "optimize", "create", "drop", "add_field"]
+        kinds = ["upsert"] * 5 + ["update", "delete", "delete_by_filter", "transact", "optimize", "create", "drop", "rename"]
+        kinds += ["add_field", "change_field"]
         kind = favoured if favoured and rng.random() < 0.6 else rng.choice(kinds)
         return getattr(self, f"_{kind}")(k, rng)
 
@@ -77,6 +79,26 @@ class Model:
         self.sequence += bool(ids)
         return lambda database: database.collection("c").delete(ids)
 
+    def _transact(self, k: int, rng: random.Random) -> Callable:
+        """Points of several collections, each of which exists only with the others."""
+        if not self.others:
+            return self._create(k, rng)
+        ids, other = rng.sample(range(IDS), 3), rng.choice(self.others)
+        self.points.update(dict.fromkeys(ids, (k, "both")))
+        gone = sorted(self.points)[0]
+        del self.points[gone]
+        self.sequence += 2
+        self.written[other] = k
+        attributes = {"step": [k] * len(ids), "tag": ["both"] * len(ids)} | {name: [k] * len(ids) for name in self.fields}
+
+        def transact(database):
+            with database.transaction() as t:
+                t["c"].upsert(ids=ids, vectors={"v": dense(ids, k), "s": [{i: 1.0, IDS: 2.0} for i in ids]}, attributes=attributes)
+                t[other].upsert(ids=[1], vectors={"v": [[k, 1]]}, attributes={"n": [k]})
+                t["c"].delete(gone)
+
+        return transact
+
     def _optimize(self, k: int, rng: random.Random) -> Callable:
         return lambda database: database.collection("c").optimize()
 
@@ -92,7 +114,21 @@ class Model:
         if not self.others:
             return self._create(k, rng)
         name = self.others.pop(0)
+        self.written.pop(name, None)
         return lambda database: database.drop_collection(name)
+
+    def _rename(self, k: int, rng: random.Random) -> Callable:
+        if not self.others:
+            return self._create(k, rng)
+        name = self.others.pop(0)
+        self.others.append(f"other{k}")
+        if name in self.written:
+            self.written[f"other{k}"] = self.written.pop(name)
+
+        def rename(database):
+            database.rename_collection(name, f"other{k}")
+
+        return rename
 
     def _add_field(self, k: int, rng: random.Random) -> Callable:
         if len(self.fields) >= MOST_FIELDS:  # then the field is added to another collection
@@ -104,12 +140,26 @@ class Model:
         self.sequence += 1
         return lambda database: database.collection("c").add_fields(attributes={f"f{k}": Int()})
 
+    def _change_field(self, k: int, rng: random.Random) -> Callable:
+        if not self.fields:
+            return self._add_field(k, rng)
+        self.sequence += 1
+        name = self.fields[0]
+        if rng.random() < 0.5:
+            self.fields[0] = f"f{k}"
+            return lambda database: database.collection("c").rename_fields({name: f"f{k}"})
+        del self.fields[0]
+        return lambda database: database.collection("c").drop_fields(name)
+
     def holds_in(self, database) -> bool:
         """Whether a database has exactly this content."""
         c = database.collection("c")
         if database.collections() != sorted(["c", *self.others]) or c.info().sequence != self.sequence:
             return False
         if list(c.schema.attributes) != [*SCHEMA.attributes, *self.fields]:
+            return False
+        others = {name: database.collection(name).get(1) for name in self.others}
+        if {name: point.attributes["n"] for name, point in others.items() if point is not None} != self.written:
             return False
         found = {}
         for point in c.iterate(with_vectors=["v"]):

@@ -8,7 +8,7 @@ import dataclasses
 import math
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from vectordb_client import AsyncClient, AsyncCollection, Client
@@ -51,6 +51,9 @@ class Blocking:
         answer = self._run(answer)
         return Blocking(answer, self._loop) if isinstance(answer, (AsyncCollection, PreparedSearch)) else answer
 
+    def transaction(self, **named: Any) -> BlockingTransaction:
+        return BlockingTransaction(self._awaited.transaction(**named), self)
+
     def _items(self, answer: AsyncGenerator[Any]) -> Iterator[Any]:
         try:
             while True:
@@ -65,6 +68,26 @@ class Blocking:
             return await answer
 
         return asyncio.run_coroutine_threadsafe(wait(), self._loop).result(TIMEOUT)
+
+
+class BlockingTransaction:
+    """A transaction of an ``AsyncClient`` with the blocking methods of one of ``Client``."""
+
+    def __init__(self, transaction: Any, client: Blocking):
+        self._transaction, self._client = transaction, client
+
+    def __enter__(self) -> Self:
+        self._client._run(self._transaction.__aenter__())
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._client._run(self._transaction.__aexit__(*error))
+
+    def __getitem__(self, collection: Any) -> Blocking:
+        return Blocking(self._transaction[getattr(collection, "_awaited", collection)], self._client._loop)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transaction, name)
 
 
 @contextlib.contextmanager
@@ -117,7 +140,7 @@ def plain(value: Any) -> Any:
         bare, timed = _without_times(value)
         return "Plan", plain(bare), timed, str(Plan(bare))
     if isinstance(value, Hits):
-        more = dict(value.facets), value.grouping, value.reranked
+        more = dict(value.facets), value._grouping, value.reranked
         return "Hits", [plain(hit) for hit in value], plain(value.ids), plain(value.scores), plain(value.plan), plain(more)
     if isinstance(value, Mapping):
         return "mapping", sorted((plain(key), plain(item)) for key, item in value.items())

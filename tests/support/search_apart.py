@@ -16,13 +16,14 @@ import numpy as np
 
 from tests.support import sparse_indexed
 from tests.support.indexed import Indexed, held_out, places, random_bytes, small, small_rows
+from tests.support.nightly import cases
 from vectordb.index.base import IndexKind, SegmentMask, SegmentRequest, SegmentTarget, open_file
 from vectordb.index.impact import calibrate as sparse_calibrate
 from vectordb.index.impact.kind import ImpactFile
 from vectordb.index.scratch import aligned
 from vectordb.kernels import dots, jit, planner
 
-RNG_SEEDS = range(3)
+RNG_SEEDS = range(cases(1, 3))
 
 
 def damaged(folder: Path, section: str) -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 from vectordb_client.model.fields import SparseColumn
 from vectordb_client.model.schema import Sparse
 
@@ -18,6 +19,7 @@ from vectordb.index import exact as flat
 from vectordb.index import file
 from vectordb.index.base import SegmentMask, SegmentRequest, SegmentTarget, TailRange, open_file
 from vectordb.index.impact import build as sparse_build
+from vectordb.index.impact import calibrate
 from vectordb.index.impact.kind import ImpactFile
 from vectordb.index.saturation import Saturation
 from vectordb.kernels import impact_layout
@@ -67,11 +69,20 @@ def query_of(column: SparseColumn, row: int, share: float = 1.0, seed: int = 0) 
 
 class Indexed:
     """Rows in chunks of postings, and a segment with the docids ``inside``, by default all. saturation: for weights that are term
-    frequencies, with the table ``lengths``.
+    frequencies, with the table ``lengths``. calibrated: calibrate with as many queries as a database does, for tests of recall; to do so
+    takes longer than all else of a build.
     """
 
     def __init__(
-        self, column: SparseColumn, docids=None, inside=None, binary: bool = False, options=None, idf: bool = False, saturation=None
+        self,
+        column: SparseColumn,
+        docids=None,
+        inside=None,
+        binary: bool = False,
+        options=None,
+        idf: bool = False,
+        saturation=None,
+        calibrated: bool = False,
     ):
         self.count = len(column)
         self.docids = np.arange(self.count, dtype=np.uint32) if docids is None else docids
@@ -94,16 +105,20 @@ class Indexed:
         items = np.repeat(np.isin(np.arange(self.count), kept), sizes)
         self.folder = tempfile.TemporaryDirectory(prefix="vectordb-test-")
         self.path = Path(self.folder.name, "segment.index")
-        sparse_build.build(
-            self.path,
-            np.concatenate([[0], np.cumsum(sizes[kept])]),
-            column.terms[items],
-            None if binary else column.weights[items],
-            self.docids[kept],
-            idf,
-            options or sparse_build.Options(),
-            saturation=saturation,
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            if not calibrated:
+                patch.setattr(calibrate, "QUERIES", 6)
+                patch.setattr(calibrate, "FEWEST_QUERIES", 6)
+            sparse_build.build(
+                self.path,
+                np.concatenate([[0], np.cumsum(sizes[kept])]),
+                column.terms[items],
+                None if binary else column.weights[items],
+                self.docids[kept],
+                idf,
+                options or sparse_build.Options(),
+                saturation=saturation,
+            )
         self.segment = open_file(self.path)
 
     def search(
@@ -146,7 +161,7 @@ def earlier(path: Path, out: Path) -> Path:
 @functools.cache
 def large() -> Indexed:
     """6,000 rows: ``texts(1, 6_000)``."""
-    return Indexed(texts(1, 6_000))
+    return Indexed(texts(1, 6_000), calibrated=True)
 
 
 @functools.cache

@@ -208,7 +208,6 @@ ATTRIBUTES = {
     "k": [
         (1, InvalidArgumentError),
         (b"x", InvalidArgumentError),
-        ("x" * 481, LimitError),
         ("\ud800", InvalidArgumentError),
         (["a"], InvalidArgumentError),
     ],
@@ -294,7 +293,7 @@ def test_conditions(collection):
     for version in (-1, "1", 1.5, True, [1, 2, 3], ["a", 1], {3: 1}, [-1, 0], 2**63):
         refuse(InvalidArgumentError, lambda version=version: collection.upsert(ids=[1, 2], if_version=version), "if_version")
     refuse(InvalidArgumentError, lambda: collection.delete(filter="n = 1", if_version=1), "if_version")
-    for condition in ("nope = 1", "n =", 5, {"op": "what"}):
+    for condition in ("id = 1", "n =", 5, {"op": "what"}):
         for call in (
             lambda c: collection.upsert(ids=[1], if_filter=c),
             lambda c: collection.delete([1], if_filter=c),
@@ -411,7 +410,7 @@ def test_reading(collection):
 
 @pytest.mark.parametrize(
     "condition",
-    ["nope = 1", "n = 'x'", "n", "", "n = 1 AND", "k > 'a'", "g = 1", "v = 1", "HAS_VECTOR(k)", "n MATCH 'x'", 5, {}, {"op": "eq"}, ["n"]],
+    ["id = 1", "n = 'x'", "n", "", "n = 1 AND", "k > 5", "g = 1", "v = 1", "HAS_VECTOR(k)", "n MATCH 'x'", 5, {}, {"op": "eq"}, ["n"]],
 )
 def test_filters(collection, condition):
     for call in (collection.count, lambda c: collection.scroll(filter=c), lambda c: collection.search(GOOD, filter=c)):
@@ -463,7 +462,7 @@ SCHEMAS = [
     (lambda: Schema({"v": Int()}), "v"),
     (lambda: Schema({"1v": Dense(3)}), "vector field"),
     (lambda: Schema({"v": Dense(3)}, {"v": Int()}), "v"),
-    (lambda: Schema({}, {"x" * 65: Int()}), "attribute"),
+    (lambda: Schema({}, {"x" * 256: Int()}), "attribute"),
     (lambda: Schema([]), "vector field"),
     (lambda: Schema({}, {f"a{i}": Int() for i in range(4097)}), "schema"),
     (lambda: Schema({"v": Dense(3, encoder="e", source="nope")}), "v"),

@@ -139,7 +139,7 @@ def test_thousands_of_documents_a_second():
     encoder = encoders.load("bm25(b=0.7)")
     best = np.inf
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()  # not by the clock: others may keep the machine busy
         encoder.encode_documents(texts)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     assert 2000 / best > 2000, f"{2000 / best:.0f} documents of 100 words a second"

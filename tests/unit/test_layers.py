@@ -21,6 +21,7 @@ LAYERS = [
     {"server"},
     {"warm", "process_stats"},
     {"database"},
+    {"transaction"},
     {"collection"},
     {"reads"},
     {"maintenance"},

@@ -33,6 +33,8 @@ COMMANDS = {
     "info": ("info", "(DIR | --target HOST:PORT) [COLLECTION]", "show the collections of a directory or of a running service"),
     "optimize": ("optimize", "DIR [COLLECTION]", "update the indexes of a directory, remove deleted rows, and wait until done"),
     "drop": ("drop", "(DIR | --target HOST:PORT) COLLECTION", "delete a collection and all its points"),
+    "rename": ("rename", "(DIR | --target HOST:PORT) COLLECTION NEW", "give a collection another name"),
+    "alias": ("alias", "(DIR | --target HOST:PORT) [COLLECTION ALIAS]", "list aliases of collections, make one, switch it, or drop it"),
     "terms": (
         "terms",
         "DIR COLLECTION FIELD (--import FILE | --export FILE)",

@@ -29,10 +29,14 @@ STEPS = (
     "chunk.written",
     "delete.ids",
     "delete.buried",
+    "transaction.applied",  # after each write of a transaction over several collections
     "collection.described",
     "collection.named",
     "drop.unnamed",
     "drop.removed",
+    "rename.unnamed",
+    "field.removed",  # drop_fields, rename_fields
+    "field.rewritten",
     "schema.described",
     "index.copied",  # seal, merge, rebuild
     "index.begun",

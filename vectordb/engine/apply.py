@@ -6,7 +6,7 @@ Everything that can fail (a missing id, a precondition) is checked before the fi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,16 @@ from vectordb_client.model.results import WriteResult
 from vectordb_client.model.values import Id
 
 from .. import fields
+from ..common import clock
 from ..filters import as_filter
 from ..filters.bitmap import matching
 from ..filters.canonical import canonical
-from ..storage import catalog, term_words
+from ..storage import catalog, expiry, term_words
 from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.format import Txn
 from ..storage.store import Store
+from .batches import change_values, repeated, taken
 from .directory import Directory
 from .many_sources import ManySources
 from .snapshot import Snapshot, View
@@ -47,7 +49,7 @@ class Write:
     """A batch, the counters of its encoders (field name → counters to add), and the words of its terms (field name → term → word).
 
     at: time of the call, Unix time in milliseconds.
-    encoded: BM25 field name → the field number that the batch was encoded for.
+    encoded: field name → the field number that the batch was made for, of fields that it uses or that have an encoder.
     late: fields to encode when the whole attributes of the rows of an update are known.
     """
 
@@ -98,7 +100,22 @@ def apply(txn: Txn, collection: int, change: Write | Delete, directory: Director
     Raises NotFoundError, PreconditionError or OvertakenError before it writes anything.
     """
     inside = Transaction(txn, collection, directory, newest)
+    expire(inside, change.at)
     return _delete(inside, change) if isinstance(change, Delete) else _write(inside, change)
+
+
+def expire(inside: Transaction, at: int) -> int:
+    """Delete the points whose moment has come, as one batch; returns how many. at: Unix time in milliseconds, for the change log."""
+    if inside.schema.ttl is None:
+        return 0
+    docids, _ = expiry.due(inside.txn, inside.collection, clock.now())
+    if docids:
+        listed = np.asarray(docids.to_array(), np.int64)
+        ids = [row.id for row in inside.store.rows(listed)]
+        bm25 = catalog.bm25_fields(inside.meta, inside.schema)
+        inside.store.delete_rows(inside.sequence, ids, listed.tolist(), bm25, at, inside.limits, inside.schema.ttl)
+        inside.sequence += 1
+    return len(docids)
 
 
 def _check(inside: Transaction, ids: Sequence[Id], entries: Sequence, if_version: Sequence | None, if_filter: Any) -> None:
@@ -122,7 +139,12 @@ def _write(inside: Transaction, change: Write) -> Applied:
     batch, store, schema = change.batch, inside.store, inside.schema
     if any(inside.meta.fields.get(name) != number for name, number in change.encoded.items()):
         raise OvertakenError
+    if batch.filter is not None:
+        return _update_matching(inside, change)
     entries = store.entries(batch.ids)
+    if batch.if_absent and any(entries):
+        missing = [row for row, entry in enumerate(entries) if entry is None]
+        batch, entries = taken(batch, missing), [None] * len(missing)
     if batch.kind == "update":
         for value, entry in zip(batch.ids, entries, strict=True):
             if entry is None:
@@ -166,6 +188,18 @@ def _write(inside: Transaction, change: Write) -> Applied:
     return Applied(WriteResult(inside.sequence, len(batch.ids)), used)
 
 
+def _update_matching(inside: Transaction, change: Write) -> Applied:
+    docids = np.asarray(inside.matching(change.batch.filter).to_array(), dtype=np.int64)
+    ids = [row.id for row in inside.store.rows(docids)]
+    count, applied = 0, Applied(WriteResult(inside.sequence - 1, 0))
+    for batch in repeated(change.batch, ids):
+        counted = {name: {key: value * len(batch.ids) for key, value in each.items()} for name, each in change.counted.items()}
+        applied = _write(inside, replace(change, batch=batch, counted=counted))
+        inside.sequence += 1
+        count += applied.result.count
+    return Applied(WriteResult(applied.result.sequence, count), applied.used)
+
+
 def _by_row(batch: Batch) -> list[dict]:
     """The attributes as one dict per point, without nulls."""
     rows: list[dict] = [{} for _ in batch.ids]
@@ -192,6 +226,7 @@ def _updated(
                 row.attributes.pop(name, None)
             elif value is not UNSET:
                 row.attributes[name] = value
+    change_values(batch, inside.schema, rows)
     for field_of_many in late:
         batch, words[field_of_many.name] = field_of_many.encode(batch, [row.attributes for row in rows])
     payloads = [row.payload for row in rows]
@@ -229,5 +264,13 @@ def _delete(inside: Transaction, change: Delete) -> Applied:
     if not existing:
         return Applied(WriteResult(inside.sequence - 1, 0))
     bm25 = catalog.bm25_fields(inside.meta, inside.schema)
-    store.delete_rows(inside.sequence, [value for value, _ in existing], [docid for _, docid in existing], bm25, change.at, inside.limits)
+    store.delete_rows(
+        inside.sequence,
+        [value for value, _ in existing],
+        [docid for _, docid in existing],
+        bm25,
+        change.at,
+        inside.limits,
+        inside.schema.ttl,
+    )
     return Applied(WriteResult(inside.sequence, len(existing)))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from vectordb_client.errors import EncoderError, InvalidArgumentError, SchemaError, shown
 from vectordb_client.model.batch import Batch
-from vectordb_client.model.schema import Schema
+from vectordb_client.model.schema import Schema, stored_alike
 from vectordb_client.model.terms import is_word
+from vectordb_client.model.write_options import EVERY
 
 from .. import encoders
 from ..common import analyze, deadline
@@ -23,14 +25,18 @@ MAX_LENGTH = (1 << 32) - 1  # words of a text
 NO_TERMS = np.empty(0, np.uint64)
 
 
-def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[str, np.ndarray]) -> Write:
+def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[tuple[str, int], np.ndarray]) -> Write:
     """The batch with its texts encoded, for every field with an encoder and a source.
 
-    worded: field → terms (ascending) whose words are known to be stored; ``words`` of the result holds the words of other terms.
+    worded: (field, its number) → terms (ascending) whose words are known to be stored; ``words`` of the result holds those of other
+    terms.
     """
     with snapshots.pin() as view:
         schema, made = view.schema, {}
-        encoded = {name: view.fields[name] for name, spec in view.schema.vectors.items() if spec.counts_words}
+        _check_fields(batch, schema)
+        used = (*batch.vectors, *batch.removed, *batch.attributes, *batch.increments)
+        encoded = {name: view.fields[name] for name in used if name in view.fields}
+        encoded |= {name: view.fields[name] for name, spec in view.schema.vectors.items() if spec.encoder is not None}
         for name in batch.vectors:
             if view.schema.is_bm25(name):
                 _check_frequencies(name, batch)
@@ -48,7 +54,7 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[str, np.ndarray]
         column, counters, words_but = load_encoder(name, spec, identity).encode_documents(texts, state)
         if counters:
             counted[name] = counters
-        new = words_but(worded.get(name, NO_TERMS)) if words_but is not None else None
+        new = words_but(worded.get((name, encoded[name]), NO_TERMS)) if words_but is not None else None
         if new:
             words[name] = {term: word for term, word in new.items() if is_word(word)}
         places = np.array(rows, dtype=np.int32)
@@ -66,7 +72,7 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[str, np.ndarray]
                 given = set() if name not in batch.vectors else set(batch.vectors[name].positions().tolist())
                 gone = np.array([row for row in gone if row not in given], dtype=np.int32)
                 removed[name] = np.union1d(removed.get(name, gone), gone).astype(np.int32)
-    batch = Batch(batch.kind, batch.ids, vectors, batch.attributes, batch.payload, removed, batch.if_version, batch.if_filter)
+    batch = replace(batch, vectors=vectors, removed=removed)
     if batch.kind == "update":
         return Write(batch, counted, words, change_log.now(), encoded, several)
     for field in several:
@@ -76,15 +82,25 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[str, np.ndarray]
     return Write(batch, counted, words, change_log.now(), encoded)
 
 
-def _several(view: View, batch: Batch, worded: Mapping[str, np.ndarray]) -> list[ManySources]:
+def _several(view: View, batch: Batch, worded: Mapping[tuple[str, int], np.ndarray]) -> list[ManySources]:
     """The encodings of fields that read several attributes, of which the batch gives some."""
     fields = []
     for name, spec in view.schema.vectors.items():
         if len(spec.reads) and spec.source is None:
             encoder = load_encoder(name, spec, view.snapshot.meta.encoders[name])
-            field = ManySources(name, spec.sources, encoder, worded.get(name, NO_TERMS))
+            field = ManySources(name, spec.sources, encoder, worded.get((name, view.fields[name]), NO_TERMS))
             fields += [field] if field.touched(batch) else []
     return fields
+
+
+def _check_fields(batch: Batch, schema: Schema) -> None:
+    """Raise SchemaError if a field of the batch was dropped, renamed or replaced since the batch was checked."""
+    if batch.schema is None or batch.schema is schema:
+        return
+    for name in (*batch.vectors, *batch.removed, *batch.attributes, *batch.increments):
+        before, now = (each.vectors.get(name) or each.attributes.get(name) for each in (batch.schema, schema))
+        if now is None or not stored_alike(before, now):
+            raise SchemaError(f"field {name!r} was dropped, renamed or replaced meanwhile", field=name)
 
 
 def _check_frequencies(name: str, batch: Batch) -> None:
@@ -102,7 +118,7 @@ def _check_frequencies(name: str, batch: Batch) -> None:
             return
         row, value = lengths.argmax(), int(lengths.max())
         wrong = f"adds up to {value} words; {rule}, and they add up to at most {MAX_LENGTH}"
-    point = batch.ids[int(column.positions()[row])]
+    point = EVERY if batch.filter is not None else batch.ids[int(column.positions()[row])]
     raise InvalidArgumentError(f"vector {name!r} of point {shown(point)} {wrong}", field=name, value=value)
 
 

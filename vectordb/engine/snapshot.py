@@ -15,10 +15,10 @@ from vectordb_client.model.fields import Column, VectorField
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.values import Id
 
-from ..common import deadline
+from ..common import clock, deadline
 from ..fields import FIELD_TYPES
 from ..kernels import columns
-from ..storage import catalog, format, tables
+from ..storage import catalog, expiry, format, tables
 from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.format import Txn
@@ -37,6 +37,8 @@ class Snapshot:
     compactions: their number; chunk tables of an earlier one must be compared with the chunks.
     indexable: field number → definition, of fields that can have index files. vectors: the numbers of all vector fields.
     tables_before: chunk tables of the previous snapshot, from which new ones are made.
+    expired: live rows whose moment has come (``Schema.ttl``); they count as dead. ends: the moment from which the snapshot shows too many.
+    stored_dead, stored_live: dead and live without regard to moments.
     prepared: cache of segment lists and tail ranges per (field, filter). direct: (request, field) → what ``query/direct.py`` has worked out
     for such searches; None where one was seen, False where they can't be done directly. sources: attribute → where simple filters look its
     values up (``filters/docids.py``).
@@ -56,6 +58,10 @@ class Snapshot:
     indexable: dict[int, VectorField]
     vectors: frozenset[int]
     tables_before: dict[tuple[int, int], ChunkTable]
+    expired: BitMap
+    ends: int
+    stored_dead: BitMap
+    stored_live: int
     prepared: dict[Any, Any] = field(default_factory=dict)
     direct: dict[tuple[Any, str], Any] = field(default_factory=dict)
     sources: dict[str, Any] = field(default_factory=dict)
@@ -65,8 +71,9 @@ class Snapshot:
     _dead_words: np.ndarray | None = None
 
     @classmethod
-    def read(cls, txn: Txn, collection: int, directory: Directory, previous: Snapshot | None = None) -> Snapshot:
-        """The snapshot of a collection in a transaction. previous: another snapshot, which saves reading what did not change.
+    def read(cls, txn: Txn, collection: int, directory: Directory, previous: Snapshot | None = None, ages: bool = True) -> Snapshot:
+        """The snapshot of a collection in a transaction. previous: another snapshot, which saves reading what did not change. ages: leave
+        out rows whose moment has come.
 
         Raises NotFoundError if the collection was dropped.
         """
@@ -84,7 +91,10 @@ class Snapshot:
             schema = catalog.schema_of(meta)
             indexable = {meta.fields[name]: spec for name, spec in schema.vectors.items() if spec.index_options is not None}
             vectors = frozenset(meta.fields[name] for name in schema.vectors)
-        dead = None if previous is None or rows - live != previous.rows - previous.live else previous.dead
+        same = previous is not None and rows - live == previous.rows - previous.stored_live
+        stored_dead = previous.stored_dead if previous is not None and same else store.tombstones()
+        expired, ends = (BitMap(), expiry.NEVER) if schema.ttl is None or not ages else expiry.due(txn, collection, clock.now())
+        stored_live, live = live, live - len(expired)
         registry = None if previous is None else previous.registry
         if registry is None or registry.replacements != replacements:
             registry = Registry(txn, collection, replacements, registry, directory)
@@ -96,20 +106,28 @@ class Snapshot:
             map_moves,
             meta,
             schema,
-            store.tombstones() if dead is None else dead,
+            stored_dead | expired if expired else stored_dead,
             {} if previous is None else previous.known,
             compactions,
             registry,
             indexable,
             vectors,
             {} if previous is None or previous.map_moves != map_moves else {**previous.tables_before, **previous._tables},
-            _live_rows=previous._live_rows if previous is not None and previous.sequence == sequence else None,
+            expired,
+            ends,
+            stored_dead,
+            stored_live,
+            _live_rows=previous._live_rows if previous is not None and (previous.sequence, previous.live) == (sequence, live) else None,
         )
 
     @cached_property
     def state(self) -> tuple[int, int, int, int]:
         """What tells this state of the collection: (sequence, rows, live rows, compactions)."""
         return self.sequence, self.rows, self.live, self.compactions
+
+    def has_ended(self) -> bool:
+        """Whether the moment of a row has come that the snapshot shows."""
+        return self.ends != expiry.NEVER and self.ends <= clock.now()
 
     @property
     def records(self) -> Records:
@@ -295,8 +313,9 @@ class View:
 class Snapshots:
     """The newest snapshot of a collection in this process. Readers pin it; after a commit of any process it is replaced."""
 
-    def __init__(self, directory: Directory, collection: int):
+    def __init__(self, directory: Directory, collection: int, ages: bool = True):
         self.directory = directory
+        self._ages = ages  # whether rows whose moment has come are left out
         self._env = directory.env
         self.collection = collection
         self._lock = threading.Lock()
@@ -310,7 +329,7 @@ class Snapshots:
             try:
                 snapshot = self.newest
                 txn_id = txn.id()
-                if snapshot is None or snapshot.txn_id != txn_id or snapshot.map_moves != env.map_moves:
+                if snapshot is None or snapshot.txn_id != txn_id or snapshot.map_moves != env.map_moves or snapshot.has_ended():
                     snapshot = self._refreshed(txn, txn_id)
                 if snapshot is not None:
                     return View(self.directory, txn, snapshot, self.collection, self.pin)
@@ -322,10 +341,11 @@ class Snapshots:
     def _refreshed(self, txn: Txn, txn_id: int) -> Snapshot | None:
         with self._lock:
             newest = self.newest
-            if newest is not None and newest.map_moves == self._env.map_moves and txn_id <= newest.txn_id:
+            ended = newest is not None and newest.txn_id == txn_id and newest.has_ended()
+            if newest is not None and newest.map_moves == self._env.map_moves and txn_id <= newest.txn_id and not ended:
                 # An older transaction can't use it: chunks may have been compacted since.
                 state = Store(txn, self.collection).state()
                 return newest if state is not None and state[0] == newest.sequence and txn_id == newest.txn_id else None
             # Even if only other collections changed: small chunks share pages with them and may have moved.
-            self.newest = Snapshot.read(txn, self.collection, self.directory, newest)
+            self.newest = Snapshot.read(txn, self.collection, self.directory, newest, self._ages)
             return self.newest

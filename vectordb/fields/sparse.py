@@ -18,6 +18,7 @@ from ..index.saturation import Saturation
 from ..storage import chunks, format
 from ..storage.check.rows import FieldRows
 from ..storage.chunks import RaggedChunk
+from ..storage.store import Texts
 from .base import FieldType, Part, writable
 
 Query = tuple[np.ndarray, np.ndarray]  # terms uint64 ascending, weights float32
@@ -123,6 +124,9 @@ class SparseType(FieldType):
         if saturation is None:
             field = view.fields[name]
             live = cache.get(("texts", field)) or view.store.texts(field)  # of an earlier state, if the view is of one
+            if view.snapshot.expired:  # counted until they are deleted
+                lengths = view.store.lengths(field, np.asarray(view.snapshot.expired.to_array(), np.int64))
+                live = Texts(live.documents - len(lengths), live.words - int(lengths.sum()))
             k1, b = encoders.saturation_of(view.schema.vectors[name].encoder)
             saturation = cache[key] = Saturation(k1, b, live.documents, live.words, view.table(field, format.LENGTHS))
         return saturation

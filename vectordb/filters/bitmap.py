@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from pyroaring import BitMap
@@ -47,7 +46,8 @@ def matching(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap:
 def matching_rows(node: Filter, reader: Reader, cache: FilterCache) -> BitMap | np.ndarray:
     """``matching`` as a bitmap or, where few rows match, as docids (uint32, ascending). Both are shared: callers must not modify them."""
     cached = cache.get(("filter", node))
-    if cached is not None and cached[0] == reader.sequence:
+    mark = reader.sequence, len(reader.dead)  # rows also die when their moment comes, without a write
+    if cached is not None and cached[0] == mark:
         return cached[1]
     rows: BitMap | np.ndarray | None = docids_of(node, reader, cache)
     if rows is None or (reader.dead and len(rows)):
@@ -55,7 +55,7 @@ def matching_rows(node: Filter, reader: Reader, cache: FilterCache) -> BitMap | 
         if reader.dead:
             bitmap = bitmap - reader.dead
         rows = np.asarray(bitmap.to_array(), dtype=np.uint32) if len(bitmap) <= LEAST_MANY else bitmap
-    cache.put(("filter", node), reader.sequence, rows, rows.nbytes + 256 if isinstance(rows, np.ndarray) else None)
+    cache.put(("filter", node), mark, rows, rows.nbytes + 256 if isinstance(rows, np.ndarray) else None)
     return rows
 
 
@@ -236,28 +236,8 @@ def _near(node: Near, reader: Reader, start: int, cache: FilterCache | None) -> 
 
 def _glob(node: Glob, reader: Reader, start: int) -> BitMap:
     fixed = re.split(r"[*?\[]", node.pattern, maxsplit=1)[0]
-    return _keywords(reader, node.field, fixed, re.compile(fnmatch.translate(node.pattern)), start)
-
-
-def _keywords(reader: Reader, name: str, start_of_value: str, pattern: re.Pattern | None, start: int) -> BitMap:
-    """Rows whose keyword starts with a string and matches a pattern: scans that range of the dictionary, then unites the posting lists."""
-    field = reader.fields[name]
-    root = format.field_key(reader.store.collection, format.TERMS, field)
-    prefix = root + start_of_value.encode(errors="surrogatepass")  # no keyword starts with lone surrogates, so nothing will match
-    cursor = reader.store.txn.cursor()
-    numbers = []
-    for key in deadline.each(_keys_from(cursor, prefix)):
-        if pattern is None or pattern.match(key[len(root) :].decode()):
-            numbers.append(int.from_bytes(cursor.value(), "little"))
-    return _union(reader, field, format.POSTINGS, np.array(numbers, dtype=np.uint64), start)
-
-
-def _keys_from(cursor: Any, prefix: bytes) -> Iterator[bytes]:
-    """The keys that start with ``prefix``. At each one the cursor stands on it, so its value can be read."""
-    more = cursor.set_range(prefix)
-    while more and (key := bytes(cursor.key())).startswith(prefix):
-        yield key
-        more = cursor.next()
+    pattern = re.compile(fnmatch.translate(node.pattern))
+    return scans.pattern(reader, node.field, fixed, lambda value: pattern.match(value) is not None, start, _united)
 
 
 def _has_vector(node: HasVector, reader: Reader, start: int) -> BitMap:
@@ -279,7 +259,7 @@ _LEAVES = {
     IsNull: _is_null,
     CountRange: _count,
     MatchWords: _match,
-    Prefix: lambda node, reader, start: _keywords(reader, node.field, node.value, None, start),
+    Prefix: lambda node, reader, start: scans.pattern(reader, node.field, node.value, lambda value: True, start, _united),
     Glob: _glob,
     TermRange: lambda node, reader, start: scans.term_range(node, reader, start, _united),
     TermsOutside: lambda node, reader, start: scans.terms_outside(node, reader, start, _united),

@@ -66,7 +66,7 @@ class FilterCache:
         self.scans: dict[Any, int] = {}
         self._lock = threading.Lock()
         self._bytes = 0
-        self._entries: OrderedDict[tuple, tuple[int, Any, int]] = OrderedDict()
+        self._entries: OrderedDict[tuple, tuple[Any, Any, int]] = OrderedDict()
         self._bound: dict[str | Filter, tuple[Schema, Filter]] = {}
 
     def bind(self, given: Any, schema: Schema) -> Filter | None:
@@ -85,7 +85,7 @@ class FilterCache:
             self._bound[given] = (schema, node)
         return node
 
-    def get(self, key: tuple) -> tuple[int, Any] | None:
+    def get(self, key: tuple) -> tuple[Any, Any] | None:
         """The (mark, value) stored by ``put``; None if there is none, or it was evicted."""
         with self._lock:
             entry = self._entries.get(key)
@@ -94,7 +94,7 @@ class FilterCache:
             self._entries.move_to_end(key)
             return entry[0], entry[1]
 
-    def put(self, key: tuple, mark: int, value: Any, size: int | None = None) -> None:
+    def put(self, key: tuple, mark: Any, value: Any, size: int | None = None) -> None:
         """Store a value under a key. mark: what the value is valid for, such as a sequence. size: in bytes; None: the value is a bitmap."""
         if size is None:
             statistics = value.get_statistics()

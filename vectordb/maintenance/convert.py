@@ -168,7 +168,7 @@ def _convert_bm25(txn, number: int, name: str, before: FrozenBM25, encoded: list
     store, meta, schema, dead = _opened(txn, number, name)
     spec, old = schema.vectors[name], meta.fields[name]
     encoded = [*encoded, *_encoded(store, old, spec, before, dead, rows)]
-    new = _next_number(meta)
+    new = catalog.next_field(meta)
     for part in encoded:
         alive = ~np.isin(part.docids, np.asarray(dead.to_array(), np.int64))
         if alive.any():
@@ -189,7 +189,7 @@ def _convert_text(txn, number: int, name: str, differs: bool, rows: int, limits:
     store, meta, schema, dead = _opened(txn, number, name)
     if not differs and not _differ(store, name, dead, rows):
         return _finished(store, meta, name, meta.fields[name], limits)
-    new, numbers = _next_number(meta), {}
+    new, numbers = catalog.next_field(meta), {}
     for docids, values in _values(store, name, dead):
         parts, used = attribute_forms.write(txn, number, new, schema.attributes[name], values, docids, numbers, RULE)
         numbers |= used
@@ -206,11 +206,6 @@ def _opened(txn, number: int, name: str) -> tuple[Store, Meta, Schema, BitMap]:
         raise KeptError("it was converted by another process")
     store = Store(txn, number)
     return store, meta, schema, store.tombstones()
-
-
-def _next_number(meta: Meta) -> int:
-    """An unused field number. The highest number is always in use, so numbers are never reused."""
-    return max(meta.fields.values()) + 1
 
 
 def _finished(store: Store, meta: Meta, name: str, new: int, limits: Limits) -> list[str]:

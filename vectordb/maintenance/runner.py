@@ -9,11 +9,12 @@ from typing import Any
 
 from vectordb_client.errors import ClosedError, NotFoundError, StorageError, VectorDBError
 
-from ..common import background
+from ..common import background, clock
+from ..engine.apply import Transaction, expire
 from ..engine.directory import Directory
 from ..engine.snapshot import Snapshots, View
 from ..index.base import Cancelled
-from ..storage import segments
+from ..storage import change_log, expiry, segments
 from ..storage.store import Store
 from . import convert, jobs, policy
 from .backoff import Failures
@@ -43,7 +44,7 @@ class Runner:
     def pin(self, number: int) -> View:
         """A view of a collection."""
         if number not in self._snapshots:
-            self._snapshots[number] = Snapshots(self._directory, number)
+            self._snapshots[number] = Snapshots(self._directory, number, ages=False)
         return self._snapshots[number].pin()
 
     def release_snapshots(self) -> None:
@@ -103,6 +104,14 @@ class Runner:
         best = self._next_optimization(number)
         return best is None or (best.field, best.first, best.end) != (task.field, task.first, task.end)
 
+    def expire(self, number: int) -> int:
+        """Delete the points whose moment has come; returns how many."""
+        with self.pin(number) as view:
+            if view.schema.ttl is None or not expiry.due(view.txn, number, clock.now())[0]:
+                return 0
+        directory, at = self._directory, change_log.now()
+        return directory.write(lambda txn: expire(Transaction(txn, number, directory, None), at))
+
     def repair(self, number: int) -> None:
         """Remove damaged records from the registry of index files."""
         self._directory.write(lambda txn: segments.remove_damaged(txn, number))
@@ -139,6 +148,7 @@ class Runner:
 
     def _prepare(self, number: int) -> tuple[int, int]:
         """Remove damaged records and convert fields of earlier versions. Returns (rows, sequence) from before."""
+        self.expire(number)
         with self.pin(number) as view:
             state, damaged = (view.rows, view.sequence), bool(view.snapshot.record_problems)
         if damaged:

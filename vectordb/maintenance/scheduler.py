@@ -13,10 +13,11 @@ from typing import Any
 from vectordb_client.errors import ClosedError, CorruptionError, NotFoundError, StorageError
 from vectordb_client.model.checks import check_flag, check_wait
 
+from ..common import clock
 from ..engine.directory import Directory
 from ..engine.snapshot import View
 from ..index.base import Cancelled, kinds_of
-from ..storage import catalog, locks, modes, segments
+from ..storage import catalog, expiry, locks, modes, segments
 from ..storage.store import Store
 from . import jobs, policy, requests
 from .backoff import Failures
@@ -282,6 +283,8 @@ class Maintainer:
             quiet = self._quiet(number, view.sequence)
             if view.snapshot.record_problems:
                 steps.append((-1, ("repair",), lambda: runner.repair(number)))
+            if view.schema.ttl is not None and expiry.due(view.txn, number, clock.now())[0]:
+                steps.append((-1, ("expire",), lambda: runner.expire(number)))
             for name, field, spec in policy.indexed(view):
                 best = policy.next_build(name, field, spec, policy.survey(view, field), quiet)
                 if best is not None:

@@ -5,7 +5,7 @@ Rows are never changed, so a column that was read once stays valid and is only e
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from vectordb_client.errors import SchemaError, listing
@@ -81,7 +81,7 @@ def _read_column(table: np.ndarray, floats: bool, keys: np.ndarray, has: np.ndar
 def _read_numbers(view: View, field: int, table: np.ndarray, keys: np.ndarray, has: np.ndarray) -> None:
     """Read the numbers of terms from postings into ``keys`` and ``has``."""
     for first in deadline.each(table[:, FIRST].tolist(), 1):
-        chunk: chunks.PostingsChunk = chunks.decode(
+        chunk: Any = chunks.decode(
             view.store.chunk_value(field, format.POSTINGS, first), view.store.chunk_name(field, format.POSTINGS, first)
         )
         owners = chunk.owners()

@@ -8,8 +8,6 @@ for damage that is found while the rows are read.
 
 from __future__ import annotations
 
-import itertools
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -18,227 +16,42 @@ from typing import Any
 import numpy as np
 from vectordb_client.errors import VectorDBError
 from vectordb_client.model.filter_nodes import Filter
-from vectordb_client.model.results import Hit, Hits
+from vectordb_client.model.results import Hits
 from vectordb_client.model.search_request import SearchRequest
 from vectordb_client.model.vectors import query_vector
 
 from ..common import deadline
 from ..engine.snapshot import Snapshot, Snapshots, View
-from ..fields import FIELD_TYPES
 from ..filters.bitmap import matching_rows
 from ..filters.cache import FilterCache
-from ..index.base import Report, Run, SegmentTarget, TailRange
-from ..index.exact import METRICS, on_one_thread
+from ..index.base import Report, Run, SegmentTarget
 from ..index.mask import FEW_ROWS, SegmentMask
 from ..index.model import MEASURED_EVERY
 from ..kernels import direct as kernel
-from ..kernels import entry
-from ..kernels.layout import R_FALLBACK, R_MICROSECONDS, R_SETTING, REPORT_WIDTH
-from ..storage import format
+from ..kernels.layout import R_FALLBACK, R_MICROSECONDS, R_SETTING
 from ..storage.format import Txn
-from ..storage.gate import Visitor
 from . import segments, trace
+from .direct_blocks import Block, Lane, of_thread, placed
+from .groups import direct_requests
 from .paging import after_direct
-from .read import attribute_reader
 from .request import Search
 from .row_filter import RowFilter
 
 # Constants: unit and meaning. Chosen, not measured.
 MAX_BLOCKS, MAX_BLOCK_BYTES = 512, 32 << 20  # blocks of a snapshot, and bytes of the masks that they keep
-MAX_HITS = 2_000  # of a search without an index; more are charged to the memory of the call
-ARENA_BYTES = 1 << 18  # bytes of records of one answer that a thread has room for; more are copied one by one
-MAX_FITS = 1 << 12  # blocks that a thread remembers to have room for
 CALL_MICROSECONDS = 1.0  # microseconds of a direct call beside the segment's search, subtracted from measured times
 # Options that a direct search may have; with all others it goes the long way. Those of fusion don't matter to one arm.
 _DIRECT = frozenset(("filter", "limit", "recall", "with_attributes", "candidates", "fusion"))
 _F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
 _LISTED = (list, tuple)
-_hit, _new = tuple.__new__, object.__new__
-_serial = itertools.count()
-
-
-class Lane(Visitor):
-    """One thread's arrays, and their addresses as the kernel reads them."""
-
-    __slots__ = ("addresses", "arena", "at", "fits", "keys", "query", "reports", "scratch", "starts")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fits: set[int] = set()  # serial numbers of blocks that the arrays are large enough for
-        self.addresses = np.zeros(kernel.LANE_WIDTH, np.int64)
-        self.at = self.addresses.ctypes.data
-        self.arena = np.empty(ARENA_BYTES, np.uint8)
-        self.addresses[kernel.FEW_COUNT] = -1
-        self.addresses[kernel.ARENA], self.addresses[kernel.ARENA_BYTES] = self.arena.ctypes.data, ARENA_BYTES
-        self.keys = self.starts = np.empty(0, np.int64)
-        self.query, self.reports, self.scratch = np.empty(0, np.float32), np.empty((0, REPORT_WIDTH)), None
-
-    def fit(self, block: Block) -> None:
-        """Grow the arrays for searches with a block."""
-        if len(self.fits) >= MAX_FITS:
-            self.fits.clear()
-        if len(self.keys) < block.k:
-            self.keys, self.starts = np.empty(block.k, np.int64), np.empty(block.k + 1, np.int64)
-        if len(self.query) < block.shape[0]:
-            self.query = np.empty(block.shape[0], np.float32)
-        if len(self.reports) < len(block.targets):
-            self.reports = np.empty((len(block.targets), REPORT_WIDTH))
-        arrays = {kernel.KEYS: self.keys, kernel.STARTS: self.starts, kernel.QUERY: self.query, kernel.REPORTS: self.reports}
-        if block.kind is not None:
-            self.scratch = block.kind.direct_scratch(block.sizes)
-            arrays[kernel.WORK] = self.scratch.work
-        for column, array in arrays.items():
-            self.addresses[column] = array.ctypes.data
-        self.fits.add(block.serial)
-
-
-class _Thread(threading.local):
-    def __init__(self) -> None:
-        self.lane = Lane()
-
-
-_thread = _Thread()
-
-
-class RowReader:
-    """Makes hits of what a direct search has found: (the array of docids, ids and scores, the number of hits, the number of places in it,
-    whether all ids are integers, the pieces of msgpack or None).
-    """
-
-    __slots__ = ("bare", "read")
-
-    def __init__(self, view: View, search: Search):
-        self.read = attribute_reader(view.schema, search.attributes)
-        self.bare = self.read is None
-
-    def columns(self, found: tuple) -> tuple[np.ndarray | None, np.ndarray]:
-        out, count, k, integers, _ = found
-        return out[k : k + count].view(np.uint64) if integers else None, out[2 * k :].view(np.float32)[:count]
-
-    def hits(self, found: tuple) -> tuple[Hit, ...]:
-        ids, scores = self.columns(found)
-        pieces, read = found[4], self.read
-        if read is not None:
-            rows = zip(format.unpack_rows(_cut(pieces)), scores.tolist(), strict=True)
-            return tuple([_hit(Hit, (row.id, score, read(row.attributes), row.payload, {}, {}, {})) for row, score in rows])
-        values = format.unpack_ids(_cut(pieces)) if ids is None else ids.tolist()
-        return tuple([_hit(Hit, (value, score, {}, None, {}, {}, {})) for value, score in zip(values, scores.tolist(), strict=True)])
-
-
-def _cut(pieces: Any) -> list[bytes]:
-    """Pieces of msgpack as a list. They may be (all of them behind one another, where each begins, and the end)."""
-    if type(pieces) is list:
-        return pieces
-    raw, starts = pieces[0], pieces[1].tolist()
-    return [raw[low:high] for low, high in itertools.pairwise(starts)]
-
-
-class Block:
-    """Searches of one request and field in one snapshot.
-
-    at: the address of what the kernel reads. k: hits at most. shape: of a query. targets: the segments. kind: their kind, None if there are
-    none. sizes: of the scratch space. nbytes: of the masks that it keeps. Other attributes are those of the search.
-    """
-
-    __slots__ = (
-        "_block", "_kept", "at", "audits", "call", "calls", "changes", "files", "k", "kind", "matches", "measured", "name", "narrow",
-        "nbytes", "reader", "rows", "search", "serial", "shape", "size", "sizes", "spec", "table", "tail_rows", "targets",
-    )  # fmt: skip
-
-    def __init__(self, view: View, search: Search, place: _Place):
-        (arm,) = search.arms
-        spec: Any = arm.spec  # of a type with direct searches
-        self.search, self.name, self.spec, self.shape = search, arm.name, spec, (spec.dim,)
-        self.k, self.kind, self.targets, self.matches, self.tail_rows = place.k, place.kind, place.targets, place.matches, place.tail_rows
-        self.size = 2 * self.k + (self.k + 1) // 2
-        self.files = view.directory.index_files
-        self.changes = place.changes
-        self.table, self.rows = place.table, view.snapshot.table(view.store, format.ROWS_FIELD, format.FORWARD)
-        self.reader = RowReader(view, search)
-        self.audits = view.directory.audits if place.targets else None
-        self.calls, self.serial = 0, next(_serial)
-        self.call, self.narrow = entry.search(), entry.narrow()
-        # Only then is the time of a call that of the plan.
-        self.measured = len(place.targets) == 1 and not place.ranges and place.targets[0].allowed.few is None
-        self.sizes = place.sizes
-        head = np.zeros(kernel.HEAD_WIDTH, np.int64)
-        values = {
-            kernel.TARGETS: len(place.targets),
-            kernel.RANGES: len(place.ranges),
-            kernel.K: self.k,
-            kernel.DIM: spec.dim,
-            kernel.METRIC: METRICS[spec.metric],
-            kernel.HALF: spec.dtype == "float16",
-            kernel.TABLE: self.table.rows.ctypes.data,
-            kernel.CHUNKS: len(self.table.rows),
-            kernel.VERIFIED: self.table.verified.ctypes.data,
-            kernel.NEGATED: FIELD_TYPES[spec.kind].sign(spec) < 0,
-            kernel.ROWS_TABLE: self.rows.rows.ctypes.data,
-            kernel.ROWS_CHUNKS: len(self.rows.rows),
-            kernel.ROWS_VERIFIED: self.rows.verified.ctypes.data,
-            kernel.RECORDS: not self.reader.bare,
-            kernel.SEARCH: entry.segment_search() if place.targets else 0,
-        }
-        for column, value in values.items():
-            head[column] = value
-        ranges = [(piece.low, piece.high, place.selected, piece.docids.ctypes.data, len(piece.docids)) for piece in place.ranges]
-        self._block = np.concatenate([head, place.columns, np.array(ranges, np.int64).reshape(-1)])
-        self.at = self._block.ctypes.data
-        self._kept = place  # its arrays' addresses are in the block
-        masks = sum(target.allowed.nbytes for target in self.targets)
-        self.nbytes = masks + sum(piece.docids.nbytes for piece in place.ranges) + self._block.nbytes
-
-
-class _Place:
-    """Where the rows of a block are. ranges: those without an index; selected: only some of their rows. columns: of the targets."""
-
-    __slots__ = ("changes", "columns", "k", "kind", "matches", "ranges", "selected", "sizes", "table", "tail_rows", "targets")
-
-
-def _placed(view: View, search: Search, filters: FilterCache) -> _Place | None:
-    """The place of a search that can be done directly, else None."""
-    (arm,) = search.arms
-    spec: Any = arm.spec
-    field_type, place = FIELD_TYPES[spec.kind], _Place()
-    if not field_type.direct:
-        return None
-    rows = RowFilter(view, search.filter, filters)
-    place.changes = view.directory.index_files.changes
-    ready = segments.prepared(view, arm, rows) if spec.index_options is not None else None
-    if ready is not None:
-        if len(ready.groups) != 1:
-            return None
-        ((kind, targets, ranges),) = ready.groups
-        place.k = min(search.limit, ready.matches)
-        described = None
-        if place.k and kind.direct is not None and kind.usable([target.segment for target in targets], arm.queries, place.k, False, None):
-            described = kind.direct(targets, place.k, search.recall)
-        if described is None or not entry.segment_search():
-            return None
-        place.kind, place.targets, (place.columns, place.sizes) = kind, tuple(targets), described
-        place.ranges, place.selected = [piece for piece in ranges if len(piece.docids)], True
-        place.table, place.matches, place.tail_rows = ready.table, ready.matches, ready.tail_rows
-        work = sum(target.segment.rows for target in targets) // 8 if len(targets) > 1 else 0
-        work = spec.dim * (work + sum(len(piece.docids) for piece in place.ranges))
-        return place if work <= deadline.WORK else None
-    place.table = view.chunks(view.fields[arm.name], field_type.search_part)
-    place.table.verify_all()
-    docids = rows.rows()
-    total = place.table.present if docids is None else len(docids)
-    place.k = min(search.limit, total)
-    if not 0 < place.k <= MAX_HITS or not on_one_thread(total, spec):
-        return None
-    place.kind, place.targets, place.columns, place.sizes = None, (), np.empty(0, np.int64), ()
-    place.ranges = [TailRange(0, len(place.table.rows), np.empty(0, np.uint32) if docids is None else docids)]
-    place.selected, place.matches, place.tail_rows = docids is not None, rows.matches, None
-    return place
+_new = object.__new__
 
 
 def _may_be_direct(request: SearchRequest) -> bool:
     """Whether a request has no option but those of direct searches. Kept with it: most searches have a request that was seen before."""
-    known = request.__dict__.get("_direct")
+    known = request.__dict__.get("_alone")
     if known is None:
-        known = request.__dict__["_direct"] = _DIRECT.issuperset(request.changed())
+        known = request.__dict__["_alone"] = _DIRECT.issuperset(request.changed())
     return known
 
 
@@ -254,9 +67,11 @@ class DirectSearches:
     def learn(self, view: View, search: Search) -> None:
         """Make the block of a search that went the long way, if it can be searched directly and was seen before in its snapshot."""
         request = search.request
-        if not request.reusable or len(search.arms) != 1 or search.exact or search.explain or search.vectors or search.changed:
+        if request.group_by is not None:
+            for plain in (direct_requests(request) or ()) if search.queries == 1 else ():
+                self.learn(view, search._replace(request=plain, limit=plain.limit))
             return
-        if request.facets is not None or request.group_by is not None:
+        if not request.reusable or len(search.arms) != 1 or search.exact or search.explain or search.vectors or search.changed:
             return
         (arm,) = search.arms
         if search.prefetch is not None or arm.words is not None or search.queries != 1 or search.filters is not None or not arm.plain:
@@ -281,7 +96,7 @@ class DirectSearches:
             if not at_once:
                 return False
         if known is None or (known and known.changes != known.files.changes):
-            place = _placed(view, search, self._filters)
+            place = placed(view, search, self._filters)
             if place is None:
                 blocks[key] = False
                 return False
@@ -291,12 +106,12 @@ class DirectSearches:
             blocks[key] = known = block
         return bool(known)
 
-    def search(self, request: SearchRequest, vectors: Any) -> Hits | None:
-        """The hits of one query; None if the long way must be gone."""
+    def search(self, request: SearchRequest, vectors: Any, among: np.ndarray | None = None) -> Hits | None:
+        """The hits of one query; None if the long way must be gone. among: search these live rows only (docids, uint32 ascending)."""
         if type(vectors) is not dict or len(vectors) != 1:
             return None
         snapshot = self._snapshots.newest
-        if snapshot is None:
+        if snapshot is None or snapshot.has_ended():
             return None
         ((name, query),) = vectors.items()
         block, node = snapshot.direct.get((request, name)), None
@@ -321,7 +136,7 @@ class DirectSearches:
             query = _as_float32(block, query)
             if query is None:
                 return None
-        lane, env, gate = _thread.lane, self._env, self._gate
+        lane, env, gate = of_thread.lane, self._env, self._gate
         if lane.inside is not None:  # a search inside of a search, by a signal handler: the arrays are in use
             return None
         if block.serial not in lane.fits:
@@ -352,8 +167,8 @@ class DirectSearches:
                 if snapshot.map_moves != gate.moves or block.files.changes != block.changes:
                     return None
                 block.calls = calls = block.calls + 1
-                if node is not None:
-                    docids = self._few(node, txn, snapshot)
+                if node is not None or among is not None:
+                    docids = self._few(node, txn, snapshot) if among is None else among
                     if docids is None:
                         return None
                     told = _listed(block, lane, query, out, docids)

@@ -48,7 +48,7 @@ class Answers:
         self._stage_plan: dict | None = None
         self._first: Answers | None = None  # of the queries that have the filter of the first one, where filters differ
         self._clock: Clock | None = None
-        self._last: tuple[Sequence[int], Sequence[float]] = ((), ())  # docids and scores of the last query's hits
+        self._last: tuple[Any, Any] = ((), ())  # docids and scores of the last query's hits
         self.facets: dict[str, FacetResult] = {}  # name → result, after the answers were read
         self.groups: list[list[tuple[Any, int]]] = []  # of each answer that was read: (value, number of hits), if it is in groups
 
@@ -235,7 +235,7 @@ def whole(answers: Answers) -> list[Hits]:
         for hits in results:
             hits.facets = answers.facets
     for hits, grouping in zip(results, answers.groups, strict=False):
-        hits.grouping = grouping
+        hits._grouping = grouping
     return results
 
 

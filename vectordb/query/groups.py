@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from vectordb_client.model.search_request import SearchRequest
 
 from ..common import deadline
 from ..engine.snapshot import View
@@ -18,6 +19,9 @@ from .trace import all_exact
 from .values import ValueColumn, column_of
 
 MORE = 2  # hits a group beside its size that the first search asks for [chosen, not measured]
+DIRECT_DEPTH = 1_000  # hits of the first search of a direct search in groups, at most [chosen, not measured]
+FILL_ROWS = 256  # rows that a direct search fills groups from, at most [chosen, not measured]
+_DIRECT = frozenset(("group_by", "group_size", "groups", "recall", "with_attributes"))  # options of direct searches in groups
 FILLED = 16  # a fused ranking is not searched deeper than so many times the first depth to fill groups [chosen, not measured]
 
 Ranking = tuple[list[int], list[float], list[dict]]
@@ -55,7 +59,7 @@ def grouped(view: View, search: Search, rows: RowFilter, cache: FilterCache, ran
         for step in search.steps:
             ranking = step(view, search, ranking)
         ended = len(ranking[0]) < depth or depth >= rows.matches
-        members = _members(column, ranking[0], size, count)
+        members = members_of(column, ranking[0], size, count)
         short = [code for code, places in members.items() if len(places) < size]
         if ended or (len(members) >= count and not (short and fused and depth < FILLED * first)):
             break
@@ -64,7 +68,7 @@ def grouped(view: View, search: Search, rows: RowFilter, cache: FilterCache, ran
     complete = ended or not short
     if not complete and not fused and search.prefetch is None:
         ranking, filled = _filled(view, search, rows, column, ranking, short, rank)
-        members, complete = _members(column, ranking[0], size, count), True
+        members, complete = members_of(column, ranking[0], size, count), True
     places = [place for group in members.values() for place in group]
     codes = column.ranks()[list(members)] if members else np.empty(0, np.int64)
     spec = view.schema.attributes[request.group_by]
@@ -77,11 +81,31 @@ def grouped(view: View, search: Search, rows: RowFilter, cache: FilterCache, ran
     return Grouped(chosen, groups, plan, facts)
 
 
-def _members(column: ValueColumn, docids: list[int], size: int, count: int) -> dict[int, list[int]]:
+def direct_requests(request: SearchRequest) -> tuple[SearchRequest, SearchRequest] | None:
+    """The requests of single hits that a direct search in groups runs: the first, and that which fills groups; None if another option of
+    the search needs the long way.
+    """
+    known = request.__dict__.get("_direct", ())
+    if known == ():
+        given = request.changed()
+        known = None
+        depth = request.groups * (request.group_size + MORE)
+        if request.reusable and given.keys() <= _DIRECT and depth <= DIRECT_DEPTH:
+            plain = {name: value for name, value in given.items() if name in ("recall", "with_attributes")}
+            first = SearchRequest.of(plain | {"limit": depth})
+            filling = SearchRequest.of(plain | {"limit": FILL_ROWS})
+            known = (first, filling) if first.reusable and filling.reusable else None
+        request.__dict__["_direct"] = known
+    return known
+
+
+def members_of(column: ValueColumn, docids: Sequence[int] | np.ndarray, size: int, count: int) -> dict[int, list[int]]:
     """Code → the places in a ranking of its first ``size`` rows, of the ``count`` codes that come first."""
     members: dict[int, list[int]] = {}
-    for place, codes in enumerate(_codes(column, docids)):
-        for code in codes:
+    rows = np.asarray(docids, np.int64)
+    single = column.owners is None
+    for place, codes in enumerate(column.codes[rows].tolist() if single else _codes(column, rows)):
+        for code in ((codes,) if codes else ()) if single else codes:
             group = members.get(code)
             if group is None:
                 if len(members) < count:
@@ -91,13 +115,9 @@ def _members(column: ValueColumn, docids: list[int], size: int, count: int) -> d
     return members
 
 
-def _codes(column: ValueColumn, docids: list[int]) -> Iterator[tuple[int, ...] | list[int]]:
-    """The distinct codes of each row, in ascending order of their values; none where it is null."""
-    if column.owners is None:
-        for code in column.codes[np.array(docids, np.int64)].tolist():
-            yield (code,) if code else ()
-        return
-    rows, ranks = np.array(docids, np.uint32), column.ranks()
+def _codes(column: ValueColumn, docids: np.ndarray) -> Iterator[list[int]]:
+    """The distinct codes of each row of an array, in ascending order of their values."""
+    rows, ranks = docids.astype(np.uint32), column.ranks()
     begins, ends = (np.searchsorted(column.owners, rows, side) for side in ("left", "right"))
     for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
         codes = column.codes[begin:end]
@@ -108,14 +128,8 @@ def _filled(
     view: View, search: Search, rows: RowFilter, column: ValueColumn, ranking: Ranking, short: list[int], rank: Rank
 ) -> tuple[Ranking, int]:
     """The ranking with all rows of the groups that have few hits, and the number of rows that were scored for it."""
-    wanted = np.zeros(column.distinct + 1, np.bool_)
-    wanted[short] = True
-    if column.owners is None:
-        docids = np.flatnonzero(wanted[column.codes[: view.rows]]).astype(np.uint32)
-    else:
-        docids = np.unique(column.owners[wanted[column.codes]])
-        docids = docids[: np.searchsorted(docids, view.rows)]
-    docids = rows.those_of(docids)
+    docids = column.rows_of(short)
+    docids = rows.those_of(docids[: np.searchsorted(docids, view.rows)])
     more, _ = rank(search._replace(limit=len(docids), steps=()), rows.among(docids))
     for step in search.steps:
         more = step(view, search, more)

@@ -153,7 +153,7 @@ def after_direct(found: tuple) -> bytes:
     """The cursor after a page that a direct search found.
 
     found: (the collection's number, the state, the search, the field, the bytes of the query, the array of docids, ids and scores as in
-    ``direct.RowReader``, the number of hits, the number of places in it).
+    ``direct_blocks.RowReader``, the number of hits, the number of places in it).
     """
     collection, state, search, name, query, out, count, k = found
     key, docids = cursors.finished(search, [(name, query)]), out[:count].tolist()

@@ -15,7 +15,7 @@ from vectordb_client.model.values import Id
 
 from ..engine.snapshot import Snapshots, View
 from ..filters.cache import FilterCache
-from . import changes, direct, execute, ordering, paging, read
+from . import changes, direct, direct_groups, execute, ordering, paging, read
 from .request import RequestCache
 
 T = TypeVar("T")
@@ -29,6 +29,7 @@ class PieceReader:
         self._filters = filters
         self._requests = RequestCache(filters)
         self.direct = direct.DirectSearches(snapshots, filters)
+        self.direct_groups = direct_groups.DirectGroups(self.direct, snapshots, filters)
 
     def get(
         self,
@@ -78,7 +79,7 @@ class PieceReader:
         """``search`` for those that can't be done directly."""
         with self._snapshots.pin() as view:
             if request.order_by is not None:
-                return take(ordering.Ordered(view, request, vectors, text, batch, self._filters))
+                return take(cast(execute.Answers, ordering.Ordered(view, request, vectors, text, batch, self._filters)))
             search, filters, asked = self._requests.search(view, request, vectors, text, batch), self._filters, view
             paging.check_single(batch, search)
             if not batch and (request.offset or request.cursor is not None):

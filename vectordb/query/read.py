@@ -117,6 +117,8 @@ def get(
 ) -> tuple[list[bool], Iterator[list[Point]]]:
     """(for each id, whether it exists; an iterator over lists of the points that exist)."""
     entries = view.store.entries(deadline.each(ids))
+    if view.snapshot.expired:
+        entries = [None if entry is not None and entry[0] in view.snapshot.expired else entry for entry in entries]
     existing = [(value, entry) for value, entry in zip(ids, entries, strict=True) if entry is not None]
     ids, entries_of_ids = [value for value, _ in existing], [entry for _, entry in existing]
     return [entry is not None for entry in entries], points(view, ids, entries_of_ids, attributes, vectors, payload)
@@ -153,7 +155,7 @@ def scroll(
     else:
         page = []
         for value, docid in deadline.each(view.store.ids_after(after)):
-            if bitmap is None or docid in bitmap:
+            if docid in bitmap if bitmap is not None else docid not in view.snapshot.expired:
                 page.append((value, docid))
                 if len(page) > limit:
                     break

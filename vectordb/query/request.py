@@ -355,7 +355,7 @@ def _arms(view: View, vectors: Any, text: Any, batch: bool, filters: FilterCache
         for field, texts in _texts(schema, text, batch, arms).items():
             arms.append(Arm(field, schema.vector(field), *_encoded(view, field, texts, near), texts=texts))
     if not arms:
-        what = "a search needs a query: write vectors={field: …} or text=…; to list points without a query, call scroll"
+        what = "a search needs a query: write vectors={field: …} or text=…; to list points without a query, give order_by or call scroll"
         raise InvalidArgumentError(what, field="vectors")
     if len(arms) > 1:
         sizes = {arm.name: len(arm.queries) for arm in arms}

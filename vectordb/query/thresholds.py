@@ -29,10 +29,10 @@ def check_bounds(request: SearchRequest, arms: Sequence[Any], fusion: Fusion) ->
         if what is not None:
             raise InvalidArgumentError(what, field="radius", value=request.radius)
         return
-    what = None
+    what, least = None, float(request.min_score or 0.0)
     if calibrated:
-        if not 0 <= request.min_score <= 1:
-            what = f"min_score of calibrated scores is a share from 0 to 1, not {request.min_score:g}"
+        if not 0 <= least <= 1:
+            what = f"min_score of calibrated scores is a share from 0 to 1, not {least:g}"
     elif len(arms) > 1:
         if not fusion.all_points:
             what = (

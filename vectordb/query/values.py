@@ -31,11 +31,13 @@ class ValueColumn:
     in stored form: an array, or for terms a list of bytes.
     """
 
-    __slots__ = ("_kept", "codes", "covered", "distinct", "order", "owners", "present", "repeated", "values")
+    __slots__ = ("_by_code", "_kept", "_ranks", "codes", "covered", "distinct", "order", "owners", "present", "repeated", "values")
 
     def __init__(self, covered: int, codes: np.ndarray, values: Any, order: np.ndarray | None):
         self.covered, self.codes, self.values, self.order = covered, codes, values, order
         self.distinct = len(values)
+        self._by_code: tuple[np.ndarray, np.ndarray] | None = None
+        self._ranks: np.ndarray | None = None
         self._kept: tuple[tuple[int, bool], np.ndarray] | None = None
         self.owners: np.ndarray | None = None
         self.repeated: np.ndarray | None = None
@@ -45,6 +47,7 @@ class ValueColumn:
     def nbytes(self) -> int:
         arrays = (self.codes, self.order, self.owners, self.repeated, self.present)
         held = sum(each.nbytes for each in arrays if each is not None)
+        held += 4 * len(self.codes) + 24 * self.distinct  # of what is made later
         return held + (self.values.nbytes if isinstance(self.values, np.ndarray) else sum(map(len, self.values)) + 60 * len(self.values))
 
     def tally(self, rows: RowFilter, elements: bool = False) -> np.ndarray:
@@ -95,8 +98,22 @@ class ValueColumn:
             counted &= ~self.repeated
         return np.bincount(self.codes, counted, minlength=self.distinct + 1).astype(np.int64)
 
+    def rows_of(self, codes: Sequence[int]) -> np.ndarray:
+        """The rows that have some of the codes: docids, uint32 ascending."""
+        if self._by_code is None:
+            order = np.argsort(self.codes, kind="stable").astype(np.uint32)
+            begins = np.searchsorted(self.codes[order], np.arange(self.distinct + 2))
+            self._by_code = (order if self.owners is None else self.owners[order]), begins
+        docids, begins = self._by_code
+        return np.unique(np.concatenate([docids[begins[code] : begins[code + 1]] for code in codes]))
+
     def ranks(self) -> np.ndarray:
-        """Code → position of its value in ``values``, int64; of null −1."""
+        """Code → position of its value in ``values``, int64; of null −1. It must not be changed."""
+        if self._ranks is None:
+            self._ranks = self._ranked()
+        return self._ranks
+
+    def _ranked(self) -> np.ndarray:
         ranks = np.full(self.distinct + 1, -1, np.int64)
         ranks[np.arange(1, self.distinct + 1) if self.order is None else self.order] = np.arange(self.distinct)
         return ranks

@@ -7,6 +7,7 @@ of each term. Arrays also have postings of their lengths.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,12 +76,34 @@ class Flags:
         return [*map(int, values)]
 
 
+MAX_TERM_BYTES = 480  # of a term in a dictionary, because a key has at most 511
+_KEPT, _MARK = MAX_TERM_BYTES - 17, b"\xff"  # the beginning of a longer string, in bytes; a byte that UTF-8 never has
+
+
+def keyword_term(value: str) -> bytes:
+    """The term of a string: its UTF-8 bytes. Of more than 480 bytes: the first 463, 0xFF, and 16 bytes of BLAKE2b of all."""
+    term = value.encode()
+    if len(term) <= MAX_TERM_BYTES:
+        return term
+    return term[:_KEPT] + _MARK + blake2b(term, digest_size=16).digest()
+
+
+def is_hashed(term: bytes) -> bool:
+    """Whether a term of a keyword stands for a longer string, of which it has only the beginning."""
+    return len(term) == MAX_TERM_BYTES and term[_KEPT] == _MARK[0]
+
+
+def beginning(value: bytes) -> bytes:
+    """What the terms of all strings that begin with some bytes begin with."""
+    return value[:_KEPT]
+
+
 class Terms(Flags):
-    """Values that are compared as a whole: postings with a dictionary. size: bytes of each term, None if they are UTF-8 of any length."""
+    """Values that are compared as a whole: postings with a dictionary. size: bytes of each term, None if they are strings."""
 
     has_terms = True
 
-    def __init__(self, to_bytes: Callable[[Any], bytes] = str.encode, size: int | None = None):
+    def __init__(self, to_bytes: Callable[[Any], bytes] = keyword_term, size: int | None = None):
         self.to_bytes, self.size = to_bytes, size
 
     def numbers(self, values: Sequence[Any], number: Number) -> list[int]:
@@ -92,7 +115,8 @@ class Terms(Flags):
     def fault(self, term: bytes) -> str | None:
         """What is wrong with a term of the dictionary, None if nothing is. Raises UnicodeDecodeError."""
         if self.size is None:
-            term.decode()
+            if not is_hashed(term):
+                term.decode()
         elif len(term) != self.size:
             return f"contains {shown(term)}, which is not a UUID"
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
-from vectordb_client.errors import LimitError, NotFoundError, SchemaError, shown
+from vectordb_client.errors import AlreadyExistsError, LimitError, NotFoundError, SchemaError, shown
 from vectordb_client.model.schema import AttributeType, Schema, VectorField, check_name
 from vectordb_client.model.schema_diff import exists_already
 
@@ -18,7 +18,8 @@ MAX_COLLECTIONS = 10_000
 
 
 class Meta(msgspec.Struct, frozen=True):
-    """A collection's descriptor. fields: name → field number, never reused. revision: raised by every change of the schema.
+    """A collection's descriptor. fields: name → field number, never reused. next_field: new numbers are at least this. revision: raised by
+    every change of the schema.
 
     rules: for Text attributes and BM25 fields, field name → version of the word rules (``words.RULE``) that they are written and read with;
     1 if missing. From version 2 on BM25 fields store term frequencies, before that finished weights.
@@ -30,6 +31,7 @@ class Meta(msgspec.Struct, frozen=True):
     encoders: dict[str, str]
     revision: int
     rules: dict[str, int] = {}
+    next_field: int = 0
 
 
 def names(txn: Txn) -> dict[str, int]:
@@ -39,13 +41,22 @@ def names(txn: Txn) -> dict[str, int]:
 
 
 def number_of(txn: Txn, name: str) -> int:
-    """Raises NotFoundError."""
+    """The number of the collection with a name or an alias. Raises NotFoundError."""
+    return find(txn, name)[1]
+
+
+def find(txn: Txn, name: str) -> tuple[str, int]:
+    """The collection with a name or an alias: (its own name, its number). Raises NotFoundError."""
     check_name(name, "collection")
     value = txn.get(format.key(format.CATALOG, format.NAME, name.encode()))
     if value is None:
+        value = txn.get(format.key(format.CATALOG, format.ALIAS, name.encode()))
+        if value is not None:
+            number = format.unpack_record(value, "catalog")
+            return read_meta(txn, number).name, number
         existing = ", ".join(names(txn)) or "none"
         raise NotFoundError(f"no collection {shown(name)}; existing collections: {existing}", field="collection", value=name)
-    return format.unpack_record(value, "catalog")
+    return name, format.unpack_record(value, "catalog")
 
 
 def create(txn: Txn, name: str, schema: Schema, encoders: dict[str, str]) -> int:
@@ -58,6 +69,10 @@ def create(txn: Txn, name: str, schema: Schema, encoders: dict[str, str]) -> int
     if stored is not None:
         existing = Schema.from_dict(read_meta(txn, format.unpack_record(stored, "catalog")).schema)
         raise exists_already(name, schema, existing, False)
+    stored = txn.get(format.key(format.CATALOG, format.ALIAS, name.encode()))
+    if stored is not None:
+        other = read_meta(txn, format.unpack_record(stored, "catalog")).name
+        raise AlreadyExistsError(f"{shown(name)} is an alias of collection {shown(other)}", field="collection", value=name)
     if len(names(txn)) >= MAX_COLLECTIONS:
         raise LimitError(f"a database has at most {MAX_COLLECTIONS} collections", field="collection", value=name)
     next_key = format.key(format.CATALOG, format.NEXT)
@@ -74,7 +89,7 @@ def create(txn: Txn, name: str, schema: Schema, encoders: dict[str, str]) -> int
 
 
 def drop(txn: Txn, name: str) -> None:
-    """Remove a collection and everything in it. Raises NotFoundError."""
+    """Remove a collection and everything in it. name: its own, which no alias is. Raises NotFoundError."""
     number = number_of(txn, name)
     txn.delete(format.key(format.CATALOG, format.NAME, name.encode()))
     reach("drop.unnamed")
@@ -99,13 +114,18 @@ def add_fields(
     new = [name for name in (*vectors, *attributes) if name not in meta.fields]
     if not new:
         return None
-    following = max(meta.fields.values(), default=format.FIRST_FIELD - 1) + 1
+    following = next_field(meta)
     fields = meta.fields | {field: following + i for i, field in enumerate(new)}
     rules = meta.rules | {name: rule for name, rule in _newest_rules(vectors, attributes).items() if name in new}
-    changed = Meta(meta.name, schema.to_dict(), fields, {**encoders, **meta.encoders}, meta.revision + 1, rules)
+    changed = Meta(meta.name, schema.to_dict(), fields, {**encoders, **meta.encoders}, meta.revision + 1, rules, meta.next_field)
     write_meta(txn, number, changed)
     reach("schema.described")
     return changed
+
+
+def next_field(meta: Meta) -> int:
+    """A field number that no field of the collection has or had."""
+    return max(meta.next_field, 1 + max(meta.fields.values(), default=format.FIRST_FIELD - 1))
 
 
 def ruled(spec: VectorField | AttributeType) -> bool:

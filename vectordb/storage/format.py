@@ -40,9 +40,11 @@ TERMS = b"d"  # field, value → ordinal
 TERM_COUNT = b"n"  # field → next ordinal
 ENCODER = b"e"  # field → counters of a BM25 field's live texts; of earlier versions, of all texts ever written
 TERM_WORD = b"w"  # field, sparse term → its word
+EXPIRY = b"t"  # moment, docid of a live row that ends then
 SEGMENT = b"g"  # field, first docid → an index file
 DERIVED = b"v"  # numbers of compactions and of replacements of index files
 NAME = b"k"  # (catalog) collection name → collection number
+ALIAS = b"a"  # (catalog) alias → collection number
 NEXT = b"#"  # (catalog) the next collection number
 
 # Field numbers below FIRST_FIELD are reserved.
@@ -63,6 +65,7 @@ _chunk = struct.Struct(">IcHBI")
 _log = struct.Struct(">IcQ")
 _segment = struct.Struct(">IcHI")
 _term_word = struct.Struct(">IcHQ")
+_expiry = struct.Struct(">IcQI")
 _derived = struct.Struct("<QQ")
 _state = struct.Struct("<QQQ")
 _log_kept = struct.Struct("<QQQ")
@@ -106,6 +109,19 @@ def segment_key(collection: int, field: int, first: int) -> bytes:
 
 def term_word_key(collection: int, field: int, term: int) -> bytes:
     return _term_word.pack(collection, TERM_WORD, field, term)
+
+
+def expiry_key(collection: int, moment: int, docid: int) -> bytes:
+    """moment: Unix time in microseconds, int64. Keys sort by it."""
+    return _expiry.pack(collection, EXPIRY, moment + (1 << 63), docid)
+
+
+def expiry_of_key(key: bytes) -> tuple[int, int]:
+    """(moment, docid)."""
+    if len(key) != _expiry.size:
+        raise CorruptionError(f"expiry key {key!r} is damaged", field="ttl")
+    _, _, moment, docid = _expiry.unpack(key)
+    return moment - (1 << 63), docid
 
 
 _ID_PREFIX = struct.Struct(">Icc")

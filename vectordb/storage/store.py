@@ -17,7 +17,7 @@ from vectordb_client.model.values import Id
 
 from ..common.failpoints import reach
 from ..common.tokenize import RULE
-from . import attribute_forms, catalog, change_log, chunks, format
+from . import attribute_forms, catalog, change_log, chunks, expiry, format
 from .attribute_forms import Ordinals
 from .catalog import Meta
 from .chunks import Chunk
@@ -211,20 +211,31 @@ class Store:
             for part, chunk in parts.items():
                 self.append(field, part, chunk)
         reach("write.attributes")
-        self._add_tombstones(replaced, catalog.bm25_fields(meta, schema))
+        self._add_tombstones(replaced, catalog.bm25_fields(meta, schema), schema.ttl)
+        if schema.ttl is not None:
+            expiry.add(self.txn, self.collection, schema.ttl, first, attributes)
         entry = {"op": "write", "at": milliseconds, "first": first, "rows": n, "dead": sorted(replaced)}
         self._finish(sequence, rows + n, live + n - len(replaced), entry, limits)
         return used, first
 
     def delete_rows(
-        self, sequence: int, ids: Sequence[Id], docids: Sequence[int], bm25: Iterable[int], milliseconds: int, limits: change_log.Limits
+        self,
+        sequence: int,
+        ids: Sequence[Id],
+        docids: Sequence[int],
+        bm25: Iterable[int],
+        milliseconds: int,
+        limits: change_log.Limits,
+        ttl: str | None = None,
     ) -> None:
-        """Remove ids from the map and mark their rows dead. bm25: numbers of the BM25 fields. milliseconds: Unix time in milliseconds."""
+        """Remove ids from the map and mark their rows dead. bm25: numbers of the BM25 fields. milliseconds: Unix time in milliseconds.
+        ttl: the attribute that says when rows end.
+        """
         _, rows, live = self.state()
         for value in ids:
             self.txn.delete(format.id_key(self.collection, value))
         reach("delete.ids")
-        self._add_tombstones(docids, bm25)
+        self._add_tombstones(docids, bm25, ttl)
         reach("delete.buried")
         named = [value.bytes if isinstance(value, uuid.UUID) else value for value in ids]
         self._finish(sequence, rows, live - len(docids), {"op": "delete", "at": milliseconds, "dead": sorted(docids), "ids": named}, limits)
@@ -234,7 +245,11 @@ class Store:
         _, rows, live = self.state()
         self._finish(sequence, rows, live, entry, limits)
 
-    def _add_tombstones(self, docids: Sequence[int], bm25: Iterable[int]) -> None:
+    def _add_tombstones(self, docids: Sequence[int], bm25: Iterable[int], ttl: str | None) -> None:
+        if ttl is not None and docids:
+            ordered = sorted(docids)
+            rows = self.rows(np.array(ordered, np.int64))
+            expiry.remove(self.txn, self.collection, ttl, ordered, (row.attributes for row in rows))
         for field in bm25 if docids else ():
             lengths = self.lengths(field, np.sort(np.array(docids, np.int64)))
             if len(lengths):

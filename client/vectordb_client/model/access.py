@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Itera
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
 from ..errors import InvalidArgumentError, shown
+from .aliases import Durability
 from .results import Point
 from .schema import Schema
 
@@ -27,6 +28,10 @@ _DATABASE_METHODS = {
     **{name: f"collection(name).{name}(…)" for name in ("search", "upsert", "update", "get", "count", "scroll", "delete", "optimize")},
     **dict.fromkeys(("query", "find"), "collection(name).search(…)"),
     **dict.fromkeys(("add", "insert"), "collection(name).upsert(…)"),
+    **dict.fromkeys(("create_alias", "update_alias", "switch_alias", "update_collection_aliases"), "alias(alias, collection)"),
+    **dict.fromkeys(("delete_alias", "remove_alias"), "drop_alias(alias)"),
+    **dict.fromkeys(("get_aliases", "list_aliases", "get_collection_aliases"), "aliases()"),
+    **dict.fromkeys(("rename", "rename_table"), "rename_collection(name, new_name)"),
     **dict.fromkeys(("backup", "dump", "save"), "snapshot(path)"),
     **dict.fromkeys(("commit", "persist", "sync"), "flush()"),
 }
@@ -43,6 +48,8 @@ COLLECTION_METHODS = {
     **dict.fromkeys(("create_index", "build_index", "compact", "vacuum", "reindex"), "optimize(), which builds indexes"),
     **dict.fromkeys(("search_many", "query_batch", "search_all", "batch_search"), "search_batch({field: vectors})"),
     **dict.fromkeys(("set_payload", "modify"), "update(…)"),
+    **dict.fromkeys(("drop_field", "drop_column", "drop_columns", "remove_field", "delete_field"), "drop_fields(names)"),
+    **dict.fromkeys(("rename_field", "rename_column", "rename_columns", "alter_columns"), "rename_fields({old: new})"),
     **dict.fromkeys(("add_field", "add_columns", "alter"), "add_fields(…)"),
 }
 
@@ -137,7 +144,7 @@ class Collections(Hinting, Generic[C]):
         """Open a collection that exists. A client reads its schema.
 
         Args:
-            name: the name of the collection.
+            name: the name of the collection, or an alias.
 
         Raises:
             NotFoundError: there is no collection of this name. The error lists those that exist.
@@ -149,7 +156,100 @@ class Collections(Hinting, Generic[C]):
         raise NotImplementedError
 
     def drop_collection(self, name: str) -> None:
-        """Delete a collection with all its points. Raises NotFoundError."""
+        """Delete a collection with all its points.
+
+        Args:
+            name: its own name, not an alias.
+
+        Raises:
+            NotFoundError: there is no collection of this name.
+            InvalidArgumentError: the name is an alias.
+            PreconditionError: an alias means this collection.
+        """
+        raise NotImplementedError
+
+    def rename_collection(self, name: str, new_name: str) -> None:
+        """Give a collection another name. Its points, number and aliases stay, and so do handles of the embedded database.
+
+        Handles of clients, and API keys for the old name, no longer find it: open it by the new name.
+
+        Args:
+            name: its own name, not an alias.
+            new_name: a name that neither a collection nor an alias has.
+
+        Raises:
+            NotFoundError: there is no collection of this name.
+            AlreadyExistsError: the new name is taken.
+            InvalidArgumentError: the name is an alias.
+        """
+        raise NotImplementedError
+
+    def alias(self, alias: str, collection: str) -> None:
+        """Make another name for a collection, or let an alias that exists mean another collection from now on, in one transaction.
+
+        An alias can be written wherever the name of a collection can: ``db["live"]``, in transactions, in a service and on the command
+        line. It is looked up when the collection is opened. A handle stays with its collection when the alias is switched; open the
+        alias again to follow.
+
+        Args:
+            alias: its name, like that of a collection.
+            collection: the name of a collection, or another alias, which is looked up now.
+
+        Raises:
+            NotFoundError: there is no such collection.
+            AlreadyExistsError: a collection has this name.
+            SchemaError: the alias is not a valid name.
+
+        Example:
+            ```python
+            db.alias("live", "docs-v1")
+            db.alias("live", "docs-v2")  # switched: whoever opens "live" now gets docs-v2
+            ```
+        """
+        raise NotImplementedError
+
+    def drop_alias(self, alias: str) -> None:
+        """Remove an alias. Its collection stays. Raises NotFoundError."""
+        raise NotImplementedError
+
+    def aliases(self) -> dict[str, str]:
+        """All aliases, sorted: alias → name of its collection."""
+        raise NotImplementedError
+
+    def transaction(self, *, durability: Durability | None = None) -> Any:
+        """Write to several collections: all writes of the ``with`` block are committed together, or none of them.
+
+        ``t["docs"]`` has the methods ``upsert``, ``update`` and ``delete`` of the collection. They check their arguments at once, and are
+        carried out in their order at the end of the block, in one transaction of the storage. No read, of any process, sees a part of it.
+        If the block raises an exception, or a write can't be applied, nothing is written.
+
+        The transaction itself reads nothing. Reads inside the block show what was committed before, without the writes of the block.
+        ``if_version`` and ``if_filter``, and filters of ``update`` and ``delete``, are evaluated at the end of the block, and see the
+        earlier writes of the transaction. So ``if_version`` finds out whether anybody changed a point since it was read.
+
+        A client sends the block as one call, which must fit one message of the service. ``t[docs]``, with the collection instead of its
+        name, saves it from reading the schema. A client of asyncio writes ``async with`` and ``await t["docs"].upsert(…)``. A call that
+        was cut off is not repeated: the transaction may have been executed.
+
+        Args:
+            durability: "commit" or "batched", of the whole transaction, see ``vectordb.open``. None: the default of the database.
+
+        Returns:
+            The transaction. After the block, ``results`` has a ``WriteResult`` for each write and ``sequences`` the last sequence of each
+            collection.
+
+        Raises:
+            NotFoundError: ``t["docs"]``: there is no such collection. At the end of the block: there is no point to update.
+            PreconditionError: at the end of the block: ``if_version`` or ``if_filter`` of a write doesn't hold.
+            LimitError: the writes don't fit one message of the service.
+
+        Example:
+            ```python
+            with db.transaction() as t:
+                t["orders"].upsert([{"id": 7, "attributes": {"item": "lamp"}}])
+                t["items"].update([{"id": "lamp", "attributes": {"stock": 11}}], if_version=item.version)
+            ```
+        """
         raise NotImplementedError
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
@@ -161,8 +261,8 @@ class Collections(Hinting, Generic[C]):
         return self.collection(name)
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is a collection of this name."""
-        return name in self.collections()
+        """Whether there is a collection, or an alias of one, of this name."""
+        return name in self.collections() or name in self.aliases()
 
     def __iter__(self) -> Iterator[str]:
         """The names of the collections."""

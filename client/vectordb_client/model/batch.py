@@ -8,24 +8,24 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InvalidArgumentError, LimitError, SchemaError, listing, shown
+from ..errors import InvalidArgumentError, SchemaError, listing, shown
+from .batch_ids import as_framed, check_ids, check_length, listed_values, versions_of
+from .checks import check_flag
 from .dynamic import undeclared, with_keys
 from .fields import Column
-from .foreign import Table, as_table, frame_column, is_integer, is_nan, is_null, is_number, listed, read_with, whole
+from .foreign import Table, as_table, is_nan, is_null, is_number
 from .info_text import many
 from .results import Point
 from .schema import Schema, VectorField
-from .values import Id, check_id, is_single_id
+from .values import Id
 from .vectors import opened
-
-MAX_BATCH = 100_000
+from .write_options import EVERY, check_options, increments, merges, wrapped
 
 
 class _Unset:
@@ -54,6 +54,11 @@ class Batch:
         removed: field → int32 rows whose vector an update removes.
         if_version: the expected version of each point, or None.
         if_filter: a filter that each point must match, or None.
+        filter: of an update by filter, which has no ids: its one row is for every point that matches.
+        increments: name → for each point a number to add to an attribute, or None (updates only).
+        payload_merge: for each point an object to merge into its payload, or None (updates only).
+        if_absent: leave points that exist as they are (upserts only).
+        schema: the schema that the batch was checked against; None if unknown.
     """
 
     kind: str
@@ -64,6 +69,11 @@ class Batch:
     removed: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     if_version: Sequence[int | None] | None = None
     if_filter: Any = None
+    filter: Any = None
+    increments: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    payload_merge: Sequence[Any] | None = None
+    if_absent: bool = False
+    schema: Schema | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 class Columns(NamedTuple):
@@ -75,6 +85,10 @@ class Columns(NamedTuple):
     payload: Any
     if_version: Any
     if_filter: Any
+    filter: Any = None
+    increment: Any = None
+    payload_merge: Any = None
+    if_absent: Any = False
 
 
 def make_batch(
@@ -88,21 +102,34 @@ def make_batch(
     payload: Sequence[Any] | None = None,
     if_version: Any = None,
     if_filter: Any = None,
+    filter: Any = None,
+    increment: Any = None,
+    payload_merge: Any = None,
+    if_absent: bool = False,
 ) -> Batch:
     """Check the arguments of ``upsert`` or ``update``: columns (``ids=…``), a list of points or dicts, or a table.
 
     Raises InvalidArgumentError, SchemaError or LimitError, which name the field and the value.
     """
+    check_flag("if_absent", if_absent)
+    check_options(kind, points, ids, filter, if_version, {"increment": increment, "payload_merge": payload_merge}, if_absent)
+    if if_absent and (if_version is not None or if_filter is not None):
+        what = "if_absent leaves points that exist as they are; leave out if_version and if_filter"
+        raise InvalidArgumentError(what, field="if_absent", value=if_absent)
     table = as_table(points)
-    if table is not None:
+    if filter is not None:
+        vectors = wrapped(vectors, lambda value: isinstance(value, Column))
+        attributes, payload = wrapped(attributes, lambda value: False), None if payload is None else [payload]
+    elif table is not None:
         ids, vectors, attributes, payload = _of_table(table, schema, ids, vectors, attributes, payload)
     elif points is not None:
         if ids is not None or vectors is not None or attributes is not None or payload is not None:
             raise InvalidArgumentError("give either points or columns (ids, vectors, attributes, payload), not both", field="points")
         ids, vectors, attributes, payload = _columns_of(points, schema, kind)
     elif ids is None:
-        raise InvalidArgumentError("ids are missing; write upsert(ids=[…], …) or upsert([{'id': …}])", field="ids")
-    ids = check_ids(ids)
+        hint = ", or update(filter=…, …)" if kind == "update" else ""
+        raise InvalidArgumentError(f"ids are missing; write {kind}(ids=[…], …) or {kind}([{{'id': …}}]){hint}", field="ids")
+    ids = check_ids(ids) if filter is None else [EVERY]
     n = len(ids)
     columns, removed = {}, {}
     for name, value in _mapping(vectors, "vectors").items():
@@ -128,24 +155,44 @@ def make_batch(
         if values is None:
             values = [None] * n
         elif type(values) is not list:
-            framed = _framed(name, values)
+            framed = as_framed(name, values)
             values = (
                 spec.read_frame(framed)
                 if framed is not None
-                else _listed(name, values, f"attribute {name!r} must be a column of {many(n, 'value')}", one_value(name, values, n))
+                else listed_values(name, values, f"attribute {name!r} must be a column of {many(n, 'value')}", one_value(name, values, n))
             )
-        _check_length(name, values, n, f"; write {{{name!r}: [{shown(values)}]}}" if spec.array and n == 1 else "")
+        check_length(name, values, n, f"; write {{{name!r}: [{shown(values)}]}}" if spec.array and n == 1 else "")
         checked[name] = _each(values, ids, functools.partial(spec.coerce, name), kind == "update")
     if payload is not None:
         payload = _payload_column(payload, n)
         payload = _each(payload, ids, lambda value: None if value is None else _plain_json(value), kind == "update")
-    return Batch(kind, ids, columns, checked, payload, removed, versions_of(if_version, ids), if_filter)
+    added = increments(schema, increment, checked, n)
+    merging = merges(payload_merge, payload, n, _plain_json)
+    if filter is not None and not (columns or checked or removed or added or merging or payload):
+        raise InvalidArgumentError(
+            "an update by filter needs something to change: attributes, vectors, payload, …", field="filter", value=filter
+        )
+    return Batch(
+        kind,
+        ids if filter is None else (),
+        columns,
+        checked,
+        payload,
+        removed,
+        versions_of(if_version, ids),
+        if_filter,
+        filter,
+        added,
+        merging,
+        if_absent,
+        schema,
+    )
 
 
 def _payload_column(payload: Any, n: int) -> Sequence:
     advice = f"; write payload=[{shown(payload)}{', …' * (n > 1)}]"
-    payload = _listed("payload", payload, f"payload must be a list of {many(n, 'JSON value')}", advice)
-    _check_length("payload", payload, n)
+    payload = listed_values("payload", payload, f"payload must be a list of {many(n, 'JSON value')}", advice)
+    check_length("payload", payload, n)
     return payload
 
 
@@ -153,10 +200,10 @@ def _key_column(name: str, values: Any, n: int) -> Sequence:
     """The values of an attribute that isn't declared."""
     if values is None:
         return [None] * n
-    framed = None if type(values) is list else _framed(name, values)
+    framed = None if type(values) is list else as_framed(name, values)
     if framed is None:
-        framed = _listed(name, values, f"attribute {name!r} must be a column of {many(n, 'value')}", one_value(name, values, n))
-    _check_length(name, framed, n)
+        framed = listed_values(name, values, f"attribute {name!r} must be a column of {many(n, 'value')}", one_value(name, values, n))
+    check_length(name, framed, n)
     return framed
 
 
@@ -173,140 +220,12 @@ def _each(values: Sequence[Any], ids: Sequence[Id], convert: Callable[[Any], Any
     return converted
 
 
-def check_ids(ids: Any) -> list[Id]:
-    """Check a list of distinct ids. Raises InvalidArgumentError, which names the wrong or repeated id."""
-    ids = listed_ids(ids)
-    if len(ids) > MAX_BATCH:
-        raise LimitError(f"a batch has at most {MAX_BATCH} points, not {len(ids)}", field="ids", value=len(ids))
-    checked = _each_checked(ids)
-    if len(set(checked)) != len(checked):
-        distinct = set()
-        for value in checked:
-            if value in distinct:
-                raise InvalidArgumentError(f"id {shown(value)} appears twice in the batch", field="ids", value=value)
-            distinct.add(value)
-    return checked
-
-
-def check_deleted_ids(ids: Any, if_version: Any = None) -> list[Id]:
-    """Check the ids of a deletion: one id, a column, or a set. Raises InvalidArgumentError, which names the wrong or repeated id."""
-    if is_single_id(ids):
-        return check_ids([ids])
-    _check_column(ids)
-    if not isinstance(ids, (set, frozenset)):
-        return check_ids(ids)
-    if if_version is not None and not isinstance(if_version, Mapping) and not is_integer(if_version):
-        what = "if_version is a list, but ids are a set, which has no order; pass ids as a list, or if_version as a mapping from id"
-        raise InvalidArgumentError(what, field="if_version", value=if_version)
-    return check_ids(list(ids))
-
-
-_FILTER = re.compile(
-    r"""[\s(]*(NOT\b[\s(]*)?(`[^`]+`|[A-Za-z_][\w.-]*)
-    (?:(?:\s+==?\s+|\s*(?:!=|<=|>=|<|>)\s*)(?:'[^']*'|"[^"]*"|[+-]?\d[\d.eE+-]*|true\b|false\b)
-      |\s+(?:NOT\s+)?(?:IN|CONTAINS|CONTAINS\s+(?:ANY|ALL))\s*[('"]
-      |\s+BETWEEN\s+\S+\s+AND\s
-      |\s+IS\s+(?:NOT\s+)?NULL\b
-      |\s+(?:MATCH|MATCH\s+\w+|STARTSWITH|GLOB)\s+['"])""",
-    re.IGNORECASE | re.VERBOSE,
-)
-
-
-def check_not_a_filter(ids: Any, count: int) -> None:
-    """Raise InvalidArgumentError if a deletion by one id found no point, and the id reads like a filter. count: the points deleted."""
-    if count == 0 and isinstance(ids, str) and _FILTER.match(ids):
-        what = f"no point has the id {shown(ids)}, which reads like a filter; write delete(filter={ids!r})"
-        raise InvalidArgumentError(what, field="ids", value=ids)
-
-
-def check_each_id(ids: Any) -> list[Id]:
-    """Check ids to read, which may repeat. Raises InvalidArgumentError, which names the wrong id."""
-    _check_column(ids)
-    return _each_checked(listed_ids(ids))
-
-
-def listed_ids(ids: Any) -> Sequence:
-    """Ids as a list, without a check of each. Raises InvalidArgumentError."""
-    if isinstance(ids, np.ndarray) and ids.ndim != 1:
-        raise InvalidArgumentError(f"ids must be one-dimensional, not of shape {ids.shape}", field="ids", value=ids.shape)
-    framed = _framed("ids", ids)
-    return (
-        whole(framed)
-        if framed is not None
-        else _listed("ids", ids, "ids must be a list or array of ids", f"; write [{shown(ids)}]" if is_single_id(ids) else "")
-    )
-
-
-def _check_column(ids: Any) -> None:
-    """Raise the error of ``check_id`` for what is neither an id nor a list of ids."""
-    if ids is None or isinstance(ids, (float, bytes)):
-        check_id(ids)
-
-
-def _each_checked(ids: Sequence) -> list[Id]:
-    try:
-        return [check_id(value) for value in ids]
-    except InvalidArgumentError as error:
-        row = next(row for row, value in enumerate(ids) if not _good_id(value))
-        raise type(error)(f"row {row}: {error.message}", field=error.field, value=error.value) from None
-
-
-def _good_id(value: Any) -> bool:
-    try:
-        check_id(value)
-    except InvalidArgumentError:
-        return False
-    return True
-
-
-def _framed(name: str, values: Any) -> list | None:
-    return read_with(name, values, frame_column)
-
-
-def _listed(name: str, values: Any, requirement: str, hint: str = "") -> Sequence:
-    """The values of a column. Raises InvalidArgumentError, which says what is expected, and ``hint``."""
-    result = read_with(name, values, listed)
-    if result is None:
-        hint = "; a set has no order; pass a list" if isinstance(values, (set, frozenset)) else hint
-        raise InvalidArgumentError(f"{requirement}, not {shown(values)}{hint}", field=name, value=values)
-    return result
-
-
-def versions_of(if_version: Any, ids: Sequence[Id]) -> list[int | None] | None:
-    """``if_version=`` as one expected version for each point: from an int for all, a list, or a mapping from id. 0: must not exist."""
-    if if_version is None:
-        return None
-    if isinstance(if_version, Mapping):
-        unknown = set(if_version) - set(ids)
-        if unknown:
-            value = next(iter(unknown))
-            raise InvalidArgumentError(f"if_version names {shown(value)}, which is not in the batch", field="if_version", value=value)
-        versions = [if_version.get(i) for i in ids]
-    elif is_integer(if_version):
-        versions = [int(if_version)] * len(ids)
-    else:
-        framed = _framed("if_version", if_version)
-        versions = framed if framed is not None else _listed("if_version", if_version, "if_version must be an integer, a list or a mapping")
-        _check_length("if_version", versions, len(ids))
-        versions = [int(value) if is_integer(value) else value for value in versions]
-    for value in versions:
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63):
-            raise InvalidArgumentError(f"if_version {shown(value)} is not a version number", field="if_version", value=value)
-    return versions
-
-
 def _mapping(value: Any, field: str) -> Mapping:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
         raise InvalidArgumentError(f"{field} must be a mapping of field names to columns, not {shown(value)}", field=field, value=value)
     return value
-
-
-def _check_length(name: str, values: Sequence, n: int, hint: str = "") -> None:
-    if len(values) != n:
-        what = f"{name} has {many(len(values), 'value')} for {many(n, 'id')}{hint}"
-        raise InvalidArgumentError(what, field=name, value=len(values))
 
 
 def one_value(name: str, value: Any, n: int) -> str:
@@ -375,7 +294,7 @@ def _columns_of(points: Any, schema: Schema, kind: str) -> tuple[list, dict, dic
         if isinstance(points, Mapping):
             hint = "; write [{'id': …}] for one point, or upsert(ids=…, vectors={…}, attributes={…}) for columns"
         raise InvalidArgumentError(f"points must be a list of points or dicts, not {shown(points)}{hint}", field="points", value=points)
-    points = _listed("points", points, "points must be a list of points or dicts")
+    points = listed_values("points", points, "points must be a list of points or dicts")
     ids, vectors, attributes, payload = [], {}, {}, []
     missing = UNSET if kind == "update" else None
     for row, point in enumerate(points):

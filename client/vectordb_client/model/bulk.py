@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..errors import InvalidArgumentError, VectorDBError, shown
-from .batch import listed_ids, one_value
+from .batch import one_value
+from .batch_ids import listed_ids
 from .foreign import Table, as_table, is_sparse, listed, repeatable, size_of, sliced, sparse_rows
 from .info_text import many
 from .results import Point, WriteResult

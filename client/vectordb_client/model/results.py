@@ -183,7 +183,6 @@ class Hits(Sequence[Hit]):
 
     Attributes:
         plan: how the search was run, if ``explain=True`` was asked for; else None. ``print(hits.plan)`` shows it as a short text.
-        groups: the hits as a tuple of ``Group``, best first, if ``group_by`` was asked for; else empty.
         reranked: of a search with ``rerank`` the score of each hit by its function, or the matches that it won; None for hits that were
             not scored in time. Else empty.
         facets: name → FacetResult, the counts over all points that match the filter, if ``facets`` were asked for; else empty.
@@ -208,7 +207,7 @@ class Hits(Sequence[Hit]):
     plan: Plan | None = None
     facets: Mapping[str, FacetResult] = MappingProxyType({})
     reranked: tuple[float | None, ...] = ()
-    grouping: Sequence[tuple[Any, int]] = ()  # (value, number of hits) of each group
+    _grouping: Sequence[tuple[Any, int]] = ()  # (value, number of hits) of each group
 
     def __init__(self, hits: Sequence[Hit], plan: Mapping[str, Any] | None = None):
         self._made = tuple(hits)
@@ -230,16 +229,17 @@ class Hits(Sequence[Hit]):
 
     def __getstate__(self) -> dict[str, Any]:
         held: dict[str, Any] = {"_made": self._hits} if self._bare is None else {"_bare": self._bare}
-        more = {"facets": dict(self.facets), "grouping": self.grouping, "reranked": self.reranked}
+        more = {"facets": dict(self.facets), "_grouping": self._grouping, "reranked": self.reranked}
         return held | {"plan": self.plan, "_next": self.next_bytes} | {name: value for name, value in more.items() if value}
 
     @property
     def next_bytes(self) -> bytes | None:
         """The bytes of ``next``, as messages carry them."""
-        if type(self._next) is tuple:
-            make, given = self._next
-            self._next = make(given)
-        return self._next
+        known = self._next
+        if isinstance(known, tuple):
+            make, given = known
+            known = self._next = make(given)
+        return known
 
     @property
     def next(self) -> str | None:
@@ -253,9 +253,10 @@ class Hits(Sequence[Hit]):
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        ends = [*itertools.accumulate((size for _, size in self.grouping), initial=0)]
+        """The hits in groups, best group first, of a search with ``group_by``; else empty."""
+        ends = [*itertools.accumulate((size for _, size in self._grouping), initial=0)]
         spans = itertools.pairwise(ends)
-        return tuple([Group(value, Hits(self._hits[low:high])) for (value, _), (low, high) in zip(self.grouping, spans, strict=True)])
+        return tuple([Group(value, Hits(self._hits[low:high])) for (value, _), (low, high) in zip(self._grouping, spans, strict=True)])
 
     @property
     def columns(self) -> tuple[np.ndarray, np.ndarray] | None:

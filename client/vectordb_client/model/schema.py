@@ -43,6 +43,22 @@ def check_name(name: Any, what: str) -> str:
     return name
 
 
+def check_field_names(names: Any) -> list[str]:
+    """Names of fields to drop: one, or several. Raises SchemaError."""
+    listed = [names] if isinstance(names, str) else names
+    if not isinstance(listed, (list, tuple, set, frozenset)) or not listed or not all(isinstance(name, str) for name in listed):
+        raise SchemaError(f"names must be the name of a field or a list of names, not {shown(names)}", field="names", value=names)
+    return list(dict.fromkeys(listed))
+
+
+def check_new_names(names: Any) -> dict[str, str]:
+    """Old names of fields → new ones. Raises SchemaError."""
+    if not isinstance(names, Mapping) or not names or not all(isinstance(name, str) for pair in names.items() for name in pair):
+        what = f"names must be a mapping of old names to new ones, not {shown(names)}; write rename_fields({{'old': 'new'}})"
+        raise SchemaError(what, field="names", value=names)
+    return dict(names)
+
+
 @named_class
 @dataclass(frozen=True)
 class Schema:
@@ -54,6 +70,8 @@ class Schema:
             any string of 1 to 255 UTF-8 bytes; in the string notation of filters unusual ones stand in backticks.
         dynamic: a write may have attributes that aren't declared. They become keys of the payload, where filters find them. The points of
             a list may also hold their attributes and vectors directly: ``{"id": 1, "color": "red"}``.
+        ttl: the name of a ``Datetime()`` attribute that says when a point ends. From that moment on no read shows the point, and a write
+            takes its id for a free one; the next write or ``optimize`` deletes it. A point without a value never ends.
         earlier: names of fields that an earlier version of vectordb created and that still follow its rules: BM25 fields with weights fixed
             at the write, Text attributes with its words. The database sets it; it is not compared, sent or stored.
 
@@ -71,7 +89,8 @@ class Schema:
 
     vectors: Mapping[str, VectorField] = dataclasses.field(default_factory=dict)
     attributes: Mapping[str, AttributeType] = dataclasses.field(default_factory=dict)
-    dynamic: bool = False
+    dynamic: bool = dataclasses.field(default=False, kw_only=True)
+    ttl: str | None = dataclasses.field(default=None, kw_only=True)
     earlier: frozenset[str] = dataclasses.field(default=frozenset(), init=False, compare=False, repr=False)
 
     def __post_init__(self):
@@ -107,6 +126,16 @@ class Schema:
                     both = f"{spec.reads[0]!r} and {source!r}"
                     what = f"sources of vector field {name!r} must have the same analyzer, which {both} don't have; declare both with one"
                     raise SchemaError(what, field=name, value=source)
+        if self.ttl is not None:
+            spec = self.attributes.get(self.ttl) if isinstance(self.ttl, str) else None
+            if not isinstance(spec, Datetime) or spec.array:
+                what = "it" if spec is None else spelled(spec)
+                problem = f"{what} is not an attribute" if spec is None else f"it is {what}"
+                raise SchemaError(
+                    f"ttl must name an attribute Datetime(), which says when a point ends, not {shown(self.ttl)}: {problem}",
+                    field="ttl",
+                    value=self.ttl,
+                )
         object.__setattr__(self, "vectors", {name: self._analyzed(spec) for name, spec in self.vectors.items()})
         object.__setattr__(self, "attributes", dict(self.attributes))
 
@@ -143,7 +172,9 @@ class Schema:
 
     def same_as(self, other: Schema) -> bool:
         """Whether both are equal, except for BM25 fields that an earlier version created without weighting."""
-        if self.attributes != other.attributes or self.dynamic is not other.dynamic or self.vectors.keys() != other.vectors.keys():
+        if (self.attributes, self.dynamic, self.ttl) != (other.attributes, other.dynamic, other.ttl):
+            return False
+        if self.vectors.keys() != other.vectors.keys():
             return False
         return all(_takes(spec, other.vectors[name]) for name, spec in self.vectors.items())
 
@@ -175,25 +206,28 @@ class Schema:
                 raise SchemaError(f"field {name!r} exists already, as {spelled(existing[name])}, not {other}", field=name, value=spec)
             if not exist_ok:
                 raise SchemaError(f"field {name!r} exists already; exist_ok=True leaves it as it is", field=name)
-        return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})}, self.dynamic)
+        fields = {**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})}
+        return Schema(*fields, dynamic=self.dynamic, ttl=self.ttl)
 
     def to_dict(self) -> dict:
         """The schema as plain JSON data. ``from_dict`` reads it back."""
         fields = {
             "vectors": {name: _spec_dict(spec) for name, spec in self.vectors.items()},
             "attributes": {name: _spec_dict(spec) for name, spec in self.attributes.items()},
+            **({} if self.ttl is None else {"ttl": self.ttl}),
         }
         return fields | {"dynamic": True} if self.dynamic else fields
 
     @classmethod
     def from_dict(cls, data: Mapping) -> Schema:
         """The schema in the form of ``to_dict``. Raises SchemaError for unknown kinds, options or sections."""
-        if not isinstance(data, Mapping) or set(data) - {"vectors", "attributes", "dynamic"}:
-            raise SchemaError(f"a schema has 'vectors', 'attributes' and 'dynamic', not {shown(data)}", field="schema", value=data)
+        if not isinstance(data, Mapping) or set(data) - {"vectors", "attributes", "dynamic", "ttl"}:
+            raise SchemaError(f"a schema has 'vectors', 'attributes', 'dynamic' and 'ttl', not {shown(data)}", field="schema", value=data)
         return cls(
             _specs(data.get("vectors", {}), VECTOR_TYPES, "vector field"),
             _specs(data.get("attributes", {}), ATTRIBUTE_TYPES, "attribute"),
-            data.get("dynamic", False),
+            dynamic=data.get("dynamic", False),
+            ttl=data.get("ttl"),
         )
 
 
@@ -232,6 +266,13 @@ def _takes(existing: Any, new: Any) -> bool:
     """Whether both definitions are equal in the sense of ``Schema.same_as``."""
     frozen = getattr(existing, "weighting", None) == "none"
     return existing == new or (frozen and dataclasses.replace(existing, weighting=None) == new)
+
+
+def stored_alike(one: VectorField | AttributeType, other: VectorField | AttributeType) -> bool:
+    """Whether checked values of one field can be written to the other: their definitions differ at most in index and weighting."""
+    return type(one) is type(other) and all(
+        getattr(one, f.name) == getattr(other, f.name) for f in dataclasses.fields(one) if f.name not in ("index", "weighting")
+    )
 
 
 def _spec_dict(spec: VectorField | AttributeType) -> dict:

@@ -22,6 +22,8 @@ def differences(expected: Schema, existing: Schema) -> str:
                 parts.append(f"{what} {name!r} is {spelled(theirs[name])}, not {spelled(ours[name])}")
     if expected.dynamic is not existing.dynamic:
         parts.append(f"it has dynamic={existing.dynamic}")
+    if expected.ttl != existing.ttl:
+        parts.append(f"ttl is {existing.ttl!r}, not {expected.ttl!r}")
     return "; ".join(parts[:5]) + (f"; and {len(parts) - 5} more" if len(parts) > 5 else "")
 
 

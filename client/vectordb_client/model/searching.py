@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar, Unpack
 from ..errors import InvalidArgumentError
 from .aliases import FilterLike, Vector, VectorColumn
 from .arguments import named
+from .boosts import Boost
 from .results import Hits
 from .schema import Schema
 from .search_request import SearchOptions, SearchRequest, takes_options
@@ -109,6 +110,7 @@ class Searching:
             SchemaError: a field is not in the schema.
             FilterError: the filter can't be read, or doesn't fit the schema.
             EncoderError: the text can't be encoded.
+            PreconditionError: the state that a cursor continues isn't stored any more.
 
         Example:
             ```python
@@ -175,6 +177,7 @@ class Searching:
         recall: float | None = None,
         folds: int = 5,
         seed: int = 0,
+        attributes: Mapping[str, Boost] | None = None,
     ) -> FusionTuning:
         """Learn the weights of ``Linear`` fusion from judged queries, and measure them on queries they were not learned from.
 
@@ -189,6 +192,7 @@ class Searching:
             recall: as in ``search``.
             folds: the number of folds of the cross-validation, at least 2.
             seed: of the assignment of queries to folds. The same seed gives the same result.
+            attributes: name → ``Decay(…)``, ``Value(…)`` or ``If(…)``: attribute arms of ``Linear``, whose weights are learned too.
 
         Returns:
             The fusion with weights learned on all queries, and nDCG of each fold: of linear fusion with weights learned on the other
@@ -198,7 +202,7 @@ class Searching:
             InvalidArgumentError: an argument is wrong, or there are fewer judged queries than folds.
             VectorDBError: what ``search_batch`` raises.
         """
-        steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed)
+        steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed, attributes)
         return run_steps(steps, lambda arguments: self.search_batch(**arguments))
 
 

@@ -57,7 +57,16 @@ class FusionTuning:
 
 
 def tune(
-    vectors: Any, qrels: Any, text: Any, filter: Any, limit: Any, candidates: Any, recall: float | None, folds: Any, seed: Any
+    vectors: Any,
+    qrels: Any,
+    text: Any,
+    filter: Any,
+    limit: Any,
+    candidates: Any,
+    recall: float | None,
+    folds: Any,
+    seed: Any,
+    attributes: Any = None,
 ) -> Generator[dict[str, Any], list[Hits], FusionTuning]:
     """The steps of ``tune_fusion``: yields arguments of ``search_batch``, is sent its hits, returns the result.
 
@@ -72,14 +81,20 @@ def tune(
     if len(judged) < folds:
         raise InvalidArgumentError(f"{folds} folds need at least {folds} queries with a relevant point, not {len(judged)}", field="qrels")
     queries = _Queries(vectors, text, {"filter": filter, "recall": recall, "with_attributes": False})
+    attributes = {} if attributes is None else attributes
+
+    def linear(weights: Mapping[str, float]) -> Linear:
+        return Linear(weights, attributes=attributes)
+
     by_rank = yield from queries.search(judged, limit=limit, fusion="rrf")
-    arms = next((list(hits[0].arms) for hits in by_rank if len(hits)), [])
+    by_sum = (yield from queries.search(judged, limit=1, fusion=linear({}))) if attributes else by_rank
+    arms = next((list(hits[0].arms) for hits in by_sum if len(hits)), [])
     if len(arms) < 2:
         raise InvalidArgumentError("tune_fusion needs at least two arms with hits", field="vectors")
     figures = {"rrf": _ndcg([hits.ids.tolist() for hits in by_rank], grades, limit)}
     pools: list[dict[Id, list[float]]] = [{} for _ in judged]
     for arm in arms:
-        alone = yield from queries.search(judged, limit=max(candidates, limit), fusion=Linear({name: float(name == arm) for name in arms}))
+        alone = yield from queries.search(judged, limit=max(candidates, limit), fusion=linear({name: float(name == arm) for name in arms}))
         ranked = [[hit.id for hit in hits if hit.arms[arm].score is not None][:limit] for hits in alone]
         figures[f"{arm} alone"] = _ndcg(ranked, grades, limit)
         for pool, hits in zip(pools, alone, strict=True):
@@ -90,11 +105,11 @@ def tune(
     figures["linear"], weights = np.zeros(len(judged)), []
     for part in parts:
         weights.append(dict(zip(arms, task.learned(np.setdiff1d(places, part)), strict=True)))
-        held = yield from queries.search([judged[i] for i in part], limit=limit, fusion=Linear(weights[-1]))
+        held = yield from queries.search([judged[i] for i in part], limit=limit, fusion=linear(weights[-1]))
         figures["linear"][part] = _ndcg([hits.ids.tolist() for hits in held], [grades[i] for i in part], limit)
     order = ["rrf", "linear", *(f"{arm} alone" for arm in arms)]
     return FusionTuning(
-        fusion=Linear(dict(zip(arms, task.learned(np.arange(len(judged))), strict=True))),
+        fusion=linear(dict(zip(arms, task.learned(np.arange(len(judged))), strict=True))),
         ndcg={name: float(figures[name].mean()) for name in order},
         folds=tuple([{name: float(figures[name][part].mean()) for name in order} for part in parts]),
         weights=tuple(weights),

@@ -3,82 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .aliases import Column, Durability, FilterLike, Ids, PointsLike, VectorColumn, Versions
+from .aliases import Column, Durability, Ids, PointsLike, VectorColumn
 from .arguments import named
-from .batch import Columns
 from .bulk import Bulk, BulkResult, write_all
+from .point_writes import PointWrites
 from .results import WriteResult
 from .schema import AttributeType, VectorField
 
 
-class Writing:
+class Writing(PointWrites[WriteResult]):
     """The methods that write points and names of terms, add fields and maintain indexes.
 
-    A subclass implements the steps below, and the methods that have no body here. Or it replaces the methods that call a step.
+    A subclass implements the steps of ``PointWrites``, and the methods that have no body here. Or it replaces the methods that call a step.
     """
-
-    _write: Callable[..., WriteResult]
-    _delete: Callable[..., WriteResult]
-
-    @named
-    def upsert(
-        self,
-        points: PointsLike | None = None,
-        *,
-        ids: Ids | None = None,
-        vectors: Mapping[str, VectorColumn | None] | None = None,
-        attributes: Mapping[str, Column | None] | None = None,
-        payload: Column | None = None,
-        if_version: Versions | None = None,
-        if_filter: FilterLike | None = None,
-        durability: Durability | None = None,
-    ) -> WriteResult:
-        """Insert points. A point whose id exists is replaced as a whole.
-
-        The batch is atomic: either every point is written or none. The next read of any process sees it.
-        Give either points, or columns (ids, vectors, attributes, payload).
-
-        A client splits a batch that is larger than one message of the service into several batches, each atomic, which are sent in order.
-        A batch with ``if_version`` or ``if_filter`` is never split.
-
-        Args:
-            points: a list of ``Point`` or of dicts with the keys id, vectors, attributes, payload. Or a table: a DataFrame of pandas or
-                polars, or an Arrow table, with a column ``id``, columns named like fields, and optionally ``payload``. Columns given as
-                arguments are added to the table.
-            ids: the ids of n points: a list, an array, a Series or a generator.
-            vectors: field → n vectors: an ``(n, dim)`` array or tensor, a list or Series of vectors, or a sparse matrix of n rows. A
-                sparse vector is ``{term: weight}``, ``(indices, values)`` or a list of ``(term, weight)``. None: the point has no vector
-                in the field.
-            attributes: name → n values. None, NaT, ``pandas.NA`` and masked values are null, and so is NaN in a column of pandas, polars
-                or Arrow. Nanoseconds of datetimes are cut off.
-            payload: n JSON values.
-            if_version: the version that each point must have: an int for all, a list, or a mapping from id. 0: the point must not exist.
-            if_filter: a filter that each point must match; a point that doesn't exist doesn't match.
-            durability: "commit" or "batched", see ``vectordb.open``. None: the default of the database.
-
-        Returns:
-            The sequence number of the batch; its ``count`` is the number of points. Of several batches: the last sequence, and the sum.
-
-        Raises:
-            InvalidArgumentError: a value can't be accepted. The error names the field and the value.
-            SchemaError: a field is not in the schema.
-            LimitError: the batch has more than 100,000 points, or a value is too large, or one point is larger than a message.
-            EncoderError: the encoder of a field is not installed, or is another one than the field was built with.
-            PreconditionError: ``if_version`` or ``if_filter`` doesn't hold; nothing was written.
-            LockedError: another process held the write lock for too long.
-            StorageError: the file system refused the write.
-
-        Example:
-            ```python
-            docs.upsert([{"id": 1, "vectors": {"v": [0.1, 0.2]}, "attributes": {"year": 2021}, "payload": {"url": "…"}}])
-            docs.upsert(ids=[1, 2], vectors={"v": np.zeros((2, 2), np.float32)}, attributes={"year": [2021, None]})
-            docs.upsert(data_frame)
-            ```
-        """
-        return self._write("upsert", points, Columns(ids, vectors, attributes, payload, if_version, if_filter), durability)
 
     @named
     def bulk(
@@ -122,70 +62,6 @@ class Writing:
         work = Bulk(points, columns, chunk, parallel, progress)
         return write_all(work, functools.partial(self.upsert, durability=durability))
 
-    @named
-    def update(
-        self,
-        points: PointsLike | None = None,
-        *,
-        ids: Ids | None = None,
-        vectors: Mapping[str, VectorColumn | None] | None = None,
-        attributes: Mapping[str, Column | None] | None = None,
-        payload: Column | None = None,
-        if_version: Versions | None = None,
-        if_filter: FilterLike | None = None,
-        durability: Durability | None = None,
-    ) -> WriteResult:
-        """Change some fields of points that exist. Fields that are not given stay as they are.
-
-        Args:
-            points: as in ``upsert``, with only the fields to change. None as a value removes a vector or an attribute.
-            ids: as in ``upsert``.
-            vectors: as in ``upsert``.
-            attributes: as in ``upsert``.
-            payload: as in ``upsert``.
-            if_version: as in ``upsert``.
-            if_filter: as in ``upsert``.
-            durability: as in ``upsert``.
-
-        Returns:
-            The sequence number of the batch; its ``count`` is the number of points.
-
-        Raises:
-            NotFoundError: a point doesn't exist. The error names the first missing id; nothing was written.
-            VectorDBError: what ``upsert`` raises.
-        """
-        return self._write("update", points, Columns(ids, vectors, attributes, payload, if_version, if_filter), durability)
-
-    @named
-    def delete(
-        self,
-        ids: Ids | None = None,
-        *,
-        filter: FilterLike | None = None,
-        if_version: Versions | None = None,
-        if_filter: FilterLike | None = None,
-        durability: Durability | None = None,
-    ) -> WriteResult:
-        """Delete points by id or by filter. Ids that don't exist are ignored.
-
-        Args:
-            ids: one id or several; a set is accepted, too.
-            filter: delete the points that match; ``"ALL"`` deletes all points. Give either ids or a filter.
-            if_version: as in ``upsert``; only with ids.
-            if_filter: as in ``upsert``.
-            durability: as in ``upsert``.
-
-        Returns:
-            The sequence number of the batch; its ``count`` is the number of points deleted.
-
-        Raises:
-            InvalidArgumentError: neither or both of ids and filter are given, or an id is not valid, or no point has the one id that
-                was given and it reads like a filter.
-            FilterError: the filter can't be read, or doesn't fit the schema.
-            PreconditionError: ``if_version`` or ``if_filter`` doesn't hold; nothing was deleted.
-        """
-        return self._delete(ids, filter, if_version, if_filter, durability)
-
     def set_terms(self, field: str, terms: Mapping[int, str | None], *, durability: Durability | None = None) -> int:
         """Name the terms of a sparse field. Explained searches and ``info`` then show words instead of term numbers.
 
@@ -224,6 +100,34 @@ class Writing:
 
         Raises:
             SchemaError: a name is taken, or a definition is not valid.
+        """
+        raise NotImplementedError
+
+    def drop_fields(self, names: str | Sequence[str]) -> None:
+        """Drop vector fields and attributes with all their values, in one transaction. Other fields stay as they are.
+
+        The records of rows are written again without the dropped attributes, which takes as long as rewriting them all. The pages of what
+        was removed are free for later writes; ``purge`` also makes the file smaller and erases the bytes.
+
+        Args:
+            names: the name of a field, or several.
+
+        Raises:
+            SchemaError: there is no such field, an attribute is the source of a vector field that stays, or no field would be left.
+        """
+        raise NotImplementedError
+
+    def rename_fields(self, names: Mapping[str, str]) -> None:
+        """Give vector fields and attributes new names, all in one transaction: two fields may exchange their names.
+
+        Vectors and indexes stay as they are. The records of rows are written again if attributes are renamed. Searches and filters use the
+        new names from now on.
+
+        Args:
+            names: old name → new name.
+
+        Raises:
+            SchemaError: there is no such field, or a new name is taken or not valid.
         """
         raise NotImplementedError
 

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..model.access import AsyncCollections, awaited
+from ..model.aliases import Durability
 from ..model.arguments import named
 from ..model.schema import Schema
 from . import calls
 from .aio_collection import AsyncCollection
+from .aio_transaction import AsyncTransaction
 from .aio_transport import AsyncTransport
 
 __all__ = ["AsyncClient", "AsyncCollection"]
@@ -97,7 +99,7 @@ class AsyncClient(AsyncTransport, AsyncCollections):
         """Open a collection that exists. A client reads its schema.
 
         Args:
-            name: the name of the collection.
+            name: the name of the collection, or an alias.
             timeout: seconds; None is the timeout of the client.
 
         Raises:
@@ -115,12 +117,79 @@ class AsyncClient(AsyncTransport, AsyncCollections):
 
     @named
     async def drop_collection(self, name: str, *, timeout: float | None = None) -> None:
-        """Delete a collection with all its points. Raises NotFoundError.
+        """Delete a collection with all its points.
+
+        Args:
+            name: its own name, not an alias.
+            timeout: seconds; None is the timeout of the client.
+
+        Raises:
+            NotFoundError: there is no collection of this name.
+            InvalidArgumentError: the name is an alias.
+            PreconditionError: an alias means this collection.
+        """
+        return await self._run(calls.drop_collection(name), timeout)
+
+    @named
+    async def rename_collection(self, name: str, new_name: str, *, timeout: float | None = None) -> None:
+        """Give a collection another name. Its points, number and aliases stay, and so do handles of the embedded database.
+
+        Handles of clients, and API keys for the old name, no longer find it: open it by the new name.
+
+        Args:
+            name: its own name, not an alias.
+            new_name: a name that neither a collection nor an alias has.
+            timeout: seconds; None is the timeout of the client.
+
+        Raises:
+            NotFoundError: there is no collection of this name.
+            AlreadyExistsError: the new name is taken.
+            InvalidArgumentError: the name is an alias.
+        """
+        return await self._run(calls.rename_collection(name, new_name), timeout)
+
+    @named
+    async def alias(self, alias: str, collection: str, *, timeout: float | None = None) -> None:
+        """Make another name for a collection, or let an alias that exists mean another collection from now on, in one transaction.
+
+        An alias can be written wherever the name of a collection can: ``db["live"]``, in transactions, in a service and on the command
+        line. It is looked up when the collection is opened. A handle stays with its collection when the alias is switched; open the
+        alias again to follow.
+
+        Args:
+            alias: its name, like that of a collection.
+            collection: the name of a collection, or another alias, which is looked up now.
+            timeout: seconds; None is the timeout of the client.
+
+        Raises:
+            NotFoundError: there is no such collection.
+            AlreadyExistsError: a collection has this name.
+            SchemaError: the alias is not a valid name.
+
+        Example:
+            ```python
+            await db.alias("live", "docs-v1")
+            await db.alias("live", "docs-v2")  # switched: whoever opens "live" now gets docs-v2
+            ```
+        """
+        return await self._run(calls.alias(alias, collection), timeout)
+
+    @named
+    async def drop_alias(self, alias: str, *, timeout: float | None = None) -> None:
+        """Remove an alias. Its collection stays. Raises NotFoundError.
 
         Args:
             timeout: seconds; None is the timeout of the client.
         """
-        return await self._run(calls.drop_collection(name), timeout)
+        return await self._run(calls.drop_alias(alias), timeout)
+
+    async def aliases(self, *, timeout: float | None = None) -> dict[str, str]:
+        """All aliases, sorted: alias → name of its collection.
+
+        Args:
+            timeout: seconds; None is the timeout of the client.
+        """
+        return await self._run(calls.aliases(), timeout)
 
     async def server_info(self, *, timeout: float | None = None) -> dict[str, Any]:
         """The ``version`` of the service, and its limits ``max_message_bytes`` and ``max_batch``."""
@@ -129,6 +198,43 @@ class AsyncClient(AsyncTransport, AsyncCollections):
     async def status(self, *, timeout: float | None = None) -> dict[str, Any]:
         """Counters and states of all processes of the service since it started: plain data, see StatusResponse in the proto file."""
         return await self._run(calls.status(), timeout)
+
+    def transaction(self, *, durability: Durability | None = None, timeout: float | None = None) -> AsyncTransaction:
+        """Write to several collections: all writes of the ``with`` block are committed together, or none of them.
+
+        ``t["docs"]`` has the methods ``upsert``, ``update`` and ``delete`` of the collection. They check their arguments at once, and are
+        carried out in their order at the end of the block, in one transaction of the storage. No read, of any process, sees a part of it.
+        If the block raises an exception, or a write can't be applied, nothing is written.
+
+        The transaction itself reads nothing. Reads inside the block show what was committed before, without the writes of the block.
+        ``if_version`` and ``if_filter``, and filters of ``update`` and ``delete``, are evaluated at the end of the block, and see the
+        earlier writes of the transaction. So ``if_version`` finds out whether anybody changed a point since it was read.
+
+        A client sends the block as one call, which must fit one message of the service. ``t[docs]``, with the collection instead of its
+        name, saves it from reading the schema. A client of asyncio writes ``async with`` and ``await t["docs"].upsert(…)``. A call that
+        was cut off is not repeated: the transaction may have been executed.
+
+        Args:
+            durability: "commit" or "batched", of the whole transaction, see ``vectordb.open``. None: the default of the database.
+            timeout: seconds for the call at the end of the block, and for each that reads a schema; None is the timeout of the client.
+
+        Returns:
+            The transaction. After the block, ``results`` has a ``WriteResult`` for each write and ``sequences`` the last sequence of each
+            collection.
+
+        Raises:
+            NotFoundError: ``t["docs"]``: there is no such collection. At the end of the block: there is no point to update.
+            PreconditionError: at the end of the block: ``if_version`` or ``if_filter`` of a write doesn't hold.
+            LimitError: the writes don't fit one message of the service.
+
+        Example:
+            ```python
+            async with db.transaction() as t:
+                await t["orders"].upsert([{"id": 7, "attributes": {"item": "lamp"}}])
+                await t["items"].update([{"id": "lamp", "attributes": {"stock": 11}}], if_version=item.version)
+            ```
+        """
+        return AsyncTransaction(self, durability, timeout)
 
     @named
     async def snapshot(self, path: str, *, archive: bool = False, timeout: float | None = None) -> dict[str, Any]:

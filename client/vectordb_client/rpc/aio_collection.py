@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..model.aliases import Column, Durability, FilterLike, Ids, PointsLike, VectorColumn, Versions
@@ -34,6 +34,7 @@ class AsyncCollection(AsyncReads):
         payload: Column | None = None,
         if_version: Versions | None = None,
         if_filter: FilterLike | None = None,
+        if_absent: bool = False,
         durability: Durability | None = None,
         timeout: float | None = None,
     ) -> WriteResult:
@@ -58,6 +59,8 @@ class AsyncCollection(AsyncReads):
             payload: n JSON values.
             if_version: the version that each point must have: an int for all, a list, or a mapping from id. 0: the point must not exist.
             if_filter: a filter that each point must match; a point that doesn't exist doesn't match.
+            if_absent: write only the points whose id doesn't exist yet, and leave the others as they are. Then ``count`` is the number of
+                points that were inserted.
             durability: "commit" or "batched", see ``vectordb.open``. None: the default of the database.
             timeout: seconds; None is the timeout of the client.
 
@@ -80,7 +83,7 @@ class AsyncCollection(AsyncReads):
             await docs.upsert(data_frame)
             ```
         """
-        columns = Columns(ids, vectors, attributes, payload, if_version, if_filter)
+        columns = Columns(ids, vectors, attributes, payload, if_version, if_filter, if_absent=if_absent)
         return await self._client._run(
             calls.write(self._remote, "upsert", points, columns, durability), timeout, large=is_large(points, ids)
         )
@@ -138,6 +141,9 @@ class AsyncCollection(AsyncReads):
         vectors: Mapping[str, VectorColumn | None] | None = None,
         attributes: Mapping[str, Column | None] | None = None,
         payload: Column | None = None,
+        filter: FilterLike | None = None,
+        increment: Mapping[str, Any] | None = None,
+        payload_merge: Mapping[str, Any] | Column | None = None,
         if_version: Versions | None = None,
         if_filter: FilterLike | None = None,
         durability: Durability | None = None,
@@ -145,25 +151,41 @@ class AsyncCollection(AsyncReads):
     ) -> WriteResult:
         """Change some fields of points that exist. Fields that are not given stay as they are.
 
+        With a filter, all points that match are changed, in one transaction. Then each field has one value, for all of them:
+        ``update(filter="stock = 0", attributes={"hidden": True})``.
+
         Args:
             points: as in ``upsert``, with only the fields to change. None as a value removes a vector or an attribute.
             ids: as in ``upsert``.
             vectors: as in ``upsert``.
             attributes: as in ``upsert``.
             payload: as in ``upsert``.
+            filter: change the points that match, instead of points with ids; "ALL" changes all. It is evaluated when the update is carried
+                out, so no write of another process comes in between.
+            increment: attribute → a number to add to it, for all points or n of them. The attribute is an ``Int`` or a ``Float``; a point
+                without a value counts from 0. Nothing is lost if several writers increment at the same time.
+            payload_merge: an object for all points, or n of them, to merge into the payload (JSON Merge Patch, RFC 7396): its keys are
+                set, None removes a key, and objects are merged in the same way. A payload that isn't an object becomes one.
             if_version: as in ``upsert``.
             if_filter: as in ``upsert``.
             durability: as in ``upsert``.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
-            The sequence number of the batch; its ``count`` is the number of points.
+            The sequence number of the batch; its ``count`` is the number of points. An update by filter of more than 100,000 points has
+            several sequence numbers; the last one is returned.
 
         Raises:
             NotFoundError: a point doesn't exist. The error names the first missing id; nothing was written.
+            InvalidArgumentError: also if a sum doesn't fit its attribute.
             VectorDBError: what ``upsert`` raises.
+        Example:
+            ```python
+            await docs.update(ids=[1, 2], increment={"views": 1}, payload_merge={"seen": True})
+            await docs.update(filter="year < 2000", attributes={"old": True})
+            ```
         """
-        columns = Columns(ids, vectors, attributes, payload, if_version, if_filter)
+        columns = Columns(ids, vectors, attributes, payload, if_version, if_filter, filter, increment, payload_merge)
         return await self._client._run(
             calls.write(self._remote, "update", points, columns, durability), timeout, large=is_large(points, ids)
         )
@@ -245,6 +267,36 @@ class AsyncCollection(AsyncReads):
             SchemaError: a name is taken, or a definition is not valid.
         """
         return await self._client._run(calls.add_fields(self._remote, vectors, attributes, exist_ok), timeout)
+
+    async def drop_fields(self, names: str | Sequence[str], *, timeout: float | None = None) -> None:
+        """Drop vector fields and attributes with all their values, in one transaction. Other fields stay as they are.
+
+        The records of rows are written again without the dropped attributes, which takes as long as rewriting them all. The pages of what
+        was removed are free for later writes; ``purge`` also makes the file smaller and erases the bytes.
+
+        Args:
+            names: the name of a field, or several.
+            timeout: seconds; None is the timeout of the client.
+
+        Raises:
+            SchemaError: there is no such field, an attribute is the source of a vector field that stays, or no field would be left.
+        """
+        return await self._client._run(calls.drop_fields(self._remote, names), timeout)
+
+    async def rename_fields(self, names: Mapping[str, str], *, timeout: float | None = None) -> None:
+        """Give vector fields and attributes new names, all in one transaction: two fields may exchange their names.
+
+        Vectors and indexes stay as they are. The records of rows are written again if attributes are renamed. Searches and filters use the
+        new names from now on.
+
+        Args:
+            names: old name → new name.
+            timeout: seconds; None is the timeout of the client.
+
+        Raises:
+            SchemaError: there is no such field, or a new name is taken or not valid.
+        """
+        return await self._client._run(calls.rename_fields(self._remote, names), timeout)
 
     async def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
         """Index rows that are not indexed yet, merge the index segments of each field, and remove deleted rows.

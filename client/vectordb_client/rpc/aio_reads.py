@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 from ..model.access import AsyncPointsOfCollection
 from ..model.aliases import FilterLike, Ids, Selection, SupportsArray, Vector, VectorColumn
 from ..model.arguments import named
+from ..model.boosts import Boost
 from ..model.collection_info import CollectionInfo
 from ..model.facets import FacetLike, FacetResult
 from ..model.results import Change, Hits, Page, Point
@@ -189,6 +190,7 @@ class AsyncReads(AsyncPointsOfCollection):
             SchemaError: a field is not in the schema.
             FilterError: the filter can't be read, or doesn't fit the schema.
             EncoderError: the text can't be encoded.
+            PreconditionError: the state that a cursor continues isn't stored any more.
 
         Example:
             ```python
@@ -321,6 +323,7 @@ class AsyncReads(AsyncPointsOfCollection):
         recall: float | None = None,
         folds: int = 5,
         seed: int = 0,
+        attributes: Mapping[str, Boost] | None = None,
         timeout: float | None = None,
     ) -> FusionTuning:
         """Learn the weights of ``Linear`` fusion from judged queries, and measure them on queries they were not learned from.
@@ -336,6 +339,7 @@ class AsyncReads(AsyncPointsOfCollection):
             recall: as in ``search``.
             folds: the number of folds of the cross-validation, at least 2.
             seed: of the assignment of queries to folds. The same seed gives the same result.
+            attributes: name → ``Decay(…)``, ``Value(…)`` or ``If(…)``: attribute arms of ``Linear``, whose weights are learned too.
             timeout: seconds for each call; None is the timeout of the client.
 
         Returns:
@@ -346,7 +350,7 @@ class AsyncReads(AsyncPointsOfCollection):
             InvalidArgumentError: an argument is wrong, or there are fewer judged queries than folds.
             VectorDBError: what ``search_batch`` raises.
         """
-        steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed)
+        steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed, attributes)
         return await run_steps_async(steps, lambda arguments: self.search_batch(**arguments, timeout=timeout))
 
     @named

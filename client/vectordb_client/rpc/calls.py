@@ -7,13 +7,14 @@ drives it with blocking calls, ``AsyncClient`` by awaiting.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
-from ..errors import InvalidArgumentError, SchemaError
+from ..errors import InvalidArgumentError, LimitError, SchemaError
 from ..model import aggregates, groups
 from ..model import facets as facet_model
-from ..model.batch import Batch, Columns, check_deleted_ids, check_each_id, check_not_a_filter, make_batch, versions_of
+from ..model.batch import Batch, Columns, make_batch
+from ..model.batch_ids import check_deleted_ids, check_each_id, check_not_a_filter, check_what, versions_of
 from ..model.checks import LONGEST_WAIT, check_count, check_durability, check_flag, check_wait, not_a_cursor
 from ..model.collection_info import CollectionInfo
 from ..model.facets import check_facets
@@ -21,7 +22,7 @@ from ..model.foreign import repeatable
 from ..model.page_options import check_order
 from ..model.rerank import late_of
 from ..model.results import Page, WriteResult
-from ..model.schema import Schema, check_name, check_schema
+from ..model.schema import Schema, check_field_names, check_name, check_new_names, check_schema
 from ..model.search_request import SearchRequest
 from ..model.searching import no_queries
 from ..model.terms import check_page, check_sparse, check_words
@@ -34,6 +35,7 @@ from .wire_search import pack_search
 
 T = TypeVar("T")
 Steps = Generator[tuple[str, Any], Any, T]
+KeptStep = tuple[str, pb.TransactStep]  # a write of a transaction, with the name of its collection
 _ANSWER_SECONDS = 5.0
 
 
@@ -74,6 +76,7 @@ class Remote:
     def adopt(self, described: Any) -> None:
         """Take schema, number and revision from a response."""
         self.schema = answers.unpack_schema(described.schema)
+        self.name = getattr(described, "name", "") or self.name  # its own, if it was opened by an alias
         self.number = described.collection_number
         self.revision = described.revision
         self.outdated = False
@@ -113,6 +116,24 @@ def drop_collection(name: str) -> Steps[None]:
     yield "DropCollection", pb.DropCollectionRequest(name=check_name(name, "collection"))
 
 
+def rename_collection(name: str, new_name: str) -> Steps[None]:
+    request = pb.RenameCollectionRequest(collection=check_name(name, "collection"), new_name=check_name(new_name, "collection"))
+    yield "RenameCollection", request
+
+
+def alias(alias: str, collection: str) -> Steps[None]:
+    yield "SetAlias", pb.SetAliasRequest(alias=check_name(alias, "alias"), collection=check_name(collection, "collection"))
+
+
+def drop_alias(alias: str) -> Steps[None]:
+    yield "DropAlias", pb.DropAliasRequest(alias=check_name(alias, "alias"))
+
+
+def aliases() -> Steps[dict[str, str]]:
+    response = yield "ListAliases", pb.ListAliasesRequest()
+    return dict(sorted(response.aliases.items()))
+
+
 def info(remote: Remote) -> Steps[CollectionInfo]:
     response = yield from _ask(remote, "DescribeCollection", _seen(remote, pb.DescribeCollectionRequest(name=remote.name, info=True)))
     remote.adopt(response)
@@ -131,6 +152,16 @@ def add_fields(remote: Remote, vectors: Any, attributes: Any, exist_ok: Any) -> 
     fields = yield from _with_schema(remote, build)
     request = pb.AddFieldsRequest(collection=remote.name, fields=fields, exist_ok=exist_ok)
     remote.adopt((yield from _ask(remote, "AddFields", request)))
+
+
+def drop_fields(remote: Remote, names: Any) -> Steps[None]:
+    request = pb.DropFieldsRequest(collection=remote.name, names=check_field_names(names))
+    remote.adopt((yield from _ask(remote, "DropFields", request)))
+
+
+def rename_fields(remote: Remote, names: Any) -> Steps[None]:
+    request = pb.RenameFieldsRequest(collection=remote.name, names=check_new_names(names))
+    remote.adopt((yield from _ask(remote, "RenameFields", request)))
 
 
 def optimize(remote: Remote, wait: Any, timeout: Any) -> Steps[dict[str, Any]]:
@@ -213,6 +244,13 @@ def terms(remote: Remote, field: Any, after: Any, limit: Any) -> Steps[dict[int,
 
 
 def delete(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: Any, durability: Any) -> Steps[WriteResult]:
+    response = yield from _ask(remote, "Delete", _deletion(remote, ids, filter, if_version, if_filter, durability))
+    remote.service.wrote(remote.name, response.collection, response.sequence)
+    check_not_a_filter(ids, response.count)
+    return WriteResult(response.sequence, response.count)
+
+
+def _deletion(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: Any, durability: Any) -> pb.DeleteRequest:
     if ids is None and if_version is not None:
         raise InvalidArgumentError("if_version needs ids", field="if_version", value=if_version)
     request = pb.DeleteRequest(
@@ -225,10 +263,48 @@ def delete(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: An
         checked = check_deleted_ids(ids, if_version)
         request.ids.CopyFrom(wire.pack_ids(checked))
         request.if_version = wire.pack_versions(versions_of(if_version, checked))
-    response = yield from _ask(remote, "Delete", request)
-    remote.service.wrote(remote.name, response.collection, response.sequence)
-    check_not_a_filter(ids, response.count)
-    return WriteResult(response.sequence, response.count)
+    return request
+
+
+# ---- Transactions ----
+
+
+def kept_write(service: Service, remotes: dict[str, Remote], name: str, kind: str, points: Any, columns: Columns) -> Steps[KeptStep]:
+    """A checked write of a transaction. remotes: name → collection, of those that the transaction knows; one that is missing is read."""
+    remote = remotes.get(name) or remotes.setdefault(name, (yield from collection(service, name)))
+    points, columns = repeatable(points), Columns(*map(repeatable, columns))
+    batch = yield from _with_schema(remote, lambda schema: make_batch(schema, kind, points, **columns._asdict()))
+    step = pb.TransactStep()
+    step.write.collection, step.write.collection_number = remote.name, remote.number
+    wire.pack_batch(step.write.batch, batch, remote.schema)
+    return remote.name, step
+
+
+def kept_delete(
+    service: Service, remotes: dict[str, Remote], name: str, ids: Any, filter: Any, if_version: Any, if_filter: Any
+) -> Steps[KeptStep]:
+    """A checked deletion of a transaction. remotes: as in ``kept_write``."""
+    remote = remotes.get(name) or remotes.setdefault(name, (yield from collection(service, name)))
+    check_what(ids, filter)
+    request = _deletion(remote, ids, filter, if_version, if_filter, None)
+    request.collection_number = remote.number
+    return remote.name, pb.TransactStep(delete=request)
+
+
+def transact(service: Service, kept: Sequence[KeptStep], durability: str | None) -> Steps[list[WriteResult]]:
+    """Send the writes of a transaction as one request. Raises LimitError if they don't fit one message."""
+    request = pb.TransactRequest(steps=[step for _, step in kept], durability=durability)
+    size, limit = request.ByteSize(), (yield from _max_message_bytes(service))
+    if size > limit:
+        what = f"the transaction takes {size} bytes; the service accepts messages of at most {limit}, and a transaction isn't split"
+        raise LimitError(f"{what}; write fewer points in it", field="transaction", value=size)
+    response = yield "Transact", request
+    results = []
+    for (name, _), each in zip(kept, response.results, strict=True):
+        done = getattr(each, each.WhichOneof("step"))
+        service.wrote(name, done.collection, done.sequence)
+        results.append(WriteResult(done.sequence, done.count))
+    return results
 
 
 def _durability(value: Any) -> str | None:
@@ -299,7 +375,7 @@ def search(remote: Remote, request: SearchRequest, vectors: Any, text: Any, batc
     results = [answers.unpack_hits(hits, response.forms) for hits in response.results]
     for hits, message_of_hits in zip(results, response.results, strict=True):
         if message_of_hits.groups:
-            hits.grouping = groups.from_json(wire.unpack_json(message_of_hits.groups, "groups"))
+            hits._grouping = groups.from_json(wire.unpack_json(message_of_hits.groups, "groups"))
     if response.facets:
         counted = facet_model.results_from_json(wire.unpack_json(response.facets, "facets"))
         for hits in results:

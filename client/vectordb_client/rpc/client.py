@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..model.access import Collections
+from ..model.aliases import Durability
 from ..model.arguments import like, named
 from ..model.schema import Schema
 from . import calls
 from .collection import Collection
+from .transaction import Transaction
 from .transport import Transport
 
 __all__ = ["Client", "Collection"]
@@ -83,6 +85,25 @@ class Client(Transport, Collections[Collection]):
     def drop_collection(self, name: str, *, timeout: float | None = None) -> None:
         return self._run(calls.drop_collection(name), timeout)
 
+    @like(Collections.rename_collection)
+    @named
+    def rename_collection(self, name: str, new_name: str, *, timeout: float | None = None) -> None:
+        return self._run(calls.rename_collection(name, new_name), timeout)
+
+    @like(Collections.alias)
+    @named
+    def alias(self, alias: str, collection: str, *, timeout: float | None = None) -> None:
+        return self._run(calls.alias(alias, collection), timeout)
+
+    @like(Collections.drop_alias)
+    @named
+    def drop_alias(self, alias: str, *, timeout: float | None = None) -> None:
+        return self._run(calls.drop_alias(alias), timeout)
+
+    @like(Collections.aliases)
+    def aliases(self, *, timeout: float | None = None) -> dict[str, str]:
+        return self._run(calls.aliases(), timeout)
+
     def server_info(self, *, timeout: float | None = None) -> dict[str, Any]:
         """The ``version`` of the service, and its limits ``max_message_bytes`` and ``max_batch``."""
         return self._run(calls.server_info(), timeout)
@@ -90,6 +111,10 @@ class Client(Transport, Collections[Collection]):
     def status(self, *, timeout: float | None = None) -> dict[str, Any]:
         """Counters and states of all processes of the service since it started: plain data, see StatusResponse in the proto file."""
         return self._run(calls.status(), timeout)
+
+    @like(Collections.transaction, "seconds for the call at the end of the block, and for each that reads a schema")
+    def transaction(self, *, durability: Durability | None = None, timeout: float | None = None) -> Transaction:
+        return Transaction(self, durability, timeout)
 
     @named
     def snapshot(self, path: str, *, archive: bool = False, timeout: float | None = None) -> dict[str, Any]:

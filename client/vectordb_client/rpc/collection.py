@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..model.aliases import Column, Durability, FilterLike, Ids, PointsLike, VectorColumn, Versions
@@ -35,10 +35,11 @@ class Collection(Reads, Writing):
         payload: Column | None = None,
         if_version: Versions | None = None,
         if_filter: FilterLike | None = None,
+        if_absent: bool = False,
         durability: Durability | None = None,
         timeout: float | None = None,
     ) -> WriteResult:
-        columns = Columns(ids, vectors, attributes, payload, if_version, if_filter)
+        columns = Columns(ids, vectors, attributes, payload, if_version, if_filter, if_absent=if_absent)
         # aio: large=is_large(points, ids)
         return self._client._run(calls.write(self._remote, "upsert", points, columns, durability), timeout)
 
@@ -72,12 +73,15 @@ class Collection(Reads, Writing):
         vectors: Mapping[str, VectorColumn | None] | None = None,
         attributes: Mapping[str, Column | None] | None = None,
         payload: Column | None = None,
+        filter: FilterLike | None = None,
+        increment: Mapping[str, Any] | None = None,
+        payload_merge: Mapping[str, Any] | Column | None = None,
         if_version: Versions | None = None,
         if_filter: FilterLike | None = None,
         durability: Durability | None = None,
         timeout: float | None = None,
     ) -> WriteResult:
-        columns = Columns(ids, vectors, attributes, payload, if_version, if_filter)
+        columns = Columns(ids, vectors, attributes, payload, if_version, if_filter, filter, increment, payload_merge)
         # aio: large=is_large(points, ids)
         return self._client._run(calls.write(self._remote, "update", points, columns, durability), timeout)
 
@@ -111,6 +115,14 @@ class Collection(Reads, Writing):
         timeout: float | None = None,
     ) -> None:
         return self._client._run(calls.add_fields(self._remote, vectors, attributes, exist_ok), timeout)
+
+    @like(Writing.drop_fields)
+    def drop_fields(self, names: str | Sequence[str], *, timeout: float | None = None) -> None:
+        return self._client._run(calls.drop_fields(self._remote, names), timeout)
+
+    @like(Writing.rename_fields)
+    def rename_fields(self, names: Mapping[str, str], *, timeout: float | None = None) -> None:
+        return self._client._run(calls.rename_fields(self._remote, names), timeout)
 
     def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
         return self._client._run(calls.optimize(self._remote, wait, timeout), calls.call_timeout(timeout), endless=wait)

@@ -6,6 +6,7 @@ retries from it, the server access rules, threads, limits and logs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,8 @@ SERVICE = pb.DESCRIPTOR.services_by_name["VectorDB"]
 class Method:
     """A method and its options. A path of a field is a tuple of names: ``("batch", "ids")``.
 
-    role: "read", "write" or "admin". collection: the field of the request that names the collection, or "". pool: "read", "write", "wait",
+    role: "read", "write" or "admin". collection: the field of the request that names the collection, or "". collections: the fields that
+    name them, of a method that concerns several. pool: "read", "write", "wait",
     "stream" or "other". limits: (path, setting). selects_vectors: the request has a field ``with_vectors``.
     """
 
@@ -43,6 +45,11 @@ class Method:
     idempotent: bool
     idempotent_reversed_by: tuple[tuple[str, ...], ...]
     limits: tuple[tuple[tuple[str, ...], str], ...]
+    collections: tuple[tuple[str, ...], ...]
+
+    def named(self, request: Any) -> list[str]:
+        """The collections that a request of a method with ``collections`` names, without repetitions."""
+        return list(dict.fromkeys(getattr(holder, path[-1]) for path in self.collections for holder in holders(request, path)))
 
     def repeatable(self, request: Any) -> bool:
         """Whether a call that may have been executed can be executed again without another effect."""
@@ -81,6 +88,7 @@ def _read(method: MethodDescriptor) -> Method:
         idempotent=given.idempotent,
         idempotent_reversed_by=tuple(_path(method.input_type, path) for path in given.idempotent_reversed_by),
         limits=tuple((_path(method.input_type, limit.field), limit.setting) for limit in given.limits),
+        collections=tuple(_path(method.input_type, path) for path in given.collections),
     )
 
 
@@ -93,6 +101,21 @@ def _path(message: Descriptor | None, path: str) -> tuple[str, ...]:
             raise ValueError(f"an option names the field {path!r}, which the request doesn't have")
         message = field.message_type
     return names
+
+
+def holders(message: Any, path: tuple[str, ...]) -> Iterator[Any]:
+    """The messages that hold the last field of a path. A repeated message on the way stands for each of its items.
+
+    A message of a oneof that isn't the one that is set holds nothing.
+    """
+    *parents, _ = path
+    if not parents:
+        yield message
+        return
+    name, field = parents[0], message.DESCRIPTOR.fields_by_name[parents[0]]
+    if field.containing_oneof is None or message.HasField(name):
+        for each in getattr(message, name) if field.is_repeated else (getattr(message, name),):
+            yield from holders(each, path[1:])
 
 
 def _is_set(message: Any, path: tuple[str, ...]) -> bool:

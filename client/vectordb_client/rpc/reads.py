@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from ..model.aliases import FilterLike, Ids, Selection, SupportsArray, Vector, VectorColumn
 from ..model.arguments import like, named
+from ..model.boosts import Boost
 from ..model.collection_info import CollectionInfo
 from ..model.facets import FacetLike, FacetResult
 from ..model.reading import Reading
@@ -133,9 +134,10 @@ class Reads(Reading):
         recall: float | None = None,
         folds: int = 5,
         seed: int = 0,
+        attributes: Mapping[str, Boost] | None = None,
         timeout: float | None = None,
     ) -> FusionTuning:
-        steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed)
+        steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed, attributes)
         return run_steps(steps, lambda arguments: self.search_batch(**arguments, timeout=timeout))
 
     @like(Reading.count)

@@ -25,6 +25,9 @@ def slice_batch(batch: Batch, low: int, high: int) -> Batch:
         {name: rows for name, rows in removed.items() if len(rows)},
         None if batch.if_version is None else batch.if_version[low:high],
         batch.if_filter,
+        increments={name: values[low:high] for name, values in batch.increments.items()},
+        payload_merge=None if batch.payload_merge is None else batch.payload_merge[low:high],
+        if_absent=batch.if_absent,
     )
 
 

@@ -275,6 +275,13 @@ def pack_batch(message: pb.Batch, batch: Batch, schema: Schema) -> None:
         message.payload.json = pack_json([None if value is UNSET else value for value in batch.payload], "payload")
         message.payload.unset = pack_bits([value is UNSET for value in batch.payload])
     message.if_version = pack_versions(batch.if_version)
+    for name, values in batch.increments.items():
+        message.increments.add(name=name, json=pack_json(values, name))
+    if batch.payload_merge is not None:
+        message.payload_merge.json = pack_json(batch.payload_merge, "payload_merge")
+    message.if_absent = batch.if_absent
+    if batch.filter is not None:
+        message.filter.CopyFrom(cast(pb.Filter, pack_filter(batch.filter)))
     if batch.if_filter is not None:
         message.if_filter.CopyFrom(cast(pb.Filter, pack_filter(batch.if_filter)))
 
@@ -284,23 +291,36 @@ def unpack_batch(message: pb.Batch, schema: Schema) -> Batch:
     kind = {pb.WRITE_KIND_UPSERT: "upsert", pb.WRITE_KIND_UPDATE: "update"}.get(message.kind)
     if kind is None:
         raise InvalidArgumentError(f"a batch must be an upsert or an update, not kind {message.kind}", field="kind", value=message.kind)
-    ids = unpack_ids(message.ids)
-    n = len(ids)
+    given, by_filter = unpack_ids(message.ids), message.HasField("filter")
+    if by_filter and given:
+        raise InvalidArgumentError("a batch has either ids or a filter", field="filter")
+    ids, n = (None, 1) if by_filter else (given, len(given))
     columns = _unpack_columns(message.vectors, n, schema)
     attributes: dict[str, list[Any]] = {}
     for column in message.attributes:
         if column.name in attributes:
             raise InvalidArgumentError(f"attribute {column.name!r} appears twice", field=column.name)
         attributes[column.name] = _unpack_values(column, n, kind, column.name)
+    payload = _unpack_values(message.payload, n, kind, "payload") if message.HasField("payload") else None
+    merging = unpack_json_list(message.payload_merge.json, n, "payload_merge") if message.HasField("payload_merge") else None
+    vectors: dict[str, Any] = {name: column for name, column in columns.items() if column is not None}
+    if by_filter:  # one value for each field
+        attributes = {name: value for name, (value,) in attributes.items()}
+        payload = None if payload is None else payload[0]
+        vectors |= {column.field: None for column in message.vectors if column.removed and columns[column.field] is None}
     batch = make_batch(
         schema,
         kind,
         ids=ids,
-        vectors={name: column for name, column in columns.items() if column is not None},
+        vectors=vectors,
         attributes=attributes,
-        payload=_unpack_values(message.payload, n, kind, "payload") if message.HasField("payload") else None,
+        payload=payload,
         if_version=unpack_versions(message.if_version, n),
         if_filter=unpack_filter(message, "if_filter"),
+        filter=unpack_filter(message),
+        increment={column.name: unpack_json_list(column.json, n, column.name) for column in message.increments} or None,
+        payload_merge=merging,
+        if_absent=message.if_absent,
     )
     for column in message.vectors:
         if column.removed:

@@ -186,14 +186,16 @@ class CreateCollectionRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., schema: _Optional[bytes] = ..., exist_ok: _Optional[bool] = ...) -> None: ...
 
 class CreateCollectionResponse(_message.Message):
-    __slots__ = ("schema", "collection_number", "revision")
+    __slots__ = ("schema", "collection_number", "revision", "name")
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
     schema: bytes
     collection_number: int
     revision: int
-    def __init__(self, schema: _Optional[bytes] = ..., collection_number: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
+    name: str
+    def __init__(self, schema: _Optional[bytes] = ..., collection_number: _Optional[int] = ..., revision: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
 
 class DropCollectionRequest(_message.Message):
     __slots__ = ("name",)
@@ -228,16 +230,96 @@ class DescribeCollectionRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., info: _Optional[bool] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
 
 class DescribeCollectionResponse(_message.Message):
-    __slots__ = ("schema", "info", "collection_number", "revision")
+    __slots__ = ("schema", "info", "collection_number", "revision", "name")
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     INFO_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
     schema: bytes
     info: CollectionInfo
     collection_number: int
     revision: int
-    def __init__(self, schema: _Optional[bytes] = ..., info: _Optional[_Union[CollectionInfo, _Mapping]] = ..., collection_number: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
+    name: str
+    def __init__(self, schema: _Optional[bytes] = ..., info: _Optional[_Union[CollectionInfo, _Mapping]] = ..., collection_number: _Optional[int] = ..., revision: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class DropFieldsRequest(_message.Message):
+    __slots__ = ("collection", "names", "collection_number")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    names: _containers.RepeatedScalarFieldContainer[str]
+    collection_number: int
+    def __init__(self, collection: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+
+class RenameFieldsRequest(_message.Message):
+    __slots__ = ("collection", "names", "collection_number")
+    class NamesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    names: _containers.ScalarMap[str, str]
+    collection_number: int
+    def __init__(self, collection: _Optional[str] = ..., names: _Optional[_Mapping[str, str]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+
+class RenameCollectionRequest(_message.Message):
+    __slots__ = ("collection", "new_name")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    NEW_NAME_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    new_name: str
+    def __init__(self, collection: _Optional[str] = ..., new_name: _Optional[str] = ...) -> None: ...
+
+class RenameCollectionResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SetAliasRequest(_message.Message):
+    __slots__ = ("alias", "collection")
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    alias: str
+    collection: str
+    def __init__(self, alias: _Optional[str] = ..., collection: _Optional[str] = ...) -> None: ...
+
+class SetAliasResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DropAliasRequest(_message.Message):
+    __slots__ = ("alias",)
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    alias: str
+    def __init__(self, alias: _Optional[str] = ...) -> None: ...
+
+class DropAliasResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListAliasesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListAliasesResponse(_message.Message):
+    __slots__ = ("aliases",)
+    class AliasesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
+    aliases: _containers.ScalarMap[str, str]
+    def __init__(self, aliases: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class CollectionInfo(_message.Message):
     __slots__ = ("points", "sequence", "deleted_rows", "bytes", "statistics", "maintenance")
@@ -296,7 +378,7 @@ class OptimizeResponse(_message.Message):
     def __init__(self, result: _Optional[bytes] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("kind", "ids", "vectors", "attributes", "payload", "if_version", "if_filter")
+    __slots__ = ("kind", "ids", "vectors", "attributes", "payload", "if_version", "if_filter", "filter", "increments", "payload_merge", "if_absent")
     KIND_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
@@ -304,6 +386,10 @@ class Batch(_message.Message):
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     IF_VERSION_FIELD_NUMBER: _ClassVar[int]
     IF_FILTER_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    INCREMENTS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_MERGE_FIELD_NUMBER: _ClassVar[int]
+    IF_ABSENT_FIELD_NUMBER: _ClassVar[int]
     kind: WriteKind
     ids: Ids
     vectors: _containers.RepeatedCompositeFieldContainer[VectorColumn]
@@ -311,7 +397,11 @@ class Batch(_message.Message):
     payload: JsonColumn
     if_version: bytes
     if_filter: Filter
-    def __init__(self, kind: _Optional[_Union[WriteKind, str]] = ..., ids: _Optional[_Union[Ids, _Mapping]] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[JsonColumn, _Mapping]]] = ..., payload: _Optional[_Union[JsonColumn, _Mapping]] = ..., if_version: _Optional[bytes] = ..., if_filter: _Optional[_Union[Filter, _Mapping]] = ...) -> None: ...
+    filter: Filter
+    increments: _containers.RepeatedCompositeFieldContainer[JsonColumn]
+    payload_merge: JsonColumn
+    if_absent: bool
+    def __init__(self, kind: _Optional[_Union[WriteKind, str]] = ..., ids: _Optional[_Union[Ids, _Mapping]] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[JsonColumn, _Mapping]]] = ..., payload: _Optional[_Union[JsonColumn, _Mapping]] = ..., if_version: _Optional[bytes] = ..., if_filter: _Optional[_Union[Filter, _Mapping]] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., increments: _Optional[_Iterable[_Union[JsonColumn, _Mapping]]] = ..., payload_merge: _Optional[_Union[JsonColumn, _Mapping]] = ..., if_absent: _Optional[bool] = ...) -> None: ...
 
 class WriteRequest(_message.Message):
     __slots__ = ("collection", "batch", "durability", "collection_number")
@@ -366,6 +456,36 @@ class DeleteResponse(_message.Message):
     collection: int
     revision: int
     def __init__(self, sequence: _Optional[int] = ..., count: _Optional[int] = ..., collection: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class TransactStep(_message.Message):
+    __slots__ = ("write", "delete")
+    WRITE_FIELD_NUMBER: _ClassVar[int]
+    DELETE_FIELD_NUMBER: _ClassVar[int]
+    write: WriteRequest
+    delete: DeleteRequest
+    def __init__(self, write: _Optional[_Union[WriteRequest, _Mapping]] = ..., delete: _Optional[_Union[DeleteRequest, _Mapping]] = ...) -> None: ...
+
+class TransactRequest(_message.Message):
+    __slots__ = ("steps", "durability")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedCompositeFieldContainer[TransactStep]
+    durability: str
+    def __init__(self, steps: _Optional[_Iterable[_Union[TransactStep, _Mapping]]] = ..., durability: _Optional[str] = ...) -> None: ...
+
+class TransactStepResult(_message.Message):
+    __slots__ = ("write", "delete")
+    WRITE_FIELD_NUMBER: _ClassVar[int]
+    DELETE_FIELD_NUMBER: _ClassVar[int]
+    write: WriteResponse
+    delete: DeleteResponse
+    def __init__(self, write: _Optional[_Union[WriteResponse, _Mapping]] = ..., delete: _Optional[_Union[DeleteResponse, _Mapping]] = ...) -> None: ...
+
+class TransactResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[TransactStepResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[TransactStepResult, _Mapping]]] = ...) -> None: ...
 
 class Position(_message.Message):
     __slots__ = ("collection", "sequence")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -33,7 +33,7 @@ class AdmittedCall:
 
     __slots__ = (
         "_allowance", "_behavior", "_context", "_count", "_explained", "_guard", "_reads_vectors",
-        "_scope", "caller", "collection", "experimental_thread_pool", "key", "method", "place", "refusal",
+        "_scope", "caller", "collection", "collections", "experimental_thread_pool", "key", "method", "place", "refusal",
     )  # fmt: skip
 
     def __init__(self, guard: Guard, method: Method, behavior: Behavior):
@@ -44,6 +44,7 @@ class AdmittedCall:
         self.refusal: VectorDBError | None = None
         self.experimental_thread_pool = guard.entrance  # the name is gRPC's
         self.collection: str | None = None
+        self.collections: Sequence[str] = ()
         self._reads_vectors = self._explained = False
         self._count = 0
 
@@ -93,11 +94,15 @@ class AdmittedCall:
         """
         method, key = self.method, self.key
         self.collection = getattr(request, method.collection) if method.collection else None
+        self.collections = method.named(request) if method.collections else ()
         if _LEVEL[key.role] < _LEVEL[method.role]:
             raise self._denied(f"the role {method.role}", "role", method.role)
-        if key.collections is not None and (method.all_collections or (method.collection and self.collection not in key.collections)):
+        if key.collections is not None and (method.all_collections or (method.collection and not self._may_use(self.collection))):
             needed = "a key for all collections" if method.all_collections else "a key for that collection"
             raise self._denied(needed, "collection", self.collection)
+        for name in self.collections if key.collections is not None else ():
+            if not self._may_use(name):
+                raise self._denied(f"a key for collection {shown(name)}", "collection", name)
         self._reads_vectors = method.reads_vectors or (method.selects_vectors and _selects(request.with_vectors))
         if self._reads_vectors and not key.vectors:
             raise self._denied("the right to read vectors (keys create --vectors)", "with_vectors", None)
@@ -111,11 +116,21 @@ class AdmittedCall:
             self._check_fields(request.fields, self._guard.database.collection(request.collection).schema)
         limits.check(self._guard.settings, method, request)
 
+    def _may_use(self, name: str | None) -> bool:
+        """Whether the key is for a collection of this name, or for one that this alias or an alias of the key means now."""
+        names = self.key.collections
+        if names is None or name in names:
+            return True
+        aliases = self._guard.database.aliases()
+        return aliases.get(name, name) in {aliases.get(each, each) for each in names}
+
     def visible(self, answer: Any) -> Any:
         """The answer, without what the key may not see."""
         kind = type(answer)
         if kind is pb.ListCollectionsResponse and self.key.collections is not None:
-            return pb.ListCollectionsResponse(names=[name for name in answer.names if name in self.key.collections])
+            return pb.ListCollectionsResponse(names=[name for name in answer.names if self._may_use(name)])
+        if kind is pb.ListAliasesResponse and self.key.collections is not None:
+            return pb.ListAliasesResponse(aliases={alias: name for alias, name in answer.aliases.items() if self._may_use(name)})
         if kind is pb.SearchResponse and self._explained and not self.key.vectors:
             for hits in answer.results:
                 hits.plan = json.dumps(_without_weights(json.loads(hits.plan))).encode()
@@ -139,6 +154,8 @@ class AdmittedCall:
         outcome = "OK" if error is None else status_of(error)[0] if isinstance(error, VectorDBError) else "INTERNAL"
         identities = self._context.peer_identities()
         facts = {"key": self.key.id, "peer": self._context.peer(), "method": self.method.name, "collection": _name(self.collection)}
+        if self.collections:
+            facts["collections"] = [_name(name) for name in self.collections]
         if identities:
             facts["certificate"] = [identity.decode("utf-8", "replace") for identity in identities]
         return facts | {"points": self._count, "vectors": self._reads_vectors, "outcome": outcome}
@@ -171,6 +188,8 @@ def _without_weights(plan: Any) -> Any:
 
 def _points_in(answer: Any) -> int:
     kind = type(answer)
+    if kind is pb.TransactResponse:
+        return sum(getattr(each, each.WhichOneof("step")).count for each in answer.results)
     if kind in (pb.GetResponse, pb.ScrollResponse):
         return len(answer.points.versions) // 8
     return sum(len(hits.scores) // 8 for hits in answer.results) if kind is pb.SearchResponse else 0

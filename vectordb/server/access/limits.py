@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 from vectordb_client.errors import LimitError
-from vectordb_client.model.batch import MAX_BATCH
+from vectordb_client.model.batch_ids import MAX_BATCH
 from vectordb_client.model.checks import MAX_LIMIT
 from vectordb_client.model.foreign import is_integer
 from vectordb_client.model.groups import COUNT, SIZE
 from vectordb_client.model.ranking import default_candidates
 from vectordb_client.rpc import wire
-from vectordb_client.rpc.methods import Method
+from vectordb_client.rpc.methods import Method, holders
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 from ...common import memory
@@ -34,17 +34,15 @@ def check(settings: Settings, method: Method, request: Any) -> None:
     """Raises LimitError when a request exceeds the settings. Other errors are left to the method itself."""
     if type(request) is pb.SearchRequest:
         _check_search(settings, request)
-    for (*parents, field), setting in method.limits:
-        holder = request
-        for name in parents:
-            holder = getattr(holder, name)
-        most = getattr(settings, setting)
-        value = getattr(holder, field)
-        if type(value) is pb.Filter:
-            if holder.HasField(field):
-                _check_filter(holder, field, setting, most)
-        else:
-            _within(field, value if type(value) is int else _count(value), setting, most, _LIBRARY_LIMITS.get(setting))
+    for path, setting in method.limits:
+        most, field = getattr(settings, setting), path[-1]
+        for holder in holders(request, path):
+            value = getattr(holder, field)
+            if type(value) is pb.Filter:
+                if holder.HasField(field):
+                    _check_filter(holder, field, setting, most)
+            else:
+                _within(field, value if type(value) is int else _count(value), setting, most, _LIBRARY_LIMITS.get(setting))
 
 
 def check_schema(settings: Settings, fields: Any, existing: Any = None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 from vectordb_client._version import __version__
 from vectordb_client.errors import InvalidArgumentError
@@ -24,7 +26,10 @@ class CollectionMethods(Methods):
     def create_collection(self, request: pb.CreateCollectionRequest, context: grpc.ServicerContext) -> pb.CreateCollectionResponse:
         collection = self.served.database.create_collection(request.name, answers.unpack_schema(request.schema), exist_ok=request.exist_ok)
         return pb.CreateCollectionResponse(
-            schema=answers.pack_schema(collection.schema), collection_number=collection.number, revision=collection.revision
+            schema=answers.pack_schema(collection.schema),
+            collection_number=collection.number,
+            revision=collection.revision,
+            name=collection.name,
         )
 
     def drop_collection(self, request: pb.DropCollectionRequest, context: grpc.ServicerContext) -> pb.DropCollectionResponse:
@@ -32,13 +37,29 @@ class CollectionMethods(Methods):
         self.served.forget(request.name)
         return pb.DropCollectionResponse()
 
+    def rename_collection(self, request: pb.RenameCollectionRequest, context: grpc.ServicerContext) -> pb.RenameCollectionResponse:
+        self.served.database.rename_collection(request.collection, request.new_name)
+        self.served.forget(request.collection)
+        return pb.RenameCollectionResponse()
+
+    def set_alias(self, request: pb.SetAliasRequest, context: grpc.ServicerContext) -> pb.SetAliasResponse:
+        self.served.database.alias(request.alias, request.collection)
+        return pb.SetAliasResponse()
+
+    def drop_alias(self, request: pb.DropAliasRequest, context: grpc.ServicerContext) -> pb.DropAliasResponse:
+        self.served.database.drop_alias(request.alias)
+        return pb.DropAliasResponse()
+
+    def list_aliases(self, request: pb.ListAliasesRequest, context: grpc.ServicerContext) -> pb.ListAliasesResponse:
+        return pb.ListAliasesResponse(aliases=self.served.database.aliases())
+
     def list_collections(self, request: pb.ListCollectionsRequest, context: grpc.ServicerContext) -> pb.ListCollectionsResponse:
         return pb.ListCollectionsResponse(names=self.served.database.collections())
 
     def describe_collection(self, request: pb.DescribeCollectionRequest, context: grpc.ServicerContext) -> pb.DescribeCollectionResponse:
         collection, _ = self.served.find_fresh(request, context)
         revision = collection.revision  # read before the schema, so that a change in between is noticed
-        response = pb.DescribeCollectionResponse(collection_number=collection.number, revision=revision)
+        response = pb.DescribeCollectionResponse(collection_number=collection.number, revision=revision, name=collection.name)
         if not request.info:
             response.schema = answers.pack_schema(collection.schema)
             return response
@@ -54,17 +75,33 @@ class CollectionMethods(Methods):
             raise InvalidArgumentError("fields must be a JSON object of 'vectors' and 'attributes'", field="fields")
         # Parsed together with the existing schema: a new vector field may name an existing source.
         whole = schema.to_dict()
-        schema = Schema.from_dict({**given, **{part: whole[part] | given.get(part, {}) for part in ("vectors", "attributes")}})
+        parts = ("vectors", "attributes")
+        schema = Schema.from_dict({**given, **{part: whole[part] | given.get(part, {}) for part in parts}})
         collection.add_fields(
             vectors={name: schema.vectors[name] for name in given.get("vectors", {})},
             attributes={name: schema.attributes[name] for name in given.get("attributes", {})},
             exist_ok=request.exist_ok,
         )
-        revision = collection.revision
-        return pb.AddFieldsResponse(schema=answers.pack_schema(collection.schema), collection_number=collection.number, revision=revision)
+        return _changed(collection)
+
+    def drop_fields(self, request: pb.DropFieldsRequest, context: grpc.ServicerContext) -> pb.AddFieldsResponse:
+        collection, _ = self.served.find(request)
+        collection.drop_fields(list(request.names))
+        return _changed(collection)
+
+    def rename_fields(self, request: pb.RenameFieldsRequest, context: grpc.ServicerContext) -> pb.AddFieldsResponse:
+        collection, _ = self.served.find(request)
+        collection.rename_fields(dict(request.names))
+        return _changed(collection)
 
     def optimize(self, request: pb.OptimizeRequest, context: grpc.ServicerContext) -> pb.OptimizeResponse:
         collection, _ = self.served.find(request)
         wait = request.wait if request.HasField("wait") else True
         result = collection.optimize(wait=wait, timeout=longest_wait(context, optional(request, "timeout")))
         return answers.pack_optimized(result)
+
+
+def _changed(collection: Any) -> pb.AddFieldsResponse:
+    """The schema of a collection after a change."""
+    schema = answers.pack_schema(collection.schema)  # read first, so that ``revision`` is at least its own
+    return pb.AddFieldsResponse(schema=schema, collection_number=collection.number, revision=collection.revision)

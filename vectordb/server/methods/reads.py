@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 from vectordb_client.model import aggregates, facets, groups
-from vectordb_client.model.batch import check_each_id
+from vectordb_client.model.batch_ids import check_each_id
 from vectordb_client.model.page_options import check_order
 from vectordb_client.rpc import answers, wire
 from vectordb_client.rpc.wire_search import unpack_search

@@ -30,7 +30,6 @@ class Served:
         self.telemetry = telemetry
         self.stopping = stopping
         self.max_message_bytes = settings.max_message_bytes
-        self._collections: dict[str, Any] = {}
         self._forms: dict[str, tuple[Schema, pb.AttributeForms | None]] = {}
 
     def find(self, request: Any) -> tuple[Any, Schema]:
@@ -39,7 +38,7 @@ class Served:
         collection, schema = self._open(name)
         if request.collection_number not in (0, collection.number):
             raise NotFoundError(
-                f"collection {shown(name)} was dropped and created again; get a new handle with client.collection()",
+                f"collection {shown(name)} was dropped and created again, or renamed; get a new handle with client.collection()",
                 field="collection",
                 value=name,
             )
@@ -66,7 +65,6 @@ class Served:
 
     def forget(self, name: str) -> None:
         """Drop what is cached of a collection."""
-        self._collections.pop(name, None)
         self._forms.pop(name, None)
 
     def forms(self, name: str, schema: Schema) -> pb.AttributeForms | None:
@@ -81,17 +79,9 @@ class Served:
         return Room(self.max_message_bytes, memory.hold)
 
     def _open(self, name: str) -> tuple[Any, Schema]:
-        """The collection by name. Handles are cached until reading the schema shows that the collection was dropped."""
-        cached = self._collections.get(name)
-        if cached is not None:
-            try:
-                return cached, cached.schema
-            except NotFoundError:
-                pass
+        """The collection by name or alias, as it is now: another process may have renamed it or switched the alias."""
         collection = self.database.collection(name)
-        schema = collection.schema
-        self._collections[name] = collection
-        return collection, schema
+        return collection, collection.schema
 
 
 class Methods:

@@ -17,7 +17,7 @@ _SINGLE = (format.META, format.STATE, format.DERIVED, format.LOG_KEPT)  # kinds 
 _KINDS = (
     *_SINGLE,
     *(format.IDS, format.TOMBSTONES, format.LOG, format.CHUNK, format.TERMS, format.TERM_COUNT, format.ENCODER, format.TERM_WORD),
-    format.SEGMENT,
+    *(format.SEGMENT, format.EXPIRY),
 )
 
 
@@ -50,6 +50,13 @@ def _catalog(walker: Walker) -> dict[str, int]:
                 1 <= number < following, f"collection {name!r}", f"has the number {number}, but the next free number is {following}"
             )
         walker.expect(len(set(numbers.values())) == len(numbers), "catalog", "two collections share a number")
+    for key, value in walker.walk(format.key(format.CATALOG, format.ALIAS)):
+        with walker.guard(f"alias {key[5:]!r}"):
+            alias = check_name(key[5:].decode(), "alias")
+            walker.expect(alias not in numbers, f"alias {alias!r}", "has the name of a collection")
+            walker.expect(
+                format.unpack_record(value, "catalog") in numbers.values(), f"alias {alias!r}", "means a collection that doesn't exist"
+            )
     return numbers
 
 
@@ -65,7 +72,7 @@ def _keys(walker: Walker, collections: dict[str, int]) -> None:
         number, kind = int.from_bytes(key[:4], "big"), key[4:5]
         if number == format.CATALOG:
             single = (format.FORMAT_KEY, format.DIGEST_KEY, format.REQUEST_KEY, format.key(format.CATALOG, format.NEXT))
-            fits = kind == format.NAME or key in single
+            fits = kind in (format.NAME, format.ALIAS) or key in single
         elif number not in existing:
             fits = number in strangers
             strangers.add(number)

@@ -75,6 +75,7 @@ class CollectionCheck:
         for first in range(0, self.rows, _BLOCK):
             ids.extend(check_block(self, first, min(first + _BLOCK, self.rows)))
         check_ids(self, ids)
+        self._expiry()
         for number, field in self.bm25.items():
             with self.walker.guard(self.where(f"texts of {field!r}")):
                 counted = self.store.texts(number)
@@ -181,6 +182,21 @@ class CollectionCheck:
                 if holds and kind == format.ENCODER:
                     with self.walker.guard(self.where(f"encoder counters of field {field}")):
                         format.unpack_record(value, "encoder state")
+
+    def _expiry(self) -> None:
+        """Check that exactly the live rows with a moment have a record of it."""
+        records = {format.expiry_of_key(key) for key, _ in self.walker.walk(format.key(self.number, format.EXPIRY))}
+        wanted, ttl = set(), self.schema.ttl
+        for first in range(0, self.rows if ttl is not None else 0, _BLOCK):
+            live = BitMap(range(first, min(first + _BLOCK, self.rows))) - self.dead
+            docids = np.asarray(live.to_array(), np.int64)
+            with self.walker.guard(self.where("expiry")):
+                for docid, row in zip(docids.tolist(), self.store.rows(docids), strict=True):
+                    if row.attributes.get(ttl) is not None:
+                        wanted.add((row.attributes[ttl], docid))
+        self.expect(
+            records == wanted, "expiry", f"{len(records - wanted)} records of moments are wrong, {len(wanted - records)} are missing"
+        )
 
     def _term_words(self) -> None:
         """Check that the words of terms belong to sparse fields, and are words that a user could set."""

@@ -6,15 +6,17 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ...errors import LimitError, shown
 from .base import PATTERNS, AttributeType, utf8, wrong
 
-MAX_KEYWORD_BYTES = 480
+MAX_KEYWORD_BYTES = 480  # longer strings are indexed by a hash, and a file's column of them is taken for text
 _ESCAPED = re.compile(r"\\+e")
 
 
 class Keyword(AttributeType):
-    """Strings of at most 480 UTF-8 bytes that are compared as a whole: =, IN, STARTSWITH, GLOB. ``array=True``: a list for each point."""
+    """Strings that are compared as a whole, by their order or by their beginning: =, <, IN, STARTSWITH, GLOB.
+
+    ``array=True``: a list for each point. Strings of more than 480 UTF-8 bytes take longer to be compared by anything but = and IN.
+    """
 
     kind = "keyword"
     stored = "string"
@@ -23,15 +25,11 @@ class Keyword(AttributeType):
     def coerce_one(self, name: str, value: Any) -> str:
         if not isinstance(value, str):
             raise wrong(name, value, "a string")
-        size = len(utf8(value, name))
-        if size > MAX_KEYWORD_BYTES:
-            what = f"{name} {shown(value)} has {size} UTF-8 bytes"
-            hint = f"a keyword has at most {MAX_KEYWORD_BYTES} (longer text: Text or payload)"
-            raise LimitError(f"{what}; {hint}", field=name, value=value)
+        utf8(value, name)
         return str(value)
 
     def filter_values(self, values: Sequence) -> Sequence | None:
-        if set(map(type, values)) != {str} or max(map(len, values)) * 4 > MAX_KEYWORD_BYTES:
+        if set(map(type, values)) != {str}:
             return None
         try:
             "".join(values).encode()

@@ -6,9 +6,9 @@ A field type is one file in this package and one line in ``VECTOR_TYPES``. Code 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
@@ -44,6 +44,10 @@ class VectorField:
     def reads(self) -> tuple[str, ...]:
         """The attributes that the encoder reads."""
         return () if self.source is None else (self.source,)
+
+    def reading(self, names: Mapping[str, str]) -> VectorField:
+        """The same definition where attributes have new names (old → new)."""
+        return self if self.source is None else replace(cast(Any, self), source=names.get(self.source, self.source))
 
     @property
     def counts_words(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -232,6 +232,11 @@ class Sparse(VectorField):
     @property
     def reads(self) -> tuple[str, ...]:
         return tuple(self.sources) if self.sources is not None else super().reads
+
+    def reading(self, names: Mapping[str, str]) -> VectorField:
+        if self.sources is None:
+            return super().reading(names)
+        return replace(self, sources={names.get(name, name): weight for name, weight in self.sources.items()})
 
     @property
     def counts_words(self) -> bool:

@@ -1,0 +1,218 @@
+"""What direct searches share: blocks of addresses, the arrays of a thread, and the reader of what was found. See ``direct``."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import Any
+
+import numpy as np
+from vectordb_client.model.results import Hit
+
+from ..common import deadline
+from ..engine.snapshot import View
+from ..fields import FIELD_TYPES
+from ..filters.cache import FilterCache
+from ..index.base import TailRange
+from ..index.exact import METRICS, on_one_thread
+from ..kernels import direct as kernel
+from ..kernels import entry
+from ..kernels.layout import REPORT_WIDTH
+from ..storage import format
+from ..storage.gate import Visitor
+from . import segments
+from .read import attribute_reader
+from .request import Search
+from .row_filter import RowFilter
+
+# Constants: unit and meaning. Chosen, not measured.
+MAX_HITS = 2_000  # of a search without an index; more are charged to the memory of the call
+ARENA_BYTES = 1 << 18  # bytes of records of one answer that a thread has room for; more are copied one by one
+MAX_FITS = 1 << 12  # blocks that a thread remembers to have room for
+_hit = tuple.__new__
+_serial = itertools.count()
+
+
+class Lane(Visitor):
+    """One thread's arrays, and their addresses as the kernel reads them."""
+
+    __slots__ = ("addresses", "arena", "at", "fits", "keys", "query", "reports", "scratch", "starts")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fits: set[int] = set()  # serial numbers of blocks that the arrays are large enough for
+        self.addresses = np.zeros(kernel.LANE_WIDTH, np.int64)
+        self.at = self.addresses.ctypes.data
+        self.arena = np.empty(ARENA_BYTES, np.uint8)
+        self.addresses[kernel.FEW_COUNT] = -1
+        self.addresses[kernel.ARENA], self.addresses[kernel.ARENA_BYTES] = self.arena.ctypes.data, ARENA_BYTES
+        self.keys = self.starts = np.empty(0, np.int64)
+        self.query, self.reports, self.scratch = np.empty(0, np.float32), np.empty((0, REPORT_WIDTH)), None
+
+    def fit(self, block: Block) -> None:
+        """Grow the arrays for searches with a block."""
+        if len(self.fits) >= MAX_FITS:
+            self.fits.clear()
+        if len(self.keys) < block.k:
+            self.keys, self.starts = np.empty(block.k, np.int64), np.empty(block.k + 1, np.int64)
+        if len(self.query) < block.shape[0]:
+            self.query = np.empty(block.shape[0], np.float32)
+        if len(self.reports) < len(block.targets):
+            self.reports = np.empty((len(block.targets), REPORT_WIDTH))
+        arrays = {kernel.KEYS: self.keys, kernel.STARTS: self.starts, kernel.QUERY: self.query, kernel.REPORTS: self.reports}
+        if block.kind is not None:
+            self.scratch = block.kind.direct_scratch(block.sizes)
+            arrays[kernel.WORK] = self.scratch.work
+        for column, array in arrays.items():
+            self.addresses[column] = array.ctypes.data
+        self.fits.add(block.serial)
+
+
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.lane = Lane()
+
+
+of_thread = _Thread()
+
+
+class RowReader:
+    """Makes hits of what a direct search has found: (the array of docids, ids and scores, the number of hits, the number of places in it,
+    whether all ids are integers, the pieces of msgpack or None).
+    """
+
+    __slots__ = ("bare", "read")
+
+    def __init__(self, view: View, search: Search):
+        self.read = attribute_reader(view.schema, search.attributes)
+        self.bare = self.read is None
+
+    def columns(self, found: tuple) -> tuple[np.ndarray | None, np.ndarray]:
+        out, count, k, integers, _ = found
+        return out[k : k + count].view(np.uint64) if integers else None, out[2 * k :].view(np.float32)[:count]
+
+    def hits(self, found: tuple) -> tuple[Hit, ...]:
+        ids, scores = self.columns(found)
+        pieces, read = found[4], self.read
+        if read is not None:
+            rows = zip(format.unpack_rows(_cut(pieces)), scores.tolist(), strict=True)
+            return tuple([_hit(Hit, (row.id, score, read(row.attributes), row.payload, {}, {}, {})) for row, score in rows])
+        values = format.unpack_ids(_cut(pieces)) if ids is None else ids.tolist()
+        return tuple([_hit(Hit, (value, score, {}, None, {}, {}, {})) for value, score in zip(values, scores.tolist(), strict=True)])
+
+
+def _cut(pieces: Any) -> list[bytes]:
+    """Pieces of msgpack as a list. They may be (all of them behind one another, where each begins, and the end)."""
+    if type(pieces) is list:
+        return pieces
+    raw, starts = pieces[0], pieces[1].tolist()
+    return [raw[low:high] for low, high in itertools.pairwise(starts)]
+
+
+def piece(pieces: Any, i: int) -> bytes:
+    """The i-th of some pieces of msgpack."""
+    if type(pieces) is list:
+        return pieces[i]
+    raw, starts = pieces
+    return raw[starts[i] : starts[i + 1]]
+
+
+class Block:
+    """Searches of one request and field in one snapshot.
+
+    at: the address of what the kernel reads. k: hits at most. shape: of a query. targets: the segments. kind: their kind, None if there are
+    none. sizes: of the scratch space. nbytes: of the masks that it keeps. Other attributes are those of the search.
+    """
+
+    __slots__ = (
+        "_block", "_kept", "at", "audits", "call", "calls", "changes", "files", "k", "kind", "matches", "measured", "name", "narrow",
+        "nbytes", "reader", "rows", "search", "serial", "shape", "size", "sizes", "spec", "table", "tail_rows", "targets",
+    )  # fmt: skip
+
+    def __init__(self, view: View, search: Search, place: Place):
+        (arm,) = search.arms
+        spec: Any = arm.spec  # of a type with direct searches
+        self.search, self.name, self.spec, self.shape = search, arm.name, spec, (spec.dim,)
+        self.k, self.kind, self.targets, self.matches, self.tail_rows = place.k, place.kind, place.targets, place.matches, place.tail_rows
+        self.size = 2 * self.k + (self.k + 1) // 2
+        self.files = view.directory.index_files
+        self.changes = place.changes
+        self.table, self.rows = place.table, view.snapshot.table(view.store, format.ROWS_FIELD, format.FORWARD)
+        self.reader = RowReader(view, search)
+        self.audits = view.directory.audits if place.targets else None
+        self.calls, self.serial = 0, next(_serial)
+        self.call, self.narrow = entry.search(), entry.narrow()
+        # Only then is the time of a call that of the plan.
+        self.measured = len(place.targets) == 1 and not place.ranges and place.targets[0].allowed.few is None
+        self.sizes = place.sizes
+        head = np.zeros(kernel.HEAD_WIDTH, np.int64)
+        values = {
+            kernel.TARGETS: len(place.targets),
+            kernel.RANGES: len(place.ranges),
+            kernel.K: self.k,
+            kernel.DIM: spec.dim,
+            kernel.METRIC: METRICS[spec.metric],
+            kernel.HALF: spec.dtype == "float16",
+            kernel.TABLE: self.table.rows.ctypes.data,
+            kernel.CHUNKS: len(self.table.rows),
+            kernel.VERIFIED: self.table.verified.ctypes.data,
+            kernel.NEGATED: FIELD_TYPES[spec.kind].sign(spec) < 0,
+            kernel.ROWS_TABLE: self.rows.rows.ctypes.data,
+            kernel.ROWS_CHUNKS: len(self.rows.rows),
+            kernel.ROWS_VERIFIED: self.rows.verified.ctypes.data,
+            kernel.RECORDS: not self.reader.bare,
+            kernel.SEARCH: entry.segment_search() if place.targets else 0,
+        }
+        for column, value in values.items():
+            head[column] = value
+        ranges = [(piece.low, piece.high, place.selected, piece.docids.ctypes.data, len(piece.docids)) for piece in place.ranges]
+        self._block = np.concatenate([head, place.columns, np.array(ranges, np.int64).reshape(-1)])
+        self.at = self._block.ctypes.data
+        self._kept = place  # its arrays' addresses are in the block
+        masks = sum(target.allowed.nbytes for target in self.targets)
+        self.nbytes = masks + sum(piece.docids.nbytes for piece in place.ranges) + self._block.nbytes
+
+
+class Place:
+    """Where the rows of a block are. ranges: those without an index; selected: only some of their rows. columns: of the targets."""
+
+    __slots__ = ("changes", "columns", "k", "kind", "matches", "ranges", "selected", "sizes", "table", "tail_rows", "targets")
+
+
+def placed(view: View, search: Search, filters: FilterCache) -> Place | None:
+    """The place of a search that can be done directly, else None."""
+    (arm,) = search.arms
+    spec: Any = arm.spec
+    field_type, place = FIELD_TYPES[spec.kind], Place()
+    if not field_type.direct:
+        return None
+    rows = RowFilter(view, search.filter, filters)
+    place.changes = view.directory.index_files.changes
+    ready = segments.prepared(view, arm, rows) if spec.index_options is not None else None
+    if ready is not None:
+        if len(ready.groups) != 1:
+            return None
+        ((kind, targets, ranges),) = ready.groups
+        place.k = min(search.limit, ready.matches)
+        described = None
+        if place.k and kind.direct is not None and kind.usable([target.segment for target in targets], arm.queries, place.k, False, None):
+            described = kind.direct(targets, place.k, search.recall)
+        if described is None or not entry.segment_search():
+            return None
+        place.kind, place.targets, (place.columns, place.sizes) = kind, tuple(targets), described
+        place.ranges, place.selected = [piece for piece in ranges if len(piece.docids)], True
+        place.table, place.matches, place.tail_rows = ready.table, ready.matches, ready.tail_rows
+        work = sum(target.segment.rows for target in targets) // 8 if len(targets) > 1 else 0
+        work = spec.dim * (work + sum(len(piece.docids) for piece in place.ranges))
+        return place if work <= deadline.WORK else None
+    place.table = view.chunks(view.fields[arm.name], field_type.search_part)
+    place.table.verify_all()
+    docids = rows.rows()
+    total = place.table.present if docids is None else len(docids)
+    place.k = min(search.limit, total)
+    if not 0 < place.k <= MAX_HITS or not on_one_thread(total, spec):
+        return None
+    place.kind, place.targets, place.columns, place.sizes = None, (), np.empty(0, np.int64), ()
+    place.ranges = [TailRange(0, len(place.table.rows), np.empty(0, np.uint32) if docids is None else docids)]
+    place.selected, place.matches, place.tail_rows = docids is not None, rows.matches, None
+    return place
