@@ -23,14 +23,14 @@ from vectordb_client._version import __version__
 if TYPE_CHECKING:
     # isort: off
     from vectordb_client import (
-        DBSF, F, HNSW, RRF, AlreadyExistsError, Arm, ArmScore, AuthenticationError, Bool, Boost, BulkResult, Change, ClosedError,
-        CollectionInfo, CorruptionError, Datetime, DeadlineError, Decay, Dense, DenseVector, Diversity, EncoderError, Facet,
-        FacetCount, FacetResult, FailedPoint, Filter, FilterError, FilterLike, Float, FormatVersionError, Fusion, FusionLike,
-        FusionTuning, Geo, Group, Hit, Hits, Id, Ids, If, ImpactIndex, Index, Int, InvalidArgumentError, Keyword, Like, LimitError,
-        Linear, LockedError, MultiVector, MultiVectors, NotFoundError, Page, PermissionDeniedError, Plan, Point, PointsLike,
-        PreconditionError, Prefetch, PreparedSearch, Range, RateLimitError, Relative, Rerank, Schema, SchemaError, Sparse,
-        SparseIndex, SparseVector, StorageError, Text, UnavailableError, Uuid, Value, Vector, VectorColumn,
-        VectorDBError, WriteResult,
+        DBSF, F, HNSW, RRF, AlreadyExistsError, Analyzer, Arm, ArmScore, AuthenticationError, Bool, Boost, BulkResult, Change,
+        ClosedError, CollectionInfo, CorruptionError, Datetime, DeadlineError, Decay, Dense, DenseVector, Diversity, EncoderError,
+        Facet, FacetCount, FacetResult, FailedPoint, Filter, FilterError, FilterLike, Float, FormatVersionError, Fusion,
+        FusionLike, FusionTuning, Geo, Group, Hit, Hits, Id, Ids, If, ImpactIndex, Index, Int, InvalidArgumentError, Keyword,
+        Like, LimitError, Linear, LockedError, MultiVector, MultiVectors, NotFoundError, Page, PermissionDeniedError, Plan, Point,
+        PointsLike, PreconditionError, Prefetch, PreparedSearch, Range, RateLimitError, Relative, Rerank, Schema, SchemaError,
+        Sparse, SparseIndex, SparseVector, StorageError, Text, UnavailableError, Uuid, Value, Vector, VectorColumn, VectorDBError,
+        WriteResult, read_synonyms,
     )  # fmt: skip
 
     from .collection import Collection
@@ -49,6 +49,7 @@ __all__ = [
     "HNSW",
     "RRF",
     "AlreadyExistsError",
+    "Analyzer",
     "Arm",
     "ArmScore",
     "AuthenticationError",
@@ -127,6 +128,7 @@ __all__ = [
     "VectorDBError",
     "WriteResult",
     "__version__",
+    "read_synonyms",
     "restore",
 ]  # fmt: skip
 

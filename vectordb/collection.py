@@ -92,9 +92,9 @@ class Collection(Reads, Writing):
         exist_ok: bool = False,
     ) -> None:
         check_flag("exist_ok", exist_ok)
-        self.schema.with_fields(vectors, attributes, exist_ok=exist_ok)
+        whole = self.schema.with_fields(vectors, attributes, exist_ok=exist_ok)
         vectors, attributes = vectors or {}, attributes or {}
-        identities = encoder_identities(vectors)
+        identities = encoder_identities(whole, [*vectors, *attributes])
         check_options(vectors)
         time = change_log.now()
 

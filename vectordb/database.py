@@ -177,7 +177,7 @@ class Database(Collections[Collection]):
         self._check_open()
         check_schema(schema)
         check_flag("exist_ok", exist_ok)
-        identities = encoder_identities(schema.vectors)
+        identities = encoder_identities(schema)
         check_options(schema.vectors)
         try:
             number = self._handle.write(lambda txn: catalog.create(txn, name, schema, identities))

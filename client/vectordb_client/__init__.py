@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )  # fmt: skip
     from .model.arms import Arm
     from .model.aliases import DenseVector, FilterLike, FusionLike, Ids, MultiVectors, PointsLike, SparseVector, Vector, VectorColumn
+    from .model.analyzer import Analyzer, read_synonyms
     from .model.batch import UNSET, Batch, make_batch
     from .model.boosts import Boost, Decay, If, Value
     from .model.examples import Like
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "rpc.aio": "AsyncClient AsyncCollection",
     "model.aliases": "DenseVector FilterLike FusionLike Ids MultiVectors PointsLike SparseVector Vector VectorColumn",
+    "model.analyzer": "Analyzer read_synonyms",
     "model.arms": "Arm",
     "model.batch": "Batch UNSET make_batch",
     "model.bulk": "BulkResult FailedPoint",
@@ -86,6 +88,7 @@ __all__ = [
     "RRF",
     "UNSET",
     "AlreadyExistsError",
+    "Analyzer",
     "Arm",
     "ArmScore",
     "AsyncClient",
@@ -168,6 +171,7 @@ __all__ = [
     "WriteResult",
     "__version__",
     "make_batch",
+    "read_synonyms",
 ]  # fmt: skip
 
 

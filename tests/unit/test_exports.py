@@ -31,6 +31,7 @@ ERRORS = [
     "VectorDBError",
 ]
 WORDS = [
+    "Analyzer",
     "Arm",
     "ArmScore",
     "Bool",
@@ -91,6 +92,7 @@ WORDS = [
     "Vector",
     "VectorColumn",
     "WriteResult",
+    "read_synonyms",
 ]
 
 

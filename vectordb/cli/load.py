@@ -265,7 +265,7 @@ def _fits(collection: Collection, arguments: argparse.Namespace) -> None:
         return type_text(schema.attributes[column]) if column in schema.attributes else None
 
     for column in arguments.text:
-        encoded = {field.encoder for field in schema.vectors.values() if field.source == column}
+        encoded = {field.encoder for field in schema.vectors.values() if column in field.reads}
         if schema.attributes.get(column) != Text() or not set(arguments.encoder or ["bm25"]) <= encoded:
             raise differs("--text", column, f"{now(column)}, encoded by {', '.join(sorted(map(str, encoded))) or 'nothing'}")
     for column, spec in arguments.attributes.items():

@@ -16,6 +16,7 @@ from ..transfer.forms import attribute_cell, cell_id, dumps, full_record
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 _UUID = "uuid:"
 CELL_WIDTH = 80  # characters of a value that a table shows
@@ -45,7 +46,8 @@ def id_word(point_id: Any) -> str:
 def hit_record(schema: Schema, hit: Hit, with_vectors: bool) -> dict[str, Any]:
     """A hit as JSON data: the record of its point, and its score."""
     record = full_record(schema, hit, with_vectors)
-    return {"id": record.pop("id"), "score": hit.score, **record}
+    marked = {"highlights": dict(hit.highlights)} if hit.highlights else {}
+    return {"id": record.pop("id"), "score": hit.score, **record, **marked}
 
 
 def hits_table(out: Console, schema: Schema, hits: Hits, columns: Sequence[str] | None, with_vectors: bool) -> None:
@@ -59,8 +61,9 @@ def hits_table(out: Console, schema: Schema, hits: Hits, columns: Sequence[str] 
     for name in ("id", "score", *shown_columns):
         table.add_column(Text(name), justify="right" if name == "score" else "left", no_wrap=True, overflow="ellipsis")
     for hit, row in zip(hits, rows, strict=True):
-        cells = [id_word(hit.id), f"{hit.score:.4g}", *(_cut(row.get(name, "")) for name in shown_columns)]
-        table.add_row(*map(Text, cells))
+        cells = {name: Text(_cut(row.get(name, ""))) for name in shown_columns}
+        cells |= {_column(name, "attributes"): _marked(hit, name) for name in hit.highlights if _column(name, "attributes") in cells}
+        table.add_row(Text(id_word(hit.id)), Text(f"{hit.score:.4g}"), *cells.values())
     if not out.is_terminal:  # a file or a pipe has no width
         out.width = 1_000_000
     out.print(table, soft_wrap=False)
@@ -80,6 +83,23 @@ def facet_table(out: Console, name: str, result: FacetResult) -> None:
         out.print(f"  {count:>{width},}  {_printable(_cut(value if isinstance(value, str) else dumps(value)))}", markup=False)
     others = f"{result.distinct - len(result):,} more, " if result.distinct > len(result) else ""
     out.print(f"  {others}{result.missing:,} of {result.points:,} points without a value", markup=False)
+
+
+def _marked(hit: Hit, name: str) -> Text:
+    """A text from shortly before the first word of the query that it has, with these words in bold."""
+    from rich.text import Text
+
+    value, places = hit.attributes.get(name), hit.highlights[name]
+    if not isinstance(value, str) or not places:
+        return Text(_cut(_printable(value if isinstance(value, str) else dumps(value))))
+    at = max(0, places[0][0] - CELL_WIDTH // 4)
+    cell = Text("…" if at else "")
+    for start, end in places:
+        cell.append(_printable(value[at:start])).append(_printable(value[start:end]), style="bold")
+        at = end
+    cell.append(_printable(value[at:]))
+    cell.truncate(CELL_WIDTH, overflow="ellipsis")
+    return cell
 
 
 def point_lines(schema: Schema, point: Point, columns: Sequence[str] | None, with_vectors: bool) -> Iterator[str]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import cache
 
 RULE = 2  # version of the rules for new fields
@@ -61,7 +62,8 @@ _FLAG = "[\U0001f1e6-\U0001f1ff]"  # a regional indicator
 _TAGS = "[\U000e0020-\U000e007f]"  # tags after a black flag select the flag of a region
 _KEYCAP = "\u20e3"
 # removed: soft hyphen, joiners, byte order mark and variation selectors, which only affect how text is displayed
-_INVISIBLE = re.compile("[\u00ad\u034f\u200c\u200d\u2060\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]")
+INVISIBLE = "\u00ad\u034f\u200c\u200d\u2060\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef"
+_INVISIBLE = re.compile(f"[{INVISIBLE}]")
 
 
 def words(text: str, rule: int = RULE) -> list[str]:
@@ -70,13 +72,24 @@ def words(text: str, rule: int = RULE) -> list[str]:
         spaced = text.translate(_ASCII_SPACED)
         tokens = spaced.split()
         return tokens if max(map(len, tokens), default=0) <= MAX_WORD else _PLAIN.findall(spaced)
-    folded = _fold(text)
+    folded = fold(text)
+    return word_pattern(folded, rule).findall(folded)
+
+
+def plain_words(text: str) -> Iterator[re.Match[str]]:
+    """The words of a text in ASCII, as matches that have their offsets."""
+    return _PLAIN.finditer(text.translate(_ASCII_SPACED))
+
+
+def word_pattern(folded: str, rule: int = RULE) -> re.Pattern[str]:
+    """The pattern of the words of a normalised text."""
     special, pattern = _unicode() if rule >= 2 else _unicode_before()
     # Character classes with thousands of members are slow, and most texts have neither marks nor ideographs.
-    return pattern.findall(folded) if special.search("".join(set(folded))) else _PLAIN.findall(folded)
+    return pattern if special.search("".join(set(folded))) else _PLAIN
 
 
-def _fold(text: str) -> str:
+def fold(text: str) -> str:
+    """A text normalised (NFKC) and case-folded."""
     text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).casefold()
     # Case folding can undo the normal form, and normalising can produce upper case letters again: a few characters need both twice.
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).replace("_", " ")
@@ -85,26 +98,37 @@ def _fold(text: str) -> str:
 @cache
 def _unicode() -> tuple[re.Pattern[str], re.Pattern[str]]:
     """(pattern of characters that need the second pattern, pattern of a word)."""
-    marks, single = _marks(), _IDEOGRAPHS + _SYLLABLES
-    letters = _ranges(c for low, high in _JOINED_BLOCKS for c in range(low, high + 1) if unicodedata.category(chr(c))[0] == "L")
+    signs, single = marks(), _IDEOGRAPHS + _SYLLABLES
+    letters = _joined_letters()
     most = f"{{0,{MAX_WORD // 4}}}"  # limit per part of a piece, which has three or four parts
-    piece = f"[{_BEFORE}]{most}[{letters}](?:[{_STACKING}][{letters}]|[{marks}{_AFTER}]){most}|[{_BEFORE}]{{1,{MAX_WORD}}}"
-    run = f"(?:(?![0-9]{_KEYCAP})[^\\W{single}{letters}]|[{marks}]){{1,{MAX_WORD}}}"
+    piece = f"[{_BEFORE}]{most}[{letters}](?:[{_STACKING}][{letters}]|[{signs}{_AFTER}]){most}|[{_BEFORE}]{{1,{MAX_WORD}}}"
+    run = f"(?:(?![0-9]{_KEYCAP})[^\\W{single}{letters}]|[{signs}]){{1,{MAX_WORD}}}"
     emoji = f"{_FLAG}{_FLAG}|[0-9#*]{_KEYCAP}|[{_EMOJI}]{_TAGS}{{0,{MAX_WORD - 1}}}"
-    word = f"[{single}][{marks}]{{0,{MAX_WORD - 1}}}|{piece}|{emoji}|{run}"
-    return re.compile(f"[{marks}{single}{letters}{_EMOJI}]"), re.compile(word)
+    word = f"[{single}][{signs}]{{0,{MAX_WORD - 1}}}|{piece}|{emoji}|{run}"
+    return re.compile(f"[{signs}{single}{letters}{_EMOJI}]"), re.compile(word)
+
+
+@cache
+def joined() -> re.Pattern[str]:
+    """A character of a script without spaces, whose pieces are words."""
+    return re.compile(f"[{_IDEOGRAPHS}{_SYLLABLES}{_BEFORE}{_joined_letters()}]")
 
 
 @cache
 def _unicode_before() -> tuple[re.Pattern[str], re.Pattern[str]]:
     """The same for version 1."""
-    marks = _marks()
-    word = f"[{_IDEOGRAPHS}][{marks}]{{0,{MAX_WORD - 1}}}|(?:[^\\W{_IDEOGRAPHS}]|[{marks}]){{1,{MAX_WORD}}}"
-    return re.compile(f"[{marks}{_IDEOGRAPHS}]"), re.compile(word)
+    signs = marks()
+    word = f"[{_IDEOGRAPHS}][{signs}]{{0,{MAX_WORD - 1}}}|(?:[^\\W{_IDEOGRAPHS}]|[{signs}]){{1,{MAX_WORD}}}"
+    return re.compile(f"[{signs}{_IDEOGRAPHS}]"), re.compile(word)
+
+
+def _joined_letters() -> str:
+    """Letters of the scripts without spaces, without ideographs and syllables."""
+    return _ranges(c for low, high in _JOINED_BLOCKS for c in range(low, high + 1) if unicodedata.category(chr(c))[0] == "L")
 
 
 @cache
-def _marks() -> str:
+def marks() -> str:
     r"""Combining marks, which Indic scripts need and ``\w`` lacks. Computed once, for the first text that is not ASCII."""
     return _ranges(c for c in range(0x300, 0x20000) if unicodedata.category(chr(c))[0] == "M")
 

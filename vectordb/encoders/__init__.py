@@ -17,14 +17,18 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from vectordb_client.errors import EncoderError, shown
+from vectordb_client.model.schema import VectorField
 
+from ..common import analyze
 from .base import Encoder
 
-__all__ = ["ENCODERS", "Encoder", "load", "load_as", "options_of", "parse"]
+__all__ = ["ENCODERS", "Encoder", "load", "load_as", "of_field", "options_of", "parse", "saturation_of"]
 
 # Name → class, or where it is. A module is imported when its encoder is first used, because importing torch takes seconds.
 ENCODERS: dict[str, type[Encoder] | str] = {
     "bm25": "vectordb.encoders.bm25:BM25",
+    "bm25f": "vectordb.encoders.bm25:BM25F",
+    "trigram": "vectordb.encoders.trigram:Trigram",
     "wordllama": "vectordb.encoders.wordllama:WordLlama",
     "sentence-transformers": "vectordb.encoders.sentence_transformers:DenseModel",
     "sparse-encoder": "vectordb.encoders.sentence_transformers:SparseModel",
@@ -72,6 +76,19 @@ def load(spec: str) -> Encoder:
     return _made(*_read(spec))
 
 
+def of_field(spec: VectorField) -> Encoder:
+    """The encoder of a field, which uses the analyzer of the attribute that the field reads. Raises EncoderError as ``load`` does."""
+    if spec.analyzer is None:
+        return load(spec.encoder)
+    cls, options = _read(spec.encoder)
+    analysis = analyze.analysis(spec.analyzer)
+    cached = (cls, analysis.identity, *sorted(options.items()))
+    with _lock:
+        if cached not in _loaded:
+            _loaded[cached] = cls.analyzed(analysis, **options)
+        return _loaded[cached]
+
+
 def load_as(spec: str, identity: str) -> Encoder | None:
     """The encoder of a spec whose identity is ``identity``: the current one, or the one of earlier versions of vectordb. None when neither
     has that identity. Raises EncoderError as ``load`` does.
@@ -86,6 +103,12 @@ def load_as(spec: str, identity: str) -> Encoder | None:
 def options_of(spec: str) -> dict[str, Any]:
     """The options of a spec as Python values. Needs no package or model. Raises EncoderError."""
     return _read(spec)[1]
+
+
+def saturation_of(spec: str) -> tuple[float, float]:
+    """k1 and b of an encoder that counts words or parts of words. Raises EncoderError."""
+    cls, options = _read(spec)
+    return options.get("k1", cls.k1), options.get("b", cls.b)
 
 
 def _read(spec: str) -> tuple[type[Encoder], dict[str, Any]]:

@@ -12,6 +12,8 @@ from vectordb_client.errors import EncoderError
 from vectordb_client.model.fields import DenseColumn, SparseColumn
 from vectordb_client.model.schema import VectorField
 
+from ..common.analyze import Plain
+
 State = Mapping[str, int]
 
 
@@ -40,6 +42,11 @@ class Encoder:
     identity: str
     kind: str
     dim: int | None = None
+
+    @classmethod
+    def analyzed(cls, analysis: Plain, **options: Any) -> Encoder:
+        """The encoder with these options for texts whose words an analyzer makes. Raises EncoderError if both say the same thing."""
+        return cls(**options)
 
     def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
         """Encode documents. state: the field's counters.

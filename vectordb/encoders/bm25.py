@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
@@ -20,13 +20,10 @@ from vectordb_client.model.fields import SparseColumn
 from vectordb_client.model.schema import VectorField
 
 from ..common import deadline
+from ..common.analyze import ENGLISH, Plain
 from ..common.tokenize import RULE, words
 from .base import Encoded, Encoder, State, boolean, number, unknown, word
 
-# Lucene's list of English stop words.
-_STOPWORDS = """a an and are as at be but by for if in into is it no not of on or such
-that the their then there these they this to was will with"""
-STOPWORDS = frozenset(_STOPWORDS.split())
 _CACHE_WORDS = 1 << 18  # words whose term ids are cached
 _INSTALL = "pip install 'PyStemmer>=3.0'"
 K1, B = 1.2, 0.75
@@ -40,7 +37,9 @@ class BM25(Encoder):
     """
 
     kind = "sparse"
+    name = "bm25"
     rule = RULE  # the version of the rule that splits a text into words
+    k1, b = K1, B  # where the options don't say
     options = {"language": word, "stopwords": boolean, "k1": number(0, 100), "b": number(0, 1)}
 
     def __init__(self, language: str = "english", stopwords: bool = False, k1: float = K1, b: float = B):
@@ -49,13 +48,13 @@ class BM25(Encoder):
         if stopwords and language != "english":
             what = f"encoder 'bm25' has stop words for english only, not for {language!r}; leave stopwords out"
             raise EncoderError(what, field="encoder", value=language)
-        self._stop = STOPWORDS if stopwords else frozenset()
+        self._stop = ENGLISH if stopwords else frozenset()
         self._ids: dict[str, int] = {}
         self._lock = threading.Lock()
         self.identity = self._identity(f"language={language}{version}, stopwords={str(stopwords).lower()}, k1={k1:g}, b={b:g}")
 
     def _identity(self, options: str) -> str:
-        return f"bm25({options}, words={self.rule})"
+        return f"{self.name}({options}, words={self.rule})"
 
     def check(self, spec: VectorField) -> None:
         super().check(spec)
@@ -73,6 +72,28 @@ class BM25(Encoder):
             raise EncoderError(f"term must be one word, and {text!r} is {len(tokens)} words", field="term", value=text)
         return self._lookup(tokens)[0]
 
+    @classmethod
+    def analyzed(cls, analysis: Plain, **options: Any) -> BM25:
+        for option in ("language", "stopwords"):
+            if option in options:
+                what = f"encoder {cls.name!r} takes its words from the analyzer of the attribute that it reads; leave {option} out"
+                raise EncoderError(what, field="encoder", value=options[option])
+        return AnalyzedBM25(cls.name, analysis, options.get("k1", cls.k1), options.get("b", cls.b))
+
+    def _pieces(self, text: str) -> list[str]:
+        """What is counted in a text: its words, casefolded, without stop words."""
+        stop, tokens = self._stop, words(text, self.rule)
+        return [w for w in tokens if w not in stop] if stop else tokens
+
+    def _hashed(self, pieces: Sequence[str]) -> list[int]:
+        """The term ids of pieces that were not seen before."""
+        return [xxhash.xxh3_64_intdigest(stem.encode()) for stem in self._stem(pieces)]
+
+    def terms_of(self, words: Iterable[str]) -> list[int | None]:
+        """The term ids of casefolded words; None for stop words."""
+        words = list(words)
+        return [None if w in self._stop else term for w, term in zip(words, self._lookup(words), strict=True)]
+
     def _lookup(self, tokens: Sequence[str]) -> list[int]:
         """The term ids of casefolded words. Each distinct word is stemmed once, under a lock: Snowball's objects are not thread-safe."""
         ids = self._ids
@@ -84,14 +105,12 @@ class BM25(Encoder):
             if len(ids) > _CACHE_WORDS:
                 self._ids = ids = {}
             new = [token for token in dict.fromkeys(tokens) if token not in ids]
-            for token, stem in zip(new, self._stem(new), strict=True):
-                ids[token] = xxhash.xxh3_64_intdigest(stem.encode())
+            ids.update(zip(new, self._hashed(new), strict=True))
             return [ids[token] for token in tokens]
 
     def _counted(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, _Tokens]:
         """Term frequencies as CSR (indptr, terms, counts), terms ascending within a row; the number of words of each text; the words."""
-        stop = self._stop
-        per_text = [[w for w in words(t, self.rule) if w not in stop] for t in deadline.each(texts, 16)]
+        per_text = [self._pieces(text) for text in deadline.each(texts, 16)]
         lengths = np.fromiter(map(len, per_text), np.int64, len(per_text))
         tokens = [w for text_words in per_text for w in text_words]
         vocabulary, place = np.unique(np.array(self._lookup(tokens), dtype=np.uint64), return_inverse=True)
@@ -122,9 +141,28 @@ class BM25(Encoder):
 
     def words_of(self, text: str, terms: Sequence[int]) -> dict[int, str]:
         """For each term, the first word of the text that has this stem, casefolded."""
-        tokens = [w for w in dict.fromkeys(words(text, self.rule)) if w not in self._stop]
+        tokens = list(dict.fromkeys(self._pieces(text)))
         word_of = dict(zip(reversed(self._lookup(tokens)), reversed(tokens), strict=True))
         return {term: word_of[term] for term in terms if term in word_of}
+
+
+class AnalyzedBM25(BM25):
+    """BM25 over the words that an analyzer makes. Options as in BM25, without language and stop words, which the analyzer has."""
+
+    def __init__(self, name: str, analysis: Plain, k1: float, b: float):
+        self.k1, self.b, self._analysis = k1, b, analysis
+        self._stem, self._stop, self._ids = list, frozenset(), {}
+        self._lock = threading.Lock()
+        self.identity = f"{name}(k1={k1:g}, b={b:g}, {analysis.identity})"
+
+    def term(self, text: str) -> int:
+        tokens = self._pieces(text)
+        if len(tokens) != 1:
+            raise EncoderError(f"term must be one word, and {text!r} is {len(tokens)} words", field="term", value=text)
+        return self._lookup(tokens)[0]
+
+    def _pieces(self, text: str) -> list[str]:
+        return self._analysis.words(text)
 
 
 class FrozenBM25(BM25):
@@ -156,6 +194,13 @@ class FrozenBM25(BM25):
 
 
 BM25.earlier = FrozenBM25
+
+
+class BM25F(BM25):
+    """BM25 over several attributes with weights, which ``engine.many_sources`` adds up."""
+
+    name = "bm25f"
+    earlier = None
 
 
 class _Tokens(NamedTuple):

@@ -29,6 +29,7 @@ from ..storage.format import Txn
 from ..storage.store import Store
 from .batches import change_values, repeated, taken
 from .directory import Directory
+from .many_sources import ManySources
 from .snapshot import Snapshot, View
 
 
@@ -49,6 +50,7 @@ class Write:
 
     at: time of the call, Unix time in milliseconds.
     encoded: field name → the field number that the batch was made for, of fields that it uses or that have an encoder.
+    late: fields to encode when the whole attributes of the rows of an update are known.
     """
 
     batch: Batch
@@ -56,6 +58,7 @@ class Write:
     words: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     at: int = 0
     encoded: Mapping[str, int] = field(default_factory=dict)
+    late: Sequence[ManySources] = ()
 
 
 class OvertakenError(Exception):
@@ -150,8 +153,9 @@ def _write(inside: Transaction, change: Write) -> Applied:
     if not batch.ids:
         return Applied(WriteResult(inside.sequence - 1, 0))
     replaced = [entry[0] for entry in entries if entry is not None]
+    words = dict(change.words)
     if batch.kind == "update":
-        vectors, attributes, payloads = _updated(inside, batch, np.array(replaced, dtype=np.int64))
+        vectors, attributes, payloads = _updated(inside, batch, np.array(replaced, dtype=np.int64), change.late, words)
     else:
         vectors, attributes, payloads = batch.vectors, _by_row(batch), batch.payload or [None] * len(batch.ids)
     columns = batch.attributes if batch.kind == "upsert" else {name: [row.get(name) for row in attributes] for name in schema.attributes}
@@ -179,8 +183,8 @@ def _write(inside: Transaction, change: Write) -> Applied:
     )
     for name, counted in change.counted.items():
         store.add_encoder_state(inside.meta.fields[name], counted)
-    for name, words in change.words.items():
-        term_words.add(inside.txn, inside.collection, inside.meta.fields[name], words)
+    for name, new in words.items():
+        term_words.add(inside.txn, inside.collection, inside.meta.fields[name], new)
     return Applied(WriteResult(inside.sequence, len(batch.ids)), used)
 
 
@@ -206,8 +210,12 @@ def _by_row(batch: Batch) -> list[dict]:
     return rows
 
 
-def _updated(inside: Transaction, batch: Batch, docids: np.ndarray) -> tuple[dict[str, Column], list[dict], list]:
-    """Complete rows for an update: the stored values, replaced where the batch has new ones."""
+def _updated(
+    inside: Transaction, batch: Batch, docids: np.ndarray, late: Sequence[ManySources], words: dict[str, Mapping[int, str]]
+) -> tuple[dict[str, Column], list[dict], list]:
+    """Complete rows for an update: the stored values, replaced where the batch has new ones. late: fields to encode from the complete
+    attributes; the words of their terms are added to ``words``.
+    """
     order = np.argsort(docids)
     rows: list = [None] * len(docids)
     for row, record in zip(order.tolist(), inside.store.rows(docids[order]), strict=True):
@@ -219,6 +227,8 @@ def _updated(inside: Transaction, batch: Batch, docids: np.ndarray) -> tuple[dic
             elif value is not UNSET:
                 row.attributes[name] = value
     change_values(batch, inside.schema, rows)
+    for field_of_many in late:
+        batch, words[field_of_many.name] = field_of_many.encode(batch, [row.attributes for row in rows])
     payloads = [row.payload for row in rows]
     if batch.payload is not None:
         payloads = [old if new is UNSET else new for old, new in zip(payloads, batch.payload, strict=True)]

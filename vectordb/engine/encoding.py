@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from vectordb_client.errors import EncoderError, InvalidArgumentError, SchemaError, shown
 from vectordb_client.model.batch import Batch
-from vectordb_client.model.schema import Schema, VectorField, stored_alike
+from vectordb_client.model.schema import Schema, stored_alike
 from vectordb_client.model.terms import is_word
 from vectordb_client.model.write_options import EVERY
 
 from .. import encoders
-from ..common import deadline
+from ..common import analyze, deadline
 from ..storage import change_log
 from .apply import Write
-from .snapshot import Snapshots
+from .many_sources import ManySources
+from .snapshot import Snapshots, View
 
 MAX_FREQUENCY = 1 << 24  # of a term in a text: float32 represents every whole number up to it
 MAX_LENGTH = (1 << 32) - 1  # words of a text
@@ -39,6 +40,7 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[tuple[str, int],
         for name in batch.vectors:
             if view.schema.is_bm25(name):
                 _check_frequencies(name, batch)
+        several = _several(view, batch, worded)
         for name, spec in view.schema.vectors.items():
             if spec.source is None or spec.source not in batch.attributes:
                 continue
@@ -71,7 +73,24 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[tuple[str, int],
                 gone = np.array([row for row in gone if row not in given], dtype=np.int32)
                 removed[name] = np.union1d(removed.get(name, gone), gone).astype(np.int32)
     batch = replace(batch, vectors=vectors, removed=removed)
+    if batch.kind == "update":
+        return Write(batch, counted, words, change_log.now(), encoded, several)
+    for field in several:
+        given = {source: batch.attributes[source] for source in field.sources if source in batch.attributes}
+        rows = [{source: values[row] for source, values in given.items()} for row in range(len(batch.ids))]
+        batch, words[field.name] = field.encode(batch, rows)
     return Write(batch, counted, words, change_log.now(), encoded)
+
+
+def _several(view: View, batch: Batch, worded: Mapping[tuple[str, int], np.ndarray]) -> list[ManySources]:
+    """The encodings of fields that read several attributes, of which the batch gives some."""
+    fields = []
+    for name, spec in view.schema.vectors.items():
+        if len(spec.reads) and spec.source is None:
+            encoder = load_encoder(name, spec, view.snapshot.meta.encoders[name])
+            field = ManySources(name, spec.sources, encoder, worded.get((name, view.fields[name]), NO_TERMS))
+            fields += [field] if field.touched(batch) else []
+    return fields
 
 
 def _check_fields(batch: Batch, schema: Schema) -> None:
@@ -109,12 +128,23 @@ def _rows_to_encode(batch: Batch, name: str, texts: Sequence) -> list[int]:
     return [row for row, text in enumerate(texts) if isinstance(text, str) and row not in given]
 
 
-def encoder_identities(vectors: Mapping[str, VectorField]) -> dict[str, str]:
-    """Field → identity of its encoder. Raises EncoderError if an encoder is unknown or doesn't fit its field."""
-    identities = {}
-    for name, spec in vectors.items():
+def encoder_identities(schema: Schema, names: Iterable[str] | None = None) -> dict[str, str]:
+    """Field → identity of its encoder, or of its analyzer. names: the fields to look at; None: all.
+
+    Raises EncoderError if an encoder is unknown or doesn't fit its field, and SchemaError for an analyzer that can't be made.
+    """
+    identities, chosen = {}, None if names is None else frozenset(names)
+    for name, spec in schema.attributes.items():
+        if spec.analyzer is not None and (chosen is None or name in chosen):
+            try:
+                identities[name] = analyze.analysis(spec.analyzer).identity
+            except SchemaError as error:
+                raise SchemaError(f"attribute {name!r}: {error.message}", field=name, value=error.value) from None
+    for name, spec in schema.vectors.items():
+        if chosen is not None and name not in chosen:
+            continue
         if spec.encoder is not None:
-            encoder = encoders.load(spec.encoder)
+            encoder = encoders.of_field(spec)
             encoder.check(spec)
             identities[name] = encoder.identity
     return identities
@@ -122,9 +152,13 @@ def encoder_identities(vectors: Mapping[str, VectorField]) -> dict[str, str]:
 
 def load_encoder(name: str, spec, identity: str) -> encoders.Encoder:
     """The encoder of a field. Raises EncoderError if it isn't the one the field was built with, because their vectors can't be compared."""
-    encoder = encoders.load_as(spec.encoder, identity)
+    if spec.analyzer is None:
+        encoder = encoders.load_as(spec.encoder, identity)
+    else:
+        encoder = encoders.of_field(spec)
+        encoder = encoder if encoder.identity == identity else None
     if encoder is None:
-        installed = encoders.load(spec.encoder).identity
+        installed = encoders.of_field(spec).identity
         raise EncoderError(
             f"vector field {name!r} was built with encoder {identity}, but {installed} is installed: their vectors can't be compared",
             field=name,

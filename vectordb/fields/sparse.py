@@ -11,7 +11,6 @@ from vectordb_client.model.filter_nodes import HasVector
 
 from .. import encoders
 from ..common import deadline
-from ..encoders import bm25 as formula
 from ..filters.bitmap import matching
 from ..index import exact
 from ..index.exact import Found
@@ -128,8 +127,7 @@ class SparseType(FieldType):
             if view.snapshot.expired:  # counted until they are deleted
                 lengths = view.store.lengths(field, np.asarray(view.snapshot.expired.to_array(), np.int64))
                 live = Texts(live.documents - len(lengths), live.words - int(lengths.sum()))
-            options = encoders.options_of(view.schema.vectors[name].encoder)
-            k1, b = options.get("k1", formula.K1), options.get("b", formula.B)
+            k1, b = encoders.saturation_of(view.schema.vectors[name].encoder)
             saturation = cache[key] = Saturation(k1, b, live.documents, live.words, view.table(field, format.LENGTHS))
         return saturation
 

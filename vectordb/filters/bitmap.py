@@ -17,6 +17,7 @@ from vectordb_client.model.filter_extended import Fold, GeoPolygon
 from vectordb_client.model.filter_nodes import All, And, GeoBox, GeoRadius, Glob, HasId, HasVector, In, IsNull, Not, Nothing, Or, Prefix
 
 from ..common import deadline, memory
+from ..common.near import NearWord
 from ..kernels import COUNT, FIRST, ITEMS, LAST, columns, sparse
 from ..storage import format
 from ..storage.attribute_forms import FORMS, main_part
@@ -24,8 +25,9 @@ from . import scans
 from .bitmaps import bitmap_of
 from .cache import FilterCache, Reader
 from .docids import LEAST_MANY, docids_of, numbers_of
-from .nodes import AtLeast, CountRange, MatchWords, Part, PathAny, PathTest, Range, TermRange, TermsOutside
+from .nodes import AtLeast, CountRange, MatchWords, Near, Part, PathAny, PathTest, Range, TermRange, TermsOutside
 from .path_index import matching_path
+from .vocabulary import expanded, vocabulary
 
 MAX_COUNT = 65_535  # elements of an array, at most
 # Cost estimates, in multiplications: to look up a term in a block; to test whether a place lies in an area. And the assumed number of terms
@@ -88,8 +90,12 @@ def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap
     covered, bitmap = cached if cached is not None else (0, BitMap())
     if covered < reader.rows:
         deadline.check()
-        path = kind is PathTest or kind is PathAny
-        newer = matching_path(node, reader, covered, cache) if path else _LEAVES[kind](node, reader, covered)
+        if kind is PathTest or kind is PathAny:
+            newer = matching_path(node, reader, covered, cache)
+        elif kind is Near:
+            newer = _near(node, reader, covered, cache)
+        else:
+            newer = _LEAVES[kind](node, reader, covered)
         bitmap = bitmap | newer if covered else newer
         if cache is not None:
             cache.put(key, reader.rows, bitmap)
@@ -218,6 +224,14 @@ def _match(node: MatchWords, reader: Reader, start: int) -> BitMap:
 def _united(reader: Reader, name: str, numbers: list[int], start: int) -> BitMap:
     """Rows ≥ start that have one of the terms of an attribute."""
     return _union(reader, reader.fields[name], format.POSTINGS, np.array(numbers, dtype=np.uint64), start)
+
+
+def _near(node: Near, reader: Reader, start: int, cache: FilterCache | None) -> BitMap:
+    spec, field = reader.schema.attributes[node.field], reader.fields[node.field]
+    word = NearWord(node.words, node.distance, node.pattern)
+    words = [each for each, _ in expanded(vocabulary(reader, node.field, cache), word, node.field)]
+    numbers = FORMS[spec.stored].numbers(words, lambda terms: numbers_of(reader, field, terms))
+    return _union(reader, field, format.POSTINGS, np.array(numbers, dtype=np.uint64), start)
 
 
 def _glob(node: Glob, reader: Reader, start: int) -> BitMap:

@@ -1,8 +1,8 @@
 """Canonical form: bind a filter to a schema and normalise it, so that equivalent filters share a bitmap, a plan and a cache entry.
 
 Binding checks every value and converts it to its stored form. A canonical filter consists of these nodes: In, Range, IsNull, CountRange,
-TermRange, TermsOutside, MatchWords, Part, Prefix, Glob, Fold, HasId, HasVector, GeoRadius, GeoBox, GeoPolygon, PathTest, PathAny, AtLeast,
-And, Or, Not, All, Nothing. Of a name that the schema doesn't have, PathTest and PathAny test the payload (``paths.py``).
+TermRange, TermsOutside, MatchWords, Near, Part, Prefix, Glob, Fold, HasId, HasVector, GeoRadius, GeoBox, GeoPolygon, PathTest, PathAny,
+AtLeast, And, Or, Not, All, Nothing. Of a name that the schema doesn't have, PathTest and PathAny test the payload (``paths.py``).
 
 * NOT is pushed down to the leaves (De Morgan), so the child of a Not is a leaf. An And has no And child, an Or no Or child. Both have at
   least two children, sorted and distinct. All and Nothing occur only as the whole filter.
@@ -48,13 +48,16 @@ from vectordb_client.model.filter_nodes import (
     Or,
     Prefix,
 )
+from vectordb_client.model.filter_words import MatchNear
 from vectordb_client.model.schema import AttributeType, Schema
 
 from ..common import deadline
-from ..common.tokenize import RULE, words
+from ..common.analyze import analysis
+from ..common.near import near_words
+from ..common.tokenize import RULE
 from . import glob
 from .boolean import Joined, flip, join
-from .nodes import AtLeast, CountRange, MatchWords, Part, PathAny, PathTest, Range, TermRange, TermsOutside, make
+from .nodes import AtLeast, CountRange, MatchWords, Near, Part, PathAny, PathTest, Range, TermRange, TermsOutside, make
 from .paths import bind_path, is_path
 from .sets import COUNTS, DOMAINS, IDS, KEYWORDS, Elements, Scalar, elements
 
@@ -80,7 +83,7 @@ def _emit(part: Any) -> Filter:
     return children[0] if len(children) == 1 else make(joins, children=tuple(sorted(children, key=_order)))
 
 
-_KINDS: tuple[type, ...] = (HasId, IsNull, In, Range, CountRange, TermRange, TermsOutside, Prefix, Glob, Fold, MatchWords, Part)
+_KINDS: tuple[type, ...] = (HasId, IsNull, In, Range, CountRange, TermRange, TermsOutside, Prefix, Glob, Fold, MatchWords, Near, Part)
 _KINDS += (HasVector, GeoBox, GeoRadius, GeoPolygon, PathTest, PathAny, AtLeast, Not, And, Or)
 _RANK = {kind: rank for rank, kind in enumerate(_KINDS)}
 
@@ -381,7 +384,7 @@ def _match(node: Match, schema: Schema) -> Any:
     spec = _spec(field, schema)
     if "MATCH" not in spec.operators.names:
         raise _unsupported(field, spec, "MATCH", node.text)
-    tokens = tuple(words(node.text, 1 if field in schema.earlier else RULE))
+    tokens = tuple(analysis(spec.analyzer, 1 if field in schema.earlier else RULE).words(node.text))
     if not tokens:
         return False
     if mode == "any" or (mode == "all" and not spec.array):
@@ -389,6 +392,20 @@ def _match(node: Match, schema: Schema) -> Any:
     if mode == "all" or len(tokens) == 1:
         return make(MatchWords, field=field, mode="all", words=tuple(sorted(set(tokens))))
     return make(MatchWords, field=field, mode="phrase", words=tokens)
+
+
+def _match_near(node: MatchNear, schema: Schema) -> Any:
+    field = node.field
+    spec = _spec(field, schema)
+    if "MATCH" not in spec.operators.names:
+        raise _unsupported(field, spec, "MATCH", node.text)
+    found = near_words(analysis(spec.analyzer, 1 if field in schema.earlier else RULE), node.text, node.fuzzy, node.wildcards)
+    if not found:
+        return False
+    if node.mode == "all" and spec.array and len(found) > 1:
+        what = f"{field!r} is an array, where fuzzy words and wildcards are looked for one by one; write match_any (MATCH ANY), or one word"
+        raise FilterError(what, field=field, value=node.text)
+    return join(Or if node.mode == "any" else And, [make(Near, field=field, **word._asdict()) for word in found])
 
 
 def _pattern(field: str, schema: Schema, operator: str, value: str, form: str, text: str) -> Any:
@@ -434,6 +451,7 @@ _BINDERS = {
     IsNull: _is_null,
     Count: _count,
     Match: _match,
+    MatchNear: _match_near,
     Prefix: lambda node, schema: _pattern(node.field, schema, "STARTSWITH", node.value, "prefix", node.value),
     Glob: lambda node, schema: _pattern(node.field, schema, "GLOB", node.pattern, *glob.normal(node.pattern)),
     HasId: lambda node, schema: Scalar("", IDS, IDS.of(node.ids), False).reduced(),

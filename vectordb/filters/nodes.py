@@ -8,6 +8,7 @@ from typing import Any
 
 from vectordb_client.model.filter_extended import AnyElement, MinShould, SomeNotIn
 from vectordb_client.model.filter_nodes import And, ContainsAll, ContainsAny, Filter, HasId, In, Match, Not, Or
+from vectordb_client.model.filter_words import MatchNear
 
 from ..common.tokenize import words
 
@@ -111,6 +112,18 @@ class AtLeast(Filter):
     children: tuple
 
 
+@dataclass(frozen=True, eq=False)
+class Near(Filter):
+    """A text contains a word near one of a query. words: the word and, if it differs, its stem; of a pattern, the pattern. distance: the
+    largest edit distance.
+    """
+
+    field: str
+    words: tuple[str, ...]
+    distance: int
+    pattern: bool
+
+
 def make(kind: type[Filter], **fields: Any) -> Filter:
     """A node, made without the checks of its constructor: canonical values are in stored form, and may outnumber what users may give."""
     node = object.__new__(kind)
@@ -137,6 +150,8 @@ def weight(node: Filter) -> int:
             total += max(len(one.values), 1)
         elif kind is HasId:
             total += max(len(one.ids), 1)
+        elif kind is MatchNear:
+            total += max(len(one.text.split()), 1)
         elif kind is Match:
             total += max(len(words(one.text)), 1)
         elif kind is MatchWords:

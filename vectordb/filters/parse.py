@@ -9,8 +9,9 @@
               | GEO_BOX "(" field, south, west, north, east ")" | GEO_POLYGON "(" field {, lat, lon} ")"
               | MIN_SHOULD "(" integer {, filter} ")"
     test      = compare value | IS [NOT] (NULL | MISSING) | [NOT] (IN list | BETWEEN value AND value
-              | CONTAINS (value | (ANY | ALL) list) | MATCH [ANY | ALL | PHRASE] string | STARTSWITH string | GLOB string
-              | IEQ string | ISTARTSWITH string | ICONTAINS string | SOME NOT IN list | ANY "(" filter ")")
+              | CONTAINS (value | (ANY | ALL) list) | MATCH [ANY | ALL | PHRASE] {FUZZY [integer] | WILDCARDS} string
+              | STARTSWITH string | GLOB string | IEQ string | ISTARTSWITH string | ICONTAINS string
+              | SOME NOT IN list | ANY "(" filter ")")
     compare   = "=" | "==" | "!=" | "<>" | "<" | "<=" | ">" | ">="
     list      = "(" [value {, value}] ")"
     value     = string | number | TRUE | FALSE | DATETIME string | UUID string
@@ -34,6 +35,7 @@ from vectordb_client.errors import FilterError, LimitError, VectorDBError, shown
 from vectordb_client.model import filter_nodes as nodes
 from vectordb_client.model.filter_extended import AnyElement, Fold, GeoPolygon, IsMissing, MinShould, SomeNotIn
 from vectordb_client.model.filter_nodes import Filter
+from vectordb_client.model.filter_words import MatchNear
 from vectordb_client.model.moments import read_moment
 
 from ..common import deadline
@@ -303,6 +305,15 @@ class _Parser:
             return self.build(position, nodes.ContainsAny, field, [self._value("a value, ANY (…) or ALL (…)")])
         if word == "MATCH":
             mode = next((mode for mode in ("ANY", "ALL", "PHRASE") if self.accept(mode)), "ALL")
+            fuzzy, wildcards = 0, False
+            while (fuzzily := self.accept("FUZZY")) or self.accept("WILDCARDS"):
+                if fuzzily:
+                    fuzzy = self._number() if self.token.kind == "number" else 1
+                else:
+                    wildcards = True
+            if fuzzy or wildcards:
+                text = self._string("one string of words, such as 'red shoes'")
+                return self.build(position, MatchNear, field, mode.lower(), text, fuzzy, wildcards)
             return self.build(position, nodes.Match, field, mode.lower(), self._string("one string of words, such as 'red shoes'"))
         if word in _FOLDED:
             return self.build(position, Fold, field, _FOLDED[word], self._string("a string in quotes"))

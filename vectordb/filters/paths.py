@@ -28,6 +28,7 @@ from vectordb_client.model.filter_nodes import (
     Or,
     Prefix,
 )
+from vectordb_client.model.filter_words import MatchNear
 from vectordb_client.model.schema import Schema
 
 from ..common import deadline
@@ -129,6 +130,11 @@ def _match(node: Match, canonical: Any) -> Any:
     return _test(node.field, "match", "phrase", *tokens)
 
 
+def _match_near(node: MatchNear, canonical: Any) -> Any:
+    what = f"{node.field!r} is a path of the payload, whose words are in no index; declare it as Text() for fuzzy words and wildcards"
+    raise FilterError(f"{what}, or write match_any (MATCH ANY) with the exact words", field=node.field, value=node.text)
+
+
 def _glob(node: Glob, canonical: Any) -> Any:
     form, text = glob.normal(node.pattern)
     return _members(node.field, (text,)) if form == "exact" else _test(node.field, form, text)
@@ -145,6 +151,7 @@ _BINDERS: dict[type, Callable[[Any, Any], Any]] = {
     IsMissing: lambda node, canonical: _test(node.field, "missing"),
     Count: _count,
     Match: _match,
+    MatchNear: _match_near,
     Prefix: lambda node, canonical: _test(node.field, "prefix", node.value),
     Glob: _glob,
     Fold: lambda node, canonical: _test(node.field, "fold", node.mode, node.value.casefold()),

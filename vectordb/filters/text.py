@@ -10,7 +10,7 @@ from vectordb_client.model.filter import Filter
 from vectordb_client.model.filter_extended import Fold, GeoPolygon
 from vectordb_client.model.filter_nodes import All, And, GeoBox, GeoRadius, Glob, HasId, HasVector, In, IsNull, Not, Nothing, Or, Prefix
 
-from .nodes import AtLeast, CountRange, MatchWords, Part, PathAny, PathTest, Range, TermRange, TermsOutside
+from .nodes import AtLeast, CountRange, MatchWords, Near, Part, PathAny, PathTest, Range, TermRange, TermsOutside
 
 SHOWN_VALUES = 10  # of a list; the others become "…"
 SHOWN_CHARACTERS = 2_000
@@ -95,6 +95,9 @@ def _leaf(node: Filter, values: bool) -> str:
             return f"{field} {node.test} {many(node.values)} (payload)"
         case MatchWords():
             return f"{field} match {node.mode} {many(node.words, 'word')}"
+        case Near():
+            how = "wildcards" if node.pattern else f"fuzzy {node.distance}"
+            return f"{field} match {how} {one(node.words[0])}"
         case Prefix():
             return f"{field} startswith {one(node.value)}"
         case Glob():

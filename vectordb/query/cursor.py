@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -17,17 +17,20 @@ from vectordb_client.errors import InvalidArgumentError
 from vectordb_client.model.page_options import cursor_bytes, not_next
 
 from .examples import Pooled
-from .request import Arm, Search
+
+if TYPE_CHECKING:
+    from .request import Arm, Search
 
 VERSION = 1
 # Options that may change from page to page.
-_FREE = frozenset(("cursor", "offset", "limit", "candidates", "explain", "with_attributes", "with_vectors", "filter", "prefetch", "fusion"))
+_FREE = frozenset(("cursor", "offset", "limit", "candidates", "explain", "with_attributes", "with_vectors", "with_payload", "highlight"))
+_FREE |= {"filter", "prefetch", "fusion"}  # compared in their canonical form
 
 
 class Cursor(msgspec.Struct, array_like=True, frozen=True):
     """collection: its number. sequence, rows, live, compactions: of the state of the first page. search: its fingerprint. taken: the number
     of rows that were returned or passed over. candidates: of each arm. shown: docids, uint32 little-endian. last: (score, docid) of the
-    last row of an exact page.
+    last row of an exact page. words: of a search with ``fuzzy`` or ``wildcards``, attribute → the number of words that it had.
     """
 
     collection: int
@@ -40,6 +43,7 @@ class Cursor(msgspec.Struct, array_like=True, frozen=True):
     candidates: int
     shown: bytes = b""
     last: tuple[float, int] | None = None
+    words: dict[str, int] = {}
 
     def docids(self) -> list[int]:
         """The docids of ``shown``."""

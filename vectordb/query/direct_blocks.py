@@ -96,9 +96,9 @@ class RowReader:
         pieces, read = found[4], self.read
         if read is not None:
             rows = zip(format.unpack_rows(_cut(pieces)), scores.tolist(), strict=True)
-            return tuple([_hit(Hit, (row.id, score, read(row.attributes), row.payload, {}, {})) for row, score in rows])
+            return tuple([_hit(Hit, (row.id, score, read(row.attributes), row.payload, {}, {}, {})) for row, score in rows])
         values = format.unpack_ids(_cut(pieces)) if ids is None else ids.tolist()
-        return tuple([_hit(Hit, (value, score, {}, None, {}, {})) for value, score in zip(values, scores.tolist(), strict=True)])
+        return tuple([_hit(Hit, (value, score, {}, None, {}, {}, {})) for value, score in zip(values, scores.tolist(), strict=True)])
 
 
 def _cut(pieces: Any) -> list[bytes]:

@@ -28,6 +28,7 @@ from .fusion.missing import lacking
 from .fusion.ranks import Ranked, fuse
 from .fusion.sums import sum_arms
 from .groups import grouped
+from .highlight import Highlighter, highlighter
 from .paging import following
 from .payload_paths import payload_reader
 from .read import attribute_reader, pieces
@@ -75,15 +76,12 @@ class Answers:
             results, _ = search_arm(view, search, arm, arm.most(search.limit), self._rows, self._filters)
             if clock is not None:
                 clock.lap(f"arm {arm.name}")
-            bare = search.attributes is False and not search.vectors and not search.request.with_payload
-            for best in results:
+            request = search.request
+            bare = search.attributes is False and not search.vectors and not request.with_payload and not request.highlight
+            for q, best in enumerate(results):
                 self._last = best[0], best[1] * sign(arm)
                 hits = _bare(view, arm, best) if bare else None
-                yield (
-                    fetched(view, search.attributes, search.vectors, _alone(arm, best), search.request.with_payload)
-                    if hits is None
-                    else hits
-                )
+                yield self._fetched(_alone(arm, best), q) if hits is None else hits
                 if clock is not None:
                     clock.lap("fetch")
             return
@@ -97,8 +95,14 @@ class Answers:
             for step in search.steps:
                 ranking = step(view, one, ranking)
             self._last = ranking[:2]
-            yield fetched(view, search.attributes, search.vectors, ranking, search.request.with_payload)
+            yield self._fetched(ranking, q)
             clock.lap("fetch")
+
+    def _fetched(self, ranking: Ranked, q: int) -> Iterator[list[Hit]]:
+        """Fetch the hits of the q-th query."""
+        view, search = self._view, self._search
+        places = highlighter(view, search, q) if search.request.highlight else None
+        return fetched(view, search.attributes, search.vectors, ranking, search.request.with_payload, places)
 
     def _by_filter(self, filters: Sequence[Filter | None]) -> list[Hits | Iterator[list[Hit]]]:
         """The answers of queries that have filters of their own: those with the same filter are searched together."""
@@ -141,7 +145,7 @@ class Answers:
             if self._stage_plan is None and found.plan is not None:
                 self._stage_plan = found.plan | {"groups": found.facts}
             self.groups.append(found.groups)
-            yield fetched(view, search.attributes, search.vectors, found.ranking, search.request.with_payload)
+            yield self._fetched(found.ranking, q)
             clock.lap("fetch")
 
     @property
@@ -260,23 +264,41 @@ def _bare(view: View, arm: Arm, best: Found) -> Hits | None:
 _hit = tuple.__new__  # half the cost of the named tuple's constructor
 
 
-def fetched(view: View, attributes: bool | Sequence[str], names: Sequence[str], ranked: Ranked, payload: Any = None) -> Iterator[list[Hit]]:
-    """Fetch the records of the final rows, and their vectors in the fields ``names``. payload: ``with_payload``. Yields lists of hits."""
+def fetched(
+    view: View,
+    attributes: bool | Sequence[str],
+    names: Sequence[str],
+    ranked: Ranked,
+    payload: Any = None,
+    places: Highlighter | None = None,
+) -> Iterator[list[Hit]]:
+    """Fetch the records of the final rows, and their vectors in the fields ``names``. payload: ``with_payload``. places: where the words of
+    the query are. Yields lists of hits.
+    """
     docids, scores, arms = ranked
     read, part = attribute_reader(view.schema, attributes), payload_reader(payload, attributes)
     begin = 0
-    for some, stored, vectors in pieces(view, docids, read is not None or part is not None, names):
+    wanted = read is not None or part is not None or places is not None
+    for some, stored, vectors in pieces(view, docids, wanted, names):
         end = begin + len(some)
         beside = scores[begin:end], arms[begin:end], vectors
         if stored is None:
             ids = view.ids(np.array(some, np.int64))
             ids = ids.tolist() if isinstance(ids, np.ndarray) else ids
-            yield [_hit(Hit, (value, score, {}, None, arm, vector)) for value, score, arm, vector in zip(ids, *beside, strict=True)]
+            yield [_hit(Hit, (value, score, {}, None, arm, vector, {})) for value, score, arm, vector in zip(ids, *beside, strict=True)]
         else:
             yield [
                 _hit(
                     Hit,
-                    (row.id, score, {} if read is None else read(row.attributes), None if part is None else part(row.payload), arm, vector),
+                    (
+                        row.id,
+                        score,
+                        {} if read is None else read(row.attributes),
+                        None if part is None else part(row.payload),
+                        arm,
+                        vector,
+                        {} if places is None else places(row.attributes),
+                    ),
                 )
                 for row, score, arm, vector in zip(format.unpack_rows(stored), *beside, strict=True)
             ]

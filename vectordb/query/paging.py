@@ -7,7 +7,7 @@ rows that an approximate page missed come later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,17 +123,17 @@ def _made(given: tuple) -> bytes:
     """The cursor after a page, of the collection's number, the state that it saw, its search, and its docids and scores."""
     collection, state, search, docids, scores = given
     page, key = search.page or Page(), cursors.fingerprint(search)
-    before, last = page.before, (float(scores[-1]), int(docids[-1]))
+    before, last, words = page.before, (float(scores[-1]), int(docids[-1])), search.words
     if before is None:
         every = [*page.passed, *docids]
         if search.exact or len(every) > MOST_SHOWN:
-            return _encoded(collection, state, key, len(every), search.candidates, (), last)
-        return _encoded(collection, state, key, len(every), search.candidates, every, None)
+            return _encoded(collection, state, key, len(every), search.candidates, (), last, words)
+        return _encoded(collection, state, key, len(every), search.candidates, every, None, words)
     state = (before.sequence, before.rows, before.live, before.compactions)
     taken, shown = before.taken + len(docids), before.docids()
     if not search.exact:
-        return _encoded(collection, state, key, taken, search.candidates, [*shown, *docids], None)
-    return _encoded(collection, state, key, taken, search.candidates, shown, last)
+        return _encoded(collection, state, key, taken, search.candidates, [*shown, *docids], None, words)
+    return _encoded(collection, state, key, taken, search.candidates, shown, last, words)
 
 
 def _encoded(
@@ -144,8 +144,9 @@ def _encoded(
     candidates: int,
     shown: Sequence[int],
     last: tuple[float, int] | None,
+    words: Mapping[str, int] = {},
 ) -> bytes:
-    return Cursor(number, *state, search, taken, candidates, np.array(shown, "<u4").tobytes(), last).encode()
+    return Cursor(number, *state, search, taken, candidates, np.array(shown, "<u4").tobytes(), last, dict(words)).encode()
 
 
 def after_direct(found: tuple) -> bytes:

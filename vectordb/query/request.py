@@ -25,6 +25,8 @@ from ..filters.nodes import both
 from ..filters.text import to_string
 from .boosts import PART, Bound, bind_boosts
 from .examples import Pooled, left_out, pooled
+from .highlight import check_highlight
+from .near_words import NearQueries, can_be_near, wants_near
 from .projection import project
 from .thresholds import check_bounds
 
@@ -46,7 +48,7 @@ class Arm:
 
     of: the field, where it isn't the name. filter: canonical, of this arm alone. limit, weight: as in ``vectordb_client.Arm``. examples: of
     the first query, if it was given by examples. without: what was projected out of the first query, for its entry of the plan. left_out:
-    of each query, the filter that leaves out points that are examples.
+    of each query, the filter that leaves out points that are examples. texts: of the queries, where they were given as texts.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Arm:
     examples: Pooled | None = None
     without: dict[str, Any] | None = None
     left_out: Sequence[Filter | None] = ()
+    texts: Sequence[str] | None = None
 
     @property
     def field(self) -> str:
@@ -90,10 +93,15 @@ class Arm:
         """Equal for arms that find the same of equal queries. Arms with a filter or a limit have none."""
         return self.name if self.of is None and self.weight is None else (self.name, self.of, self.weight)
 
-    def with_queries(self, queries: Sequence[Any], first: bool = True) -> Arm:
-        """The same arm with some of its queries. first: they begin with its first query."""
+    def with_queries(self, queries: Sequence[Any], first: bool = True, texts: Sequence[str] | None = None) -> Arm:
+        """The same arm with some of its queries. first: they begin with its first query. texts: of these queries."""
         facts = (self.words, self.examples, self.without) if first else (None, None, None)
-        return Arm(self.name, self.spec, queries, facts[0], self.of, self.filter, self.limit, self.weight, *facts[1:])
+        return Arm(self.name, self.spec, queries, facts[0], self.of, self.filter, self.limit, self.weight, *facts[1:], texts=texts)
+
+    def of_queries(self, some: Sequence[int]) -> Arm:
+        """The same arm with the queries of these places in a batch."""
+        texts = None if self.texts is None else [self.texts[q] for q in some]
+        return self.with_queries([self.queries[q] for q in some], some[0] == 0, texts)
 
     def shown(self) -> dict[str, Any]:
         """What makes it differ from a field with a query, for its entry of the plan."""
@@ -111,6 +119,7 @@ class Search(NamedTuple):
     queries and filter; this stage ranks only its hits. steps: those of ``RANKING_STEPS`` that this search takes. page: what a page leaves
     out (``paging.Page``). fixed: the number of candidates was given, so each arm is read exactly so deep. filters: a filter for each
     query, in the place of ``filter``; None where all have the same. boosts: of the last stage. attribute_arms: those of ``Linear``.
+    words: ``NearQueries.counts``.
     """
 
     arms: tuple[Arm, ...]
@@ -133,6 +142,7 @@ class Search(NamedTuple):
     filters: tuple[Filter | None, ...] | None = None
     boosts: tuple[Bound, ...] = ()
     attribute_arms: Mapping[str, Bound] = {}
+    words: Mapping[str, int] = {}
 
     def with_arms(self, arms: tuple[Arm, ...]) -> Search:
         """The same search for other queries. ``arms`` and ``queries`` are the first two fields."""
@@ -159,13 +169,13 @@ class Search(NamedTuple):
 
     def of_query(self, q: int) -> Search:
         """The search of the q-th query of a batch alone."""
-        arms = tuple([arm.with_queries(arm.queries[q : q + 1], q == 0) for arm in self.arms])
+        arms = tuple([arm.with_queries(arm.queries[q : q + 1], q == 0, arm.texts and arm.texts[q : q + 1]) for arm in self.arms])
         inner = None if self.prefetch is None else self.prefetch.of_query(q)
         return self._replace(arms=arms, queries=1, prefetch=inner)
 
     def of_queries(self, some: Sequence[int], node: Filter | None) -> Search:
         """The search of some queries of a batch, which have the same filter."""
-        arms = tuple([arm.with_queries([arm.queries[q] for q in some], some[0] == 0) for arm in self.arms])
+        arms = tuple([arm.of_queries(some) for arm in self.arms])
         inner = None if self.prefetch is None else self.prefetch.of_queries(some, node)
         return self._replace(arms=arms, queries=len(some), prefetch=inner, filter=node, filters=None)
 
@@ -196,9 +206,13 @@ class RequestCache:
                     self._bound = (view.schema, kept := {})
                 kept[request] = bound
         vectors = with_likes(view.schema, request, vectors, batch)
+        near = NearQueries(view, request, self._filters) if wants_near(request) else None
         if request.prefetch is not None:
-            bound = _with_stages(view, bound, request.prefetch, batch, self._filters)
-        search = _checked(bound.with_arms(_arms(view, vectors, text, batch, self._filters)))
+            bound = _with_stages(view, bound, request.prefetch, batch, self._filters, near)
+        search = _checked(bound.with_arms(_arms(view, vectors, text, batch, self._filters, near)))
+        if near is not None and search.queries:  # ``prepare`` checks its options with none
+            near.check_used()
+            search = search._replace(words=near.counts)
         if search.filters is not None:
             check_filters(request.filter, batch, search.queries)
         search = _without_examples(search)
@@ -221,6 +235,7 @@ def _bind(request: SearchRequest, schema: Schema, filters: FilterCache) -> Searc
         diversity.check_field(request.diversity, schema)
     if request.facets is not None:
         facets.check_against(schema, request.facets)
+    check_highlight(request.highlight, schema)
     return Search(
         arms=(),
         queries=0,
@@ -260,10 +275,10 @@ def _bound(given: Sequence[Any], schema: Schema, filters: FilterCache) -> tuple[
     return tuple(nodes)
 
 
-def _with_stages(view: View, search: Search, prefetch: Prefetch, batch: bool, filters: FilterCache) -> Search:
+def _with_stages(view: View, search: Search, prefetch: Prefetch, batch: bool, filters: FilterCache, near: NearQueries | None) -> Search:
     """The search with the stages before it."""
-    inner = search if prefetch.prefetch is None else _with_stages(view, search, prefetch.prefetch, batch, filters)
-    arms = _arms(view, prefetch.vectors, prefetch.text, batch, filters)
+    inner = search if prefetch.prefetch is None else _with_stages(view, search, prefetch.prefetch, batch, filters, near)
+    arms = _arms(view, prefetch.vectors, prefetch.text, batch, filters, near)
     inner = inner._replace(
         limit=int(prefetch.limit),
         fusion=checked_fusion(prefetch.fusion),
@@ -327,18 +342,18 @@ def _without_examples(search: Search) -> Search:
     return search._replace(filter=None, filters=tuple(nodes))
 
 
-def _arms(view: View, vectors: Any, text: Any, batch: bool, filters: FilterCache) -> tuple[Arm, ...]:
+def _arms(view: View, vectors: Any, text: Any, batch: bool, filters: FilterCache, near: NearQueries | None) -> tuple[Arm, ...]:
     """The arms of a stage. Each has the same number of query vectors."""
     schema, arms = view.schema, []
     if any_given(vectors):
-        arms = [_named(view, given, filters) for given in given_arms(schema, vectors, batch)]
+        arms = [_named(view, given, filters, near) for given in given_arms(schema, vectors, batch)]
     else:
         for name, value in vectors.items() if type(vectors) is dict else query_fields(schema, vectors).items():
             spec = schema.vector(name)
             arms.append(Arm(name, spec, query_vectors(name, spec, value) if batch else [query_vector(name, spec, value)]))
     if text is not None:
         for field, texts in _texts(schema, text, batch, arms).items():
-            arms.append(Arm(field, schema.vector(field), *_encoded(view, field, texts)))
+            arms.append(Arm(field, schema.vector(field), *_encoded(view, field, texts, near), texts=texts))
     if not arms:
         what = "a search needs a query: write vectors={field: …} or text=…; to list points without a query, give order_by or call scroll"
         raise InvalidArgumentError(what, field="vectors")
@@ -349,9 +364,9 @@ def _arms(view: View, vectors: Any, text: Any, batch: bool, filters: FilterCache
     return tuple(arms)
 
 
-def _named(view: View, given: GivenArm, filters: FilterCache) -> Arm:
+def _named(view: View, given: GivenArm, filters: FilterCache, near: NearQueries | None) -> Arm:
     """An arm that a user gave with a name of its own."""
-    queries, words = (given.queries, None) if given.texts is None else _encoded(view, given.field, given.texts)
+    queries, words = (given.queries, None) if given.texts is None else _encoded(view, given.field, given.texts, near)
     examples = None if given.examples is None else [pooled(view, given.field, given.spec, each) for each in given.examples]
     if examples is not None:
         queries = [each.vector for each in examples] if all(each.one_vector for each in examples) else examples
@@ -360,15 +375,18 @@ def _named(view: View, given: GivenArm, filters: FilterCache) -> Arm:
         node = filters.bind(given.filter, view.schema)
     except FilterError as error:
         raise FilterError(f"arm {given.name!r}: {error.message}", field=error.field, value=error.value) from None
-    arm = Arm(given.name, given.spec, queries or [], words, of, node, given.limit, given.weight)
+    arm = Arm(given.name, given.spec, queries or [], words, of, node, given.limit, given.weight, texts=given.texts)
     if examples:
         arm.examples, arm.left_out = examples[0], [filters.bind(left_out(each.given), view.schema) for each in examples]
     return arm
 
 
-def _encoded(view: View, field: str, texts: Sequence[str]) -> tuple[Sequence[Any], Words]:
+def _encoded(view: View, field: str, texts: Sequence[str], near: NearQueries | None) -> tuple[Sequence[Any], Words]:
     """The queries of a field with an encoder, and the words of the first one."""
-    encoder = load_encoder(field, view.schema.vector(field), view.snapshot.meta.encoders[field])
+    spec = view.schema.vector(field)
+    encoder = load_encoder(field, spec, view.snapshot.meta.encoders[field])
+    if near is not None and can_be_near(spec):
+        return near.of(field, encoder, texts)
     return encoder.encode_queries(texts), lambda terms: encoder.words_of(texts[0], terms)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from vectordb_client.errors import shown
 from vectordb_client.model.attributes import AttributeType
 
-from ..common.tokenize import words
+from ..common.analyze import analysis
 from ..kernels.columns import ELEMENT_END
 from . import chunks, format
 from .chunks import Chunk
@@ -27,14 +27,14 @@ class Values(NamedTuple):
     """The values of an attribute that some rows have. docids: int64, ascending, of the rows.
 
     elements: the values, those of arrays one after another. offsets: int64 ``(rows + 1,)``, where the elements of each row begin.
-    rule: the version of the word rules.
+    split: how the words of a text are made.
     """
 
     docids: np.ndarray
     elements: Sequence[Any]
     offsets: np.ndarray
     array: bool
-    rule: int
+    split: Callable[[str], list[str]]
 
 
 class Column:
@@ -132,7 +132,7 @@ class Words(Terms):
         return {**super().parts(array), format.FORWARD: (chunks.RAGGED, 4)}
 
     def encode(self, values: Values, number: Number) -> dict[int, Chunk]:
-        texts = [words(text, values.rule) for text in values.elements]
+        texts = [*map(values.split, values.elements)]
         numbers = np.array(self.numbers([word for text in texts for word in text], number), np.uint32)
         ends = np.cumsum([0, *map(len, texts)])
         offsets = ends[values.offsets]
@@ -183,17 +183,18 @@ def encode(spec: AttributeType, values: Sequence, docids: np.ndarray, rule: int,
 
     rule: the version of the word rules, for Text. number: numbers the terms of the dictionary.
     """
+    split = analysis(spec.analyzer, rule).words
     present = [row for row, value in enumerate(values) if value is not None]
     if not present:
         return {}
     docids = np.asarray(docids, np.int64)[present]
     values = [values[row] for row in present]
     if not spec.array:
-        return FORMS[spec.stored].encode(Values(docids, values, np.arange(len(docids) + 1), False, rule), number)
+        return FORMS[spec.stored].encode(Values(docids, values, np.arange(len(docids) + 1), False, split), number)
     sizes = np.array([len(value) for value in values], dtype=np.int64)
     elements, offsets = [element for value in values for element in value], np.concatenate([[0], np.cumsum(sizes)])
     counts = {format.COUNTS: chunks.postings(docids, sizes.astype(np.uint64), docids)}
-    return counts | FORMS[spec.stored].encode(Values(docids, elements, offsets, True, rule), number)
+    return counts | FORMS[spec.stored].encode(Values(docids, elements, offsets, True, split), number)
 
 
 def write(

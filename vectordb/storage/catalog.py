@@ -149,6 +149,9 @@ def schema_of(meta: Meta) -> Schema:
     fields = (*schema.vectors.items(), *schema.attributes.items())
     earlier = frozenset(name for name, spec in fields if ruled(spec) and meta.rules.get(name, 1) < RULE)
     object.__setattr__(schema, "earlier", earlier)
+    for name, spec in schema.attributes.items():
+        if spec.analyzer is not None:  # it was just made, so it belongs to this schema alone
+            object.__setattr__(spec.analyzer, "built", (name, meta.encoders.get(name)))
     return schema
 
 

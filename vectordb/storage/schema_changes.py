@@ -5,7 +5,6 @@ name touches only the descriptor; records of rows hold attributes by name and ar
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -25,9 +24,10 @@ def dropped(schema: Schema, names: Collection[str]) -> Schema:
     """The schema without some fields. Raises SchemaError if one doesn't exist, is still needed, or none would be left."""
     _check_names(schema, names)
     for name, spec in schema.vectors.items():
-        if spec.source in names and name not in names:
-            what = f"attribute {spec.source!r} is the source of vector field {name!r}; drop both, or {name!r} first"
-            raise SchemaError(what, field=spec.source, value=name)
+        for source in () if name in names else spec.reads:
+            if source in names:
+                what = f"attribute {source!r} is the source of vector field {name!r}; drop both, or {name!r} first"
+                raise SchemaError(what, field=source, value=name)
     if schema.ttl in names:
         raise SchemaError(f"attribute {schema.ttl!r} says when points end (ttl), so it can't be dropped", field=schema.ttl)
     left = [{name: spec for name, spec in part.items() if name not in names} for part in (schema.vectors, schema.attributes)]
@@ -45,7 +45,7 @@ def renamed(schema: Schema, names: Mapping[str, str]) -> Schema:
             raise SchemaError(f"field {old!r} can't be renamed: there is a field {new!r} already", field=old, value=new)
     if len(set(names.values())) != len(names):
         raise SchemaError(f"two fields can't have one name: {shown(dict(names))}", field="schema", value=dict(names))
-    vectors = {name: replace(spec, source=names.get(spec.source, spec.source)) for name, spec in schema.vectors.items()}
+    vectors = {name: spec.reading(names) for name, spec in schema.vectors.items()}
     parts = ({names.get(name, name): spec for name, spec in part.items()} for part in (vectors, schema.attributes))
     return Schema(*parts, dynamic=schema.dynamic, ttl=names.get(schema.ttl, schema.ttl) if schema.ttl else None)
 

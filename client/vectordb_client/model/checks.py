@@ -71,6 +71,25 @@ def check_paths(name: str, value: Any) -> bool | tuple[str, ...] | None:
     return paths
 
 
+def check_name_list(name: str, value: Any) -> tuple[str, ...]:
+    """Check a list of names; a single one may stand alone."""
+    names = (value,) if isinstance(value, str) else value
+    if (
+        isinstance(names, (bytes, bytearray))
+        or not isinstance(names, Sequence)
+        or not all(isinstance(each, str) and each for each in names)
+    ):
+        raise InvalidArgumentError(f"{name} must be a list of names, such as ['body'], not {shown(value)}", field=name, value=value)
+    return tuple(dict.fromkeys(names))
+
+
+def check_fuzzy(name: str, value: Any, error: type[VectorDBError] = InvalidArgumentError) -> int:
+    """Check how many letters of a word may differ: 0, 1 or 2."""
+    if not is_integer(value) or not 0 <= value <= 2:
+        raise error(f"{name} must be 0, 1 or 2 letters, not {shown(value)}", field=name, value=value)
+    return int(value)
+
+
 def check_names(name: str, value: Any, fields: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the fields that a selection selects."""
     chosen = check_selection(name, value, fields)

@@ -49,12 +49,14 @@ def point_dict(point: Point) -> dict[str, Any]:
 
 
 def hit_dict(hit: Hit) -> dict[str, Any]:
-    """A hit as a dict; ``arms`` and ``vectors`` only where it has some."""
+    """A hit as a dict; ``arms``, ``vectors`` and ``highlights`` only where it has some."""
     data: dict[str, Any] = {"id": hit.id, "score": hit.score, "attributes": dict(hit.attributes), "payload": hit.payload}
     if hit.arms:
         data["arms"] = {name: arm._asdict() for name, arm in hit.arms.items()}
     if hit.vectors:
         data["vectors"] = dict(hit.vectors)
+    if hit.highlights:
+        data["highlights"] = dict(hit.highlights)
     return data
 
 

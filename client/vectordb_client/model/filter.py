@@ -17,6 +17,7 @@ from . import filter_extended as extended
 from . import filter_nodes as nodes
 from .attributes import ATTRIBUTE_TYPES, type_of
 from .filter_nodes import Filter
+from .filter_words import MatchNear
 
 
 class _Comparable:
@@ -201,13 +202,17 @@ class F(_Comparable, metaclass=_Builder):
         """The number of values, to compare with an integer: ``F("tags").count() >= 2``. 0 for null, 1 for a value that is not an array."""
         return _CountOf(self._name)
 
-    def match_any(self, text: str) -> Filter:
-        """The text contains at least one of these words, in upper or lower case."""
-        return nodes.Match(self._name, "any", text)
+    def match_any(self, text: str, *, fuzzy: int = 0, wildcards: bool = False) -> Filter:
+        """The text contains at least one of these words, in upper or lower case.
 
-    def match_all(self, text: str) -> Filter:
-        """The text contains all of these words, in any order, in upper or lower case."""
-        return nodes.Match(self._name, "all", text)
+        fuzzy: 1 or 2 letters of a word may differ: left out, added, replaced, or swapped with the next. Words of less than 3 characters
+        never differ, those of less than 6 by one. wildcards: ``*`` stands for any characters of a word, ``?`` for one.
+        """
+        return _match(self._name, "any", text, fuzzy, wildcards)
+
+    def match_all(self, text: str, *, fuzzy: int = 0, wildcards: bool = False) -> Filter:
+        """The text contains all of these words, in any order, in upper or lower case. fuzzy, wildcards: as in ``match_any``."""
+        return _match(self._name, "all", text, fuzzy, wildcards)
 
     def match_phrase(self, text: str) -> Filter:
         """The text contains these words one after another, in upper or lower case."""
@@ -271,6 +276,11 @@ def not_a_filter(value: Any) -> FilterError:
     return FilterError(what, field="filter", value=value)
 
 
+def _match(field: str, mode: str, text: str, fuzzy: int, wildcards: bool) -> Filter:
+    plain = type(fuzzy) is int and fuzzy == 0 and wildcards is False
+    return nodes.Match(field, mode, text) if plain else MatchNear(field, mode, text, fuzzy, wildcards)
+
+
 def to_dict(node: Filter) -> dict:
     """The JSON form of a filter: dicts, lists, strings, numbers and bools. ``from_dict`` reads it back as an equal filter."""
     if isinstance(node, (nodes.And, nodes.Or)):
@@ -315,6 +325,7 @@ _LEAVES: dict[str, tuple[type[Filter], tuple[str, ...]]] = {
     "contains_any": (nodes.ContainsAny, ("field", "values")),
     "contains_all": (nodes.ContainsAll, ("field", "values")),
     "match": (nodes.Match, ("field", "mode", "value")),
+    "match_near": (MatchNear, ("field", "mode", "value", "fuzzy", "wildcards")),
     "prefix": (nodes.Prefix, ("field", "value")),
     "glob": (nodes.Glob, ("field", "value")),
     "has_id": (nodes.HasId, ("values",)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import FilterError, LimitError, shown
-from .filter_nodes import Filter, _choice, _column, _Joined, _Listed, _measure, _number, _string, _value, check_field, operand
+from .filter_nodes import Filter, _choice, _column, _Joined, _Listed, _measure, _number, _value, check_field, operand, text_value
 
 FOLDED = ("eq", "prefix", "contains")
 MAX_CORNERS = 10_000
@@ -33,7 +33,7 @@ class Fold(Filter):
 
     def __post_init__(self):
         _choice(check_field(self.field), "mode", self.mode, FOLDED)
-        self._set(value=_string(self.field, self.value))
+        self._set(value=text_value(self.field, self.value))
 
 
 class SomeNotIn(_Listed):

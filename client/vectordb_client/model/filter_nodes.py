@@ -229,7 +229,7 @@ def _number(field: str, what: str, value: Any, low: float, high: float) -> float
         raise FilterError(f"{what} of {field!r} doesn't fit a 64-bit float", field=field, value=value) from None
 
 
-def _string(field: str, value: Any) -> str:
+def text_value(field: str, value: Any) -> str:
     value = _value(field, value)
     if type(value) is not str:
         raise FilterError(f"{field!r} needs a string, not {shown(value)} ({type(value).__name__})", field=field, value=value)
@@ -338,7 +338,7 @@ class Match(Filter):
 
     def __post_init__(self):
         _choice(check_field(self.field), "mode", self.mode, MODES)
-        self._set(text=_string(self.field, self.text))
+        self._set(text=text_value(self.field, self.text))
 
 
 @dataclass(frozen=True, eq=False)
@@ -349,7 +349,7 @@ class Prefix(Filter):
     value: str
 
     def __post_init__(self):
-        self._set(value=_string(check_field(self.field), self.value))
+        self._set(value=text_value(check_field(self.field), self.value))
 
 
 @dataclass(frozen=True, eq=False)
@@ -360,7 +360,7 @@ class Glob(Filter):
     pattern: str
 
     def __post_init__(self):
-        self._set(pattern=_string(check_field(self.field), self.pattern))
+        self._set(pattern=text_value(check_field(self.field), self.pattern))
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,12 +80,13 @@ def schema_text(schema: Schema) -> str:
 def options(spec: Mapping[str, Any]) -> str:
     """The options of a field (in the form of ``Schema.to_dict``) that are not the default, as Python would write them."""
 
-    def written(value: Any) -> str:
-        if not isinstance(value, Mapping):
+    def written(key: str, value: Any) -> str:
+        if key not in ("index", "analyzer") or not isinstance(value, Mapping):
             return str(value)
-        return f"{VECTOR_TYPES[spec['kind']].index_options.__name__}({', '.join(f'{k}={v}' for k, v in value.items())})"
+        name = VECTOR_TYPES[spec["kind"]].index_options.__name__ if key == "index" else "Analyzer"
+        return f"{name}({', '.join(f'{k}={v}' for k, v in value.items())})"
 
-    return ", ".join(f"{key}={written(value)}" for key, value in spec.items() if key != "kind")
+    return ", ".join(f"{key}={written(key, value)}" for key, value in spec.items() if key != "kind")
 
 
 def indexes(info: CollectionInfo) -> list[str]:

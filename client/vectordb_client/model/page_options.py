@@ -43,6 +43,8 @@ _APART = (
     ("order_by", "diversity", "an ordered search has no scores"),
     ("order_by", "rerank", "an ordered search has no scores"),
     ("order_by", "boost", "an ordered search has no scores"),
+    ("order_by", "fuzzy", "an ordered search has no text: write a filter, such as F(name).match_any(text, fuzzy=1)"),
+    ("order_by", "wildcards", "an ordered search has no text: write a filter, such as F(name).match_any(text, wildcards=True)"),
     ("min_score", "radius", "min_score is for scores where higher is better, radius for squared distances: give one of them"),
 )
 # Options that need the scores of a whole list, or a fixed size of the answer.

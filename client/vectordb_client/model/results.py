@@ -155,6 +155,9 @@ class Hit(NamedTuple):
         payload: the payload of the point, if attributes were asked for.
         arms: field → ArmScore, if several arms were fused; else empty.
         vectors: field → vector, if vectors were asked for; in the form of ``Point.vectors``.
+        highlights: attribute → where the words of the query are in its text, if ``highlight`` was asked for: a list of (start, end), in
+            characters, ascending; ``text[start:end]`` is the word. Of an array, a list of such lists, one an element. Attributes that
+            are null are left out.
     """
 
     id: Id
@@ -163,9 +166,10 @@ class Hit(NamedTuple):
     payload: Any
     arms: Mapping[str, ArmScore]
     vectors: Mapping[str, Any]
+    highlights: Mapping[str, list] = {}
 
     def to_dict(self) -> dict[str, Any]:
-        """The hit as a dict with the keys id, score, attributes and payload, and arms and vectors where it has some."""
+        """The hit as a dict with the keys id, score, attributes and payload, and arms, vectors and highlights where it has some."""
         return export.hit_dict(self)
 
     def to_json(self, indent: int | None = None) -> str:
@@ -271,7 +275,7 @@ class Hits(Sequence[Hit]):
             else:
                 assert self._bare is not None
                 ids, scores = self._bare
-                self._made = tuple([Hit(i, score, {}, None, {}, {}) for i, score in zip(ids.tolist(), scores.tolist(), strict=True)])
+                self._made = tuple([Hit(i, score, {}, None, {}, {}, {}) for i, score in zip(ids.tolist(), scores.tolist(), strict=True)])
         return self._made
 
     def __len__(self) -> int:

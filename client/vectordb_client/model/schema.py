@@ -113,15 +113,19 @@ class Schema:
             n = len(self.vectors) + len(self.attributes)
             raise SchemaError(f"a schema has at most {MAX_FIELDS} fields in all, not {n}", field="schema", value=n)
         for name, spec in self.vectors.items():
-            if spec.source is None:
-                continue
-            if spec.source not in self.attributes:
-                raise SchemaError(
-                    f"source of vector field {name!r} is {spec.source!r}, which is not an attribute", field=name, value=spec.source
-                )
-            source = self.attributes[spec.source]
-            if not isinstance(source, (Text, Keyword)) or source.array:
-                raise SchemaError(f"source of vector field {name!r} must be a Text or Keyword attribute", field=name, value=spec.source)
+            for source in spec.reads:
+                option = "source" if spec.source is not None else "sources"
+                if source not in self.attributes:
+                    raise SchemaError(
+                        f"{option} of vector field {name!r} is {source!r}, which is not an attribute", field=name, value=source
+                    )
+                attribute = self.attributes[source]
+                if not isinstance(attribute, (Text, Keyword)) or attribute.array:
+                    raise SchemaError(f"{option} of vector field {name!r} must be a Text or Keyword attribute", field=name, value=source)
+                if attribute.analyzer != self.attributes[spec.reads[0]].analyzer:
+                    both = f"{spec.reads[0]!r} and {source!r}"
+                    what = f"sources of vector field {name!r} must have the same analyzer, which {both} don't have; declare both with one"
+                    raise SchemaError(what, field=name, value=source)
         if self.ttl is not None:
             spec = self.attributes.get(self.ttl) if isinstance(self.ttl, str) else None
             if not isinstance(spec, Datetime) or spec.array:
@@ -132,8 +136,17 @@ class Schema:
                     field="ttl",
                     value=self.ttl,
                 )
-        object.__setattr__(self, "vectors", dict(self.vectors))
+        object.__setattr__(self, "vectors", {name: self._analyzed(spec) for name, spec in self.vectors.items()})
         object.__setattr__(self, "attributes", dict(self.attributes))
+
+    def _analyzed(self, spec: VectorField) -> VectorField:
+        """The definition of a vector field, with the analyzer of the attribute whose words it counts."""
+        analyzer = self.attributes[spec.reads[0]].analyzer if spec.reads and spec.counts_words else None
+        if analyzer is spec.analyzer:
+            return spec
+        copy = dataclasses.replace(spec)  # the caller may use the definition in another schema
+        object.__setattr__(copy, "analyzer", analyzer)
+        return copy
 
     def vector(self, name: Any) -> VectorField:
         """The definition of a vector field. Raises SchemaError, which lists the fields that exist."""
@@ -141,7 +154,7 @@ class Schema:
             return self.vectors[name]
         hint = ""
         if isinstance(name, str) and name in self.attributes:
-            reading = [field for field, spec in self.vectors.items() if spec.source == name]
+            reading = [field for field, spec in self.vectors.items() if name in spec.reads]
             write = f", which {' and '.join(map(repr, reading))} reads; write {reading[0]!r}" if reading else ""
             hint = f" ({name!r} is an attribute{write})"
         raise SchemaError(f"no vector field {shown(name)}; there are: {listing(self.vectors)}{hint}", field="vectors", value=name)
@@ -266,6 +279,10 @@ def _spec_dict(spec: VectorField | AttributeType) -> dict:
     options = changed_options(spec)
     if options.get("index") is not None:
         options["index"] = changed_options(options["index"])
+    if options.get("analyzer") is not None:
+        options["analyzer"] = options["analyzer"].to_dict()
+    if options.get("sources") is not None:
+        options["sources"] = dict(options["sources"])
     return {"kind": spec.kind, **options}
 
 

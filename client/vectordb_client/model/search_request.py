@@ -21,7 +21,7 @@ from ..errors import FilterError, InvalidArgumentError, shown
 from .aliases import BoostLike, ExamplesLike, FilterLike, FusionLike, Selection
 from .arguments import NOT_PREPARED, Method, UnknownArgumentError, named, with_options
 from .boosts import boosts_as_json, check_boosts
-from .checks import check_count, check_flag, check_paths, check_recall, check_selection
+from .checks import check_count, check_flag, check_fuzzy, check_name_list, check_paths, check_recall, check_selection
 from .diversity import Diversity, DiversityLike, check_diversity
 from .examples import check_listed, check_pool, listed_as_json, listed_shown
 from .facets import FacetLike, check_facets, facets_json
@@ -144,6 +144,9 @@ _GROUP_BY = Flag("text", "group the hits by the values of this attribute", "NAME
 _GROUP_SIZE = Flag("count", "number of hits in a group (default: 1)", "N")
 _GROUPS = Flag("count", "number of groups (default: 10)", "N")
 _FACETS = Flag("names", "also count the values of these attributes over all points that match the filter", "NAME[,NAME…]")
+_FUZZY = Flag("count", "1 or 2 letters of a word may differ, in BM25 fields", "N")
+_WILDCARDS = Flag("switch", "in the words of TEXT, * stands for any characters and ? for one, in BM25 fields")
+_HIGHLIGHT = Flag("names", "mark the words of TEXT in these attributes", "NAME[,NAME…]")
 _EXPLAIN = Flag("switch", "show the query plan: stages, plans considered, predicted and actual cost")
 
 
@@ -183,6 +186,10 @@ class SearchOptions(TypedDict, total=False):
         with_vectors: True for all vector fields, a list of fields, or False for none.
         with_payload: True for the payload, a list of paths such as ``["title", "meta.page"]`` for a part of it, or False for none. None
             follows ``with_attributes``: the payload, unless that is False.
+        fuzzy: 1 or 2 letters of a word of ``text`` may differ in BM25 fields: left out, added, replaced, or swapped with the next.
+            Words of less than 3 characters never differ, those of less than 6 by one. A word found at a distance d counts 1 / (1 + d).
+        wildcards: in the words of ``text``, ``*`` stands for any characters and ``?`` for one, in BM25 fields.
+        highlight: names of attributes with text. Each hit says where the words of the query are in them (``hit.highlights``).
         explain: fill in ``hits.plan``, which says how the search was run.
         like: ids or vectors of the only dense field, or field → such a list: search for points like these (``Like``). Points whose ids
             are given are left out. ``unlike``, ``pool`` and ``context`` belong to it. ``search_batch`` takes ``Like`` in ``vectors``.
@@ -221,6 +228,9 @@ class SearchOptions(TypedDict, total=False):
     with_attributes: Annotated[Selection, Option(True, check_selection)]
     with_vectors: Annotated[Selection, Option(False, check_selection, _VECTORS)]
     with_payload: Annotated[Selection | None, Option(None, check_paths)]
+    fuzzy: Annotated[int, Option(0, check_fuzzy, _FUZZY)]
+    wildcards: Annotated[bool, Option(False, check_flag, _WILDCARDS)]
+    highlight: Annotated[Sequence[str] | None, Option(None, check_name_list, _HIGHLIGHT)]
     explain: Annotated[bool, Option(False, check_flag, _EXPLAIN, batch_doc="; every result has the plan of the first query", show=None)]
     offset: Annotated[int, Option(0, check_offset, _OFFSET)]
     cursor: Annotated[str | None, Option(None, check_cursor, _CURSOR, batch_doc=", and refused here", show=lambda value: value[:12] + "…")]

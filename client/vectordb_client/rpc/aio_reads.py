@@ -154,6 +154,10 @@ class AsyncReads(AsyncPointsOfCollection):
             with_vectors: True for all vector fields, a list of fields, or False for none.
             with_payload: True for the payload, a list of paths such as ``["title", "meta.page"]`` for a part of it, or False for none. None
                 follows ``with_attributes``: the payload, unless that is False.
+            fuzzy: 1 or 2 letters of a word of ``text`` may differ in BM25 fields: left out, added, replaced, or swapped with the next.
+                Words of less than 3 characters never differ, those of less than 6 by one. A word found at a distance d counts 1 / (1 + d).
+            wildcards: in the words of ``text``, ``*`` stands for any characters and ``?`` for one, in BM25 fields.
+            highlight: names of attributes with text. Each hit says where the words of the query are in them (``hit.highlights``).
             explain: fill in ``hits.plan``, which says how the search was run.
             like: ids or vectors of the only dense field, or field → such a list: search for points like these (``Like``). Points whose ids
                 are given are left out. ``unlike``, ``pool`` and ``context`` belong to it. ``search_batch`` takes ``Like`` in ``vectors``.
@@ -222,6 +226,9 @@ class AsyncReads(AsyncPointsOfCollection):
             with_attributes: as in ``search``.
             with_vectors: as in ``search``.
             with_payload: as in ``search``.
+            fuzzy: as in ``search``.
+            wildcards: as in ``search``.
+            highlight: as in ``search``.
             explain: as in ``search``; every result has the plan of the first query.
             offset: as in ``search``.
             cursor: as in ``search``, and refused here.
@@ -269,6 +276,9 @@ class AsyncReads(AsyncPointsOfCollection):
             with_attributes: as in ``search``.
             with_vectors: as in ``search``.
             with_payload: as in ``search``.
+            fuzzy: as in ``search``.
+            wildcards: as in ``search``.
+            highlight: as in ``search``.
             explain: as in ``search``.
             offset: as in ``search``.
             cursor: as in ``search``.

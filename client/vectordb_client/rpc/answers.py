@@ -225,9 +225,25 @@ def unpack_hits(message: pb.Hits, forms: pb.AttributeForms) -> Hits:
     attributes, payloads = _unpack_rows(message.attributes, n, forms), _unpack_payloads(message.payloads, n)
     arms, vectors = _unpack_arms(message.arms, n), _unpack_vectors(message.vectors, n)
     plan = unpack_json(message.plan, "plan") if message.HasField("plan") else None
-    hits = Hits([_hit(Hit, each) for each in zip(ids, scores, attributes, payloads, arms, vectors, strict=True)], plan)
+    highlights = _unpack_highlights(message.highlights, n)
+    hits = Hits([_hit(Hit, each) for each in zip(ids, scores, attributes, payloads, arms, vectors, highlights, strict=True)], plan)
     hits._next = message.next or None
     return hits
+
+
+def _unpack_highlights(data: bytes, n: int) -> list[dict[str, list]]:
+    if not data:
+        return [{} for _ in range(n)]
+    rows = unpack_json_list(data, n, "highlights")
+    try:
+        return [{name: _places(value) for name, value in row.items()} for row in rows]
+    except (TypeError, AttributeError):
+        raise InvalidArgumentError("highlights must be JSON objects of lists", field="highlights") from None
+
+
+def _places(value: list) -> list:
+    """Pairs as tuples, which JSON has as lists."""
+    return [tuple(each) if each and type(each[0]) is int else _places(each) for each in value]
 
 
 # ---- Facts ----

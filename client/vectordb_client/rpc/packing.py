@@ -212,6 +212,7 @@ class HitsPacker(_Rows):
         super().__init__(schema, room)
         self._scores: list[bytes] = []
         self._arms: dict[str, list[tuple[bytes, ...]]] = {}
+        self._highlights = _Json("highlights", "{}")
 
     def add(self, hits: Sequence[Hit]) -> None:
         """Add rows. Raises LimitError if the answer becomes too large."""
@@ -225,12 +226,15 @@ class HitsPacker(_Rows):
                 parts = self._arms[arm] = [_arm_columns([_ABSENT] * before)] if before else []
             parts.append(_arm_columns([row.get(arm, _ABSENT) for row in rows]))
         self.room.take((8 + 37 * len(self._arms)) * len(hits))
+        highlights = [dict(hit.highlights) for hit in hits]
+        self.room.take(self._highlights.add(highlights, any(highlights)))
 
     def fill(self, message: pb.Hits) -> None:
         message.ids.CopyFrom(self._ids.message())
         message.scores = b"".join(self._scores)
         message.attributes = self._attributes.data()
         message.payloads = self._payloads.data()
+        message.highlights = self._highlights.data()
         for arm, parts in self._arms.items():
             *columns, missing = [b"".join(column) for column in zip(*parts, strict=True)]
             names = ("ranks", "scores", "normalized", "weights", "contributions")

@@ -662,7 +662,7 @@ class SearchResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., forms: _Optional[_Union[AttributeForms, _Mapping]] = ..., facets: _Optional[bytes] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Hits(_message.Message):
-    __slots__ = ("ids", "scores", "attributes", "payloads", "arms", "vectors", "plan", "single_scores", "next", "groups")
+    __slots__ = ("ids", "scores", "attributes", "payloads", "arms", "vectors", "plan", "single_scores", "highlights", "next", "groups")
     IDS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
@@ -671,6 +671,7 @@ class Hits(_message.Message):
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     SINGLE_SCORES_FIELD_NUMBER: _ClassVar[int]
+    HIGHLIGHTS_FIELD_NUMBER: _ClassVar[int]
     NEXT_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     ids: Ids
@@ -681,9 +682,10 @@ class Hits(_message.Message):
     vectors: _containers.RepeatedCompositeFieldContainer[VectorColumn]
     plan: bytes
     single_scores: bytes
+    highlights: bytes
     next: bytes
     groups: bytes
-    def __init__(self, ids: _Optional[_Union[Ids, _Mapping]] = ..., scores: _Optional[bytes] = ..., attributes: _Optional[bytes] = ..., payloads: _Optional[bytes] = ..., arms: _Optional[_Iterable[_Union[ArmScores, _Mapping]]] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., plan: _Optional[bytes] = ..., single_scores: _Optional[bytes] = ..., next: _Optional[bytes] = ..., groups: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, ids: _Optional[_Union[Ids, _Mapping]] = ..., scores: _Optional[bytes] = ..., attributes: _Optional[bytes] = ..., payloads: _Optional[bytes] = ..., arms: _Optional[_Iterable[_Union[ArmScores, _Mapping]]] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., plan: _Optional[bytes] = ..., single_scores: _Optional[bytes] = ..., highlights: _Optional[bytes] = ..., next: _Optional[bytes] = ..., groups: _Optional[bytes] = ...) -> None: ...
 
 class ArmScores(_message.Message):
     __slots__ = ("arm", "ranks", "scores", "normalized", "weights", "contributions", "missing")

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from pyroaring import BitMap
-from vectordb_client.errors import shown
+from vectordb_client.errors import EncoderError, SchemaError, shown
 from vectordb_client.model.terms import is_word
 
+from ...common.analyze import analysis
 from ...common.tokenize import RULE
 from .. import attribute_forms, catalog, change_log, chunks, format, segments, term_words
 from ..segments import Record
@@ -66,6 +67,7 @@ class CollectionCheck:
         for field, spec in (*self.schema.vectors.items(), *self.schema.attributes.items()):
             for part, form in self.parts(field, spec).items():
                 layout[self.meta.fields[field], part] = form
+        self.unmade = self._unmade()
         self.damaged = check_chunks(self, layout)
         self.dead = self._dead()
         self._segments()
@@ -82,6 +84,19 @@ class CollectionCheck:
                     f"texts of {field!r}",
                     f"are counted as {counted}, but the rows have {self.texts[number]}",
                 )
+
+    def _unmade(self) -> set[str]:
+        """Attributes whose words can't be made again here, because another version of the stemmer or of the stop words is installed."""
+        unmade = set()
+        for name, spec in self.schema.attributes.items():
+            try:
+                analysis(spec.analyzer)
+            except (EncoderError, SchemaError) as error:
+                unmade.add(name)
+                self.walker.notes.append(
+                    f"{self.where(f'attribute {name!r}')}: its words were not compared with the texts: {error.message}"
+                )
+        return unmade
 
     def parts(self, field: str, spec: Any) -> dict[int, tuple[int, int]]:
         """part → (kind of its chunks, bytes of an item) of a field."""
@@ -101,6 +116,7 @@ class CollectionCheck:
         holds = len(set(numbers)) == len(numbers) and all(n >= format.FIRST_FIELD for n in numbers)
         self.expect(holds, "descriptor", f"has invalid or repeated field numbers {numbers}")
         encoded = {field for field, spec in self.schema.vectors.items() if spec.encoder is not None}
+        encoded |= {name for name, spec in self.schema.attributes.items() if spec.analyzer is not None}
         ruled = {name for name, spec in (*self.schema.vectors.items(), *self.schema.attributes.items()) if catalog.ruled(spec)}
         holds = set(meta.rules) <= ruled and all(1 <= rule <= RULE for rule in meta.rules.values())
         self.expect(holds, "descriptor", f"has the rules {meta.rules}, but the fields with rules are {sorted(ruled)}")

@@ -21,7 +21,7 @@ _LOOK_SECONDS = 0.25  # between two checks whether a process has opened the dire
 class IntegrityReport:
     """What ``check`` found. problems: one line each, naming collection, field and rows; empty if the directory is sound.
 
-    notes: problems of index files. These can be built again, so no answer is wrong and nothing is lost.
+    notes: problems of index files, which can be built again, so no answer is wrong and nothing is lost; and what could not be checked.
     points: live rows of all collections. bytes: size of all keys, values and index files that were read.
     """
 

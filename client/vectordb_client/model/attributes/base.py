@@ -63,6 +63,7 @@ class AttributeType:
         plain: whether the user's form is the stored form.
         nan_is_null: whether NaN is a missing value.
         python: the classes of the user's form, if JSON has no such values.
+        analyzer: of a text, how its words are made (``Analyzer``); None: by the rules for words.
         message_list: the list in the message ``AttributeForms`` that names such attributes; "": they are in its map ``others``.
     """
 
@@ -74,6 +75,7 @@ class AttributeType:
     nan_is_null: ClassVar[bool] = True
     python: ClassVar[tuple[type, ...]] = ()
     message_list: ClassVar[str] = ""
+    analyzer: ClassVar[Any] = None
 
     def __post_init__(self):
         check_flag("array", self.array, SchemaError)

@@ -6,9 +6,9 @@ A field type is one file in this package and one line in ``VECTOR_TYPES``. Code 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
@@ -26,7 +26,8 @@ class VectorField:
 
     kind: the name of the type, in JSON and in ``VECTOR_TYPES``. column: the class of its columns. index_options: the class of ``index``;
     None: such a field can't have an index. has_terms: whether its vectors consist of terms, which may have words. pools: whether
-    vectors can be averaged and projected, as ``Like`` and ``without`` do.
+    vectors can be averaged and projected, as ``Like`` and ``without`` do. analyzer: that of the attribute that an encoder which counts
+    words reads; its schema sets it.
     """
 
     kind: ClassVar[str]
@@ -34,13 +35,23 @@ class VectorField:
     index_options: ClassVar[Any] = None
     has_terms: ClassVar[bool] = False
     pools: ClassVar[bool] = False
+    analyzer: ClassVar[Any] = None
     encoder: str | None
     source: str | None
     index: Any = None
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """The attributes that the encoder reads."""
+        return () if self.source is None else (self.source,)
+
+    def reading(self, names: Mapping[str, str]) -> VectorField:
+        """The same definition where attributes have new names (old → new)."""
+        return self if self.source is None else replace(cast(Any, self), source=names.get(self.source, self.source))
+
+    @property
     def counts_words(self) -> bool:
-        """Whether the encoder is BM25."""
+        """Whether the encoder counts words or parts of them, so that the field is scored by BM25."""
         return False
 
 
@@ -265,7 +276,7 @@ def text_given(name: str, text: str, advice: str | None) -> InvalidArgumentError
 
 def text_written(name: str, spec: VectorField, text: str) -> InvalidArgumentError:
     """The error for a text in place of a vector in a write."""
-    advice = None if spec.source is None else f"write it as the attribute {spec.source!r}, which the database encodes"
+    advice = f"write it as the attribute {' or '.join(map(repr, spec.reads))}, which the database encodes" if spec.reads else None
     return text_given(name, text, advice)
 
 

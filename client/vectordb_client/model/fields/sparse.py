@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 MAX_TERMS = 65_535
 MIN_LEVELS, MAX_LEVELS = 2, 64
+MAX_WEIGHT = 1000  # of an attribute that "bm25f" reads
+COUNTING = frozenset(("bm25", "bm25f", "trigram"))  # encoders whose vectors are frequencies, weighted by BM25's formula
 _SPARSE_FORMS = "{term: weight}, (indices, values) or a list of (term, weight)"
 
 
@@ -191,10 +193,13 @@ class Sparse(VectorField):
 
     Attributes:
         weighting: "idf" multiplies each weight of a query by the inverse document frequency of its term among the live points that have the
-            field: ``ln(1 + (N − df + ½)/(df + ½))`` (Robertson and Spärck Jones, as in BM25). None doesn't. The encoder "bm25" always has
-            "idf"; "none" only exists for fields that an earlier version created without it.
+            field: ``ln(1 + (N − df + ½)/(df + ½))`` (Robertson and Spärck Jones, as in BM25). None doesn't. The encoders "bm25", "bm25f"
+            and "trigram" always have "idf"; "none" only exists for fields that an earlier version created without it.
         encoder: the name of an encoder. "bm25" scores by BM25; the vectors of the field are then term frequencies, whole numbers ≥ 1.
+            "trigram" does the same with parts of words, which finds misspelt words too. "bm25f" scores several attributes together.
         source: the attribute that the encoder reads; ``upsert`` then encodes it.
+        sources: of the encoder "bm25f": the attributes that it reads, each with its weight, a whole number from 1 to 1,000, such as
+            ``{"title": 3, "body": 1}``. A word in the title then counts like three in the body.
         binary: store only which terms a point has; every weight, also of a query, counts as 1.
         index: how the field is indexed. None: it is never indexed, and every search of it is exact.
 
@@ -207,6 +212,7 @@ class Sparse(VectorField):
     source: str | None = None
     binary: bool = False
     index: ImpactIndex | None = ImpactIndex()
+    sources: Mapping[str, int] | None = None
     kind: ClassVar[str] = "sparse"
     column: ClassVar[type[Column]] = SparseColumn
     index_options: ClassVar[Any] = ImpactIndex
@@ -215,6 +221,7 @@ class Sparse(VectorField):
     def __post_init__(self):
         choice("weighting", self.weighting, (None, "idf", "none"))
         check_encoder(self.encoder, self.source)
+        object.__setattr__(self, "sources", _checked_sources(self.encoder, self.source, self.sources))
         if self.counts_words:
             object.__setattr__(self, "weighting", self.weighting or "idf")
         elif self.weighting == "none":
@@ -223,9 +230,49 @@ class Sparse(VectorField):
         check_index(self.index, ImpactIndex)
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        return tuple(self.sources) if self.sources is not None else super().reads
+
+    def reading(self, names: Mapping[str, str]) -> VectorField:
+        if self.sources is None:
+            return super().reading(names)
+        return replace(self, sources={names.get(name, name): weight for name, weight in self.sources.items()})
+
+    @property
     def counts_words(self) -> bool:
-        """Whether the encoder is BM25."""
-        return self.encoder is not None and self.encoder.partition("(")[0].strip() == "bm25"
+        """Whether the encoder counts words or parts of them, so that the field is scored by BM25."""
+        return _name_of(self.encoder) in COUNTING
+
+
+class Sources(dict[str, int]):
+    """Attributes with their weights; it doesn't change, so it can be hashed."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+
+def _name_of(encoder: str | None) -> str | None:
+    return None if encoder is None else encoder.partition("(")[0].strip()
+
+
+def _checked_sources(encoder: str | None, source: str | None, sources: Any) -> Sources | None:
+    """Check the option ``sources`` beside ``encoder`` and ``source``. Raises SchemaError."""
+    such = "sources={'title': 3, 'body': 1}"
+    if _name_of(encoder) != "bm25f":
+        if sources is None:
+            return None
+        raise SchemaError(f"sources is for the encoder 'bm25f', not for {shown(encoder)}; write source=…", field="sources", value=sources)
+    if source is not None:
+        raise SchemaError(f"encoder 'bm25f' reads several attributes; write {such} in place of source", field="source", value=source)
+    if not isinstance(sources, Mapping) or not sources:
+        what = f"encoder 'bm25f' needs the attributes that it reads, with their weights, such as {such}, not {shown(sources)}"
+        raise SchemaError(what, field="sources", value=sources)
+    for name, weight in sources.items():
+        if not isinstance(name, str) or not is_integer(weight) or not 1 <= weight <= MAX_WEIGHT:
+            what = f"sources must give each attribute a whole number from 1 to {MAX_WEIGHT}, such as {such}"
+            what += f", not {shown(name)}: {shown(weight)}"
+            raise SchemaError(what, field="sources", value=weight)
+    return Sources({name: int(weight) for name, weight in sources.items()})
 
 
 def _compressed(name: str, value: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
