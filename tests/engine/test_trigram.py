@@ -144,3 +144,12 @@ def test_known_texts_are_found_by_misspelt_words(tmp_path):
     assert found["all"][0] >= 0.97 and found["all"][1] >= 0.90, found
     assert found["few"][0] >= found["all"][0] - 0.02 and found["few"][1] >= found["all"][1] - 0.02, found
     assert found["bm25"][1] < found["all"][1] - 0.2, found
+
+
+def test_an_analyzer_of_the_attribute_doesnt_change_the_parts(tmp_path):
+    with vectordb.open(tmp_path / "data", maintenance=False) as database:
+        schema = Schema({"p": Sparse(encoder="trigram(n=4)", source="body")}, {"body": Text(analyzer="english")})
+        docs = database.create_collection("docs", schema)
+        docs.upsert(ids=[1, 2], attributes={"body": ["quick foxes", "lazy dogs"]})
+        assert docs.info().statistics["p"]["encoder"].startswith("trigram(n=4, ")
+        assert docs.search(text={"p": "qiuck foxs"}).ids.tolist() == [1]

@@ -2,9 +2,10 @@
 
 ``python tests/golden/make.py NAME`` writes ``NAME.tar.xz`` here, with the version of vectordb that is on the path. format-1 was made by
 release 0.1.0, which had no indexes and no compaction; format-2 by the first code with everything that format 2 can contain; format-3 by the
-first code with a digest of all records; format-4 by the first code whose BM25 fields store term frequencies. indexes-1 has index files of
-every kind, with graphs although they are small. It was made by the last code whose index files were not bound to their records by their
-headers, and its expected.json has exact answers.
+first code with a digest of all records; format-4 by the first code whose BM25 fields store term frequencies; format-5 by the first code with
+aliases, ends of points (ttl), analyzers, keywords of any length and changes of fields. indexes-1 has index files of every kind, with graphs
+although they are small. It was made by the last code whose index files were not bound to their records by their headers, and its
+expected.json has exact answers.
 
 The archives are never made again, because later versions must open the bytes that were written then.
 """
@@ -24,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 import vectordb
-from vectordb import Bool, Datetime, Dense, Float, Geo, Int, Keyword, MultiVector, Schema, Sparse, Text, Uuid
+from vectordb import Analyzer, Bool, Datetime, Dense, Float, Geo, Int, Keyword, MultiVector, Schema, Sparse, Text, Uuid
 
 HERE = Path(__file__).parent
 POINTS = 300
@@ -98,6 +99,79 @@ def fill(database, newest: bool) -> None:
         collection.upsert(points(range(POINTS, POINTS + 10), 1, newest))
         collection.delete([ident(0)])
     database.create_collection("empty", Schema({"v": Dense(2)}))
+    if newest:
+        fill_newer(database)
+
+
+FOLDED = Analyzer(fold_accents=True, synonyms=[["fox", "vixen"]])
+
+
+def newer_schema() -> Schema:
+    """What format 5 added."""
+    vectors = {
+        "v": Dense(4),
+        "gone": Dense(2),
+        "parts": Sparse(encoder="trigram", source="body"),
+        "both": Sparse(encoder="bm25f", sources={"title": 3, "body": 1}),
+    }
+    attributes = {
+        "title": Text(analyzer=FOLDED),
+        "body": Text(analyzer=FOLDED),
+        "stemmed": Text(analyzer=Analyzer("english", stopwords=True)),
+        "long": Keyword(),
+        "how many?": Int(),
+        "until": Datetime(),
+    }
+    return Schema(vectors, attributes, dynamic=True, ttl="until")
+
+
+def fill_newer(database) -> None:
+    collection = database.create_collection("newer", newer_schema())
+    rng = np.random.default_rng(3)
+    n, ends = 60, datetime.datetime(2999, 1, 1, tzinfo=datetime.UTC)
+    collection.upsert(
+        ids=list(range(n)),
+        vectors={"v": rng.standard_normal((n, 4)), "gone": rng.standard_normal((n, 2))},
+        attributes={
+            "title": [" ".join(rng.choice(WORDS, 2)) for _ in range(n)],
+            "body": [" ".join(rng.choice(WORDS, 5)) for _ in range(n)],
+            "stemmed": [str(rng.choice(WORDS)) for _ in range(n)],
+            "long": ["x" * 500 + str(i % 5) for i in range(n)],
+            "how many?": list(range(n)),
+            "until": [ends if i % 2 else None for i in range(n)],
+            "undeclared": [i % 3 for i in range(n)],
+        },
+    )
+    collection.optimize()
+    collection.rename_fields({"how many?": "number of things"})
+    collection.drop_fields(["gone"])
+    collection.add_fields(attributes={"after": Int()})
+    collection.update(ids=[5], attributes={"after": [1]}, vectors={"v": [np.ones(4)]})
+    collection.delete([7])
+    database.alias("live", "newer")
+
+
+def newer_answers(database) -> dict:
+    """Points, exact searches, filters and facets, asked by the alias."""
+    collection = database.collection("live")
+    found = {"points": [plain([p.id, dict(p.vectors), dict(p.attributes), p.payload, p.version]) for p in collection.iterate()]}
+    for name, options in {
+        "parts": {"text": {"parts": "qiuck"}},
+        "both": {"text": {"both": "lazy vixen"}},
+        "v": {"vectors": {"v": [1, 0, 0, 0]}},
+    }.items():
+        found[name] = plain([[h.id, round(h.score, 4)] for h in collection.search(**options, limit=5, exact=True)])
+    filters = [
+        "`number of things` < 9",
+        "undeclared = 1",
+        "body MATCH 'vixen'",
+        "stemmed MATCH 'running'",
+        "after = 1",
+        f"long = '{'x' * 500}3'",
+    ]
+    found["counts"] = {text: collection.count(text) for text in filters}
+    found["facets"] = plain([[each.value, each.count] for each in collection.facets("long")["long"].counts])
+    return found
 
 
 def plain(value):
@@ -171,7 +245,11 @@ def main(name: str) -> None:
     if name.startswith("indexes"):
         return packed(name, fill_indexed, lambda database: indexed_answers(database.collection("indexed")))
     newest = "maintenance" in inspect.signature(vectordb.open).parameters
-    return packed(name, lambda database: fill(database, newest), lambda database: answers(database.collection("all")))
+
+    def ask(database) -> dict:
+        return answers(database.collection("all")) | {"newer": newer_answers(database)}
+
+    return packed(name, lambda database: fill(database, newest), ask)
 
 
 def packed(name: str, write, ask) -> None:

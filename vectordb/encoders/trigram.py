@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import xxhash
 from vectordb_client.errors import EncoderError
 
+from ..common.analyze import Plain
 from ..common.tokenize import words
 from .base import integer, number
 from .bm25 import BM25
@@ -42,6 +44,11 @@ class Trigram(BM25):
         self._ids: dict[str, int] = {}
         self._lock = threading.Lock()
         self.identity = f"trigram(n={n}, buckets={buckets}, seed={seed}, k1={k1:g}, b={b:g}, words={self.rule})"
+
+    @classmethod
+    def analyzed(cls, analysis: Plain, **options: Any) -> Trigram:
+        """The same encoder: it cuts words as they are written, whatever an analyzer makes of them."""
+        return cls(**options)
 
     def term(self, text: str) -> int:
         """The term id of one part, such as "<ca". Raises EncoderError when the text can't be a part of a word."""

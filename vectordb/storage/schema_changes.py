@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from vectordb_client.errors import SchemaError, listing, shown
-from vectordb_client.model.schema import Schema, check_name
+from vectordb_client.model.schema import Schema, check_attribute_name, check_name
 
 from ..common.failpoints import reach
 from . import catalog, chunks, compact, format, segments
@@ -40,7 +40,10 @@ def renamed(schema: Schema, names: Mapping[str, str]) -> Schema:
     """The schema with new names (old → new). Raises SchemaError if a field doesn't exist, or a new name is taken or not valid."""
     _check_names(schema, names)
     for old, new in names.items():
-        check_name(new, "field")
+        if old in schema.attributes:
+            check_attribute_name(new)
+        else:
+            check_name(new, "field")
         if (new in schema.vectors or new in schema.attributes) and new not in names:
             raise SchemaError(f"field {old!r} can't be renamed: there is a field {new!r} already", field=old, value=new)
     if len(set(names.values())) != len(names):
