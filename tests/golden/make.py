@@ -2,9 +2,9 @@
 
 ``python tests/golden/make.py NAME`` writes ``NAME.tar.xz`` here, with the version of vectordb that is on the path. format-1 was made by
 release 0.1.0, which had no indexes and no compaction; format-2 by the first code with everything that format 2 can contain; format-3 by the
-first code with a digest of all records; format-4 by the first code whose BM25 fields store term frequencies; format-5 by the first code with
-aliases, ends of points (ttl), analyzers, keywords of any length and changes of fields. indexes-1 has index files of every kind, with graphs
-although they are small. It was made by the last code whose index files were not bound to their records by their headers, and its
+first code with a digest of all records; format-4 by the first code whose BM25 fields store term frequencies; format-5 by the first code
+with aliases, ends of points (ttl), analyzers, keywords of any length and changes of fields. indexes-1 has index files of every kind, with
+graphs although they are small. It was made by the last code whose index files were not bound to their records by their headers, and its
 expected.json has exact answers.
 
 The archives are never made again, because later versions must open the bytes that were written then.
