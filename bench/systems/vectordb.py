@@ -80,7 +80,7 @@ class Embedded(System):
         self._about(dataset)
 
     def sweep(self, dataset, suite: str) -> list[dict]:
-        finely = (0.8, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999)
+        finely = (0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999)
         return [{"recall": recall} for recall in ((0.9, 0.95, 0.99) if suite == "filtered" else finely)]
 
     def query(self, query):

@@ -49,10 +49,9 @@ def test_the_figures_of_the_readme_are_read_from_the_results():
     figure = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(figure)
     results = (ROOT / "bench" / "RESULTS.md").read_text()
-    for title, _, before, column in figure.PANELS:
-        rows = dict(figure.values(results, before, column))
-        assert len(rows) >= 3 and sum(name.startswith("vectordb") for name in rows) == 1, title
-    assert figure.values(results, *figure.PANELS[2][2:])[:2] == [("vectordb, 2 workers", 827.0), ("redis", 1513.0)]
+    for title, _, *where in figure.PANELS:
+        rows = dict(figure.values(results, *where))
+        assert len(rows) >= 3 and "vectordb" in rows and min(rows.values()) > 10, title
 
 
 def test_the_format_page_names_every_kind_of_key_and_the_header():
