@@ -149,7 +149,7 @@ WRONG = {
     "weight": (Value("n", weight=0), InvalidArgumentError, "weight of Value must be a number above 0"),
     "log": (Value("n", log=2), InvalidArgumentError, "log of Value must be True or False"),
     "factor": (If("n > 1", -1), InvalidArgumentError, "factor of If must be a number above 0"),
-    "filter": (If("nope > 1", 2), FilterError, "boost If: .*nope"),
+    "filter": (If("id > 1", 2), FilterError, "boost If: .*id"),
     "no filter": (If(None, 2), InvalidArgumentError, "If needs a filter"),
     "many": ([Value("n")] * 33, InvalidArgumentError, "at most 32 boosts, not 33"),
 }

@@ -182,4 +182,4 @@ def test_several_chunks_are_under_way_at_a_time(tmp_path, monkeypatch):
 
 def test_a_bulk_takes_what_an_upsert_takes_but_conditions():
     upsert, bulk = (set(inspect.signature(method).parameters) for method in (vectordb.Collection.upsert, vectordb.Collection.bulk))
-    assert bulk - upsert == {"chunk", "parallel", "progress"} and upsert - bulk == {"if_version", "if_filter"}
+    assert bulk - upsert == {"chunk", "parallel", "progress"} and upsert - bulk == {"if_version", "if_filter", "if_absent"}

@@ -170,7 +170,6 @@ def test_names_of_other_databases_say_what_to_write(database):
 def test_arguments_of_other_databases_say_what_to_write(database):
     docs = database.create_collection("docs", SCHEMA)
     for call, advice in (
-        (lambda: docs.search({"v": [1, 2]}, offset=3), r"hits\[offset:\]"),
         (lambda: docs.search({"v": [1, 2]}, score_threshold=3), "hit.score >="),
         (lambda: docs.search_batch({"v": [[1, 2]]}, nprobe=3), "recall="),
         (lambda: docs.delete(all=True), 'filter="ALL"'),

@@ -249,7 +249,7 @@ WRONG = [
     (lambda d: d.facets(Range("n", [0, math.inf])), InvalidArgumentError, "must be finite"),
     (lambda d: d.facets(Range("x", [0, math.nan])), InvalidArgumentError, "finite"),
     (lambda d: d.facets(Range("n", [0, "b"])), InvalidArgumentError, "n must be an integer, not 'b'"),
-    (lambda d: d.facets("lang", filter="nope = 1"), FilterError, "nope"),
+    (lambda d: d.facets("lang", filter="id = 1"), FilterError, "HAS_ID"),
     (lambda d: d.search(QUERY, facets="nope"), SchemaError, "no attribute 'nope'"),
     (lambda d: d.prepare(facets=["nope"]), SchemaError, "no attribute 'nope'"),
     (lambda d: d.search(QUERY, facets={}), InvalidArgumentError, "facets must be"),

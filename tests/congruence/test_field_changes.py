@@ -8,7 +8,7 @@ from vectordb_client import Client
 
 from tests.support.places import plain
 from tests.support.upkeep import hurry, index_files
-from vectordb import Dense, FilterError, Int, Keyword, Schema, SchemaError, Sparse, Text
+from vectordb import Dense, Int, Keyword, Schema, SchemaError, Sparse, Text
 from vectordb.engine.check import check
 
 N = 90
@@ -105,8 +105,7 @@ def test_a_name_that_is_free_again_can_have_another_type(database, embedded, dir
     docs = fill(database.create_collection("docs", Schema(VECTORS, ATTRIBUTES)), {})
     assert docs.count("tag = 't1'") > 0
     docs.drop_fields(["tag", "v", "s"])
-    with pytest.raises((FilterError, SchemaError)):
-        docs.count("tag = 't1'")
+    assert docs.count("tag = 't1'") == 0  # a key of the payload now
     with pytest.raises(SchemaError):
         docs.upsert(ids=[1], attributes={"tag": ["x"]})
     docs.add_fields(vectors={"v": Dense(2), "s": Sparse(encoder="bm25", source="body")}, attributes={"tag": Int()})
@@ -129,7 +128,7 @@ def test_wrong_changes_are_refused_and_change_nothing(database):
         (lambda: docs.drop_fields(7), "a list of names"),
         (lambda: docs.rename_fields({"n": "m"}), "there is a field 'm' already"),
         (lambda: docs.rename_fields({"n": "x", "m": "x"}), "can't have one name"),
-        (lambda: docs.rename_fields({"n": "a b"}), "'a b' is not a name"),
+        (lambda: docs.rename_fields({"n": ""}), "'' is not a name"),
         (lambda: docs.rename_fields({"nothing": "x"}), "no field 'nothing'"),
         (lambda: docs.rename_fields("n"), "mapping of old names"),
     ]

@@ -136,7 +136,7 @@ WRONG = {
     "name": ({3: ("d", A)}, {}, InvalidArgumentError, "the name of an arm must be a string, not 3"),
     "vector": ({"a": ("d", [1, 2])}, {}, InvalidArgumentError, "arm 'a'"),
     "text without an encoder": ({"a": ("d", "fox")}, {}, InvalidArgumentError, "arm 'a' has a text, but vector field 'd' has no encoder"),
-    "filter": ({"a": Arm("d", A, filter="nope = 1")}, {}, FilterError, "arm 'a'"),
+    "filter": ({"a": Arm("d", A, filter="id = 1")}, {}, FilterError, "arm 'a'"),
     "filters": ({"a": Arm("d", A, filter=["n = 1"])}, {}, FilterError, "the filter of arm 'a' must be one filter"),
     "limit": ({"a": Arm("d", A, limit=0)}, {}, InvalidArgumentError, "limit of arm 'a' must be an integer from 1"),
     "weight": ({"a": Arm("d", A, weight=-1)}, {}, InvalidArgumentError, "the weight of arm 'a' must be a number from 0"),
@@ -198,7 +198,7 @@ def test_wrong_filters_of_queries(same):
     for call, error, text in (
         (lambda docs: docs.search({"d": A}, filter=["n > 1"]), InvalidArgumentError, "filter of search must be one filter"),
         (lambda docs: docs.search_batch(two, filter=["n > 1"]), InvalidArgumentError, "a list of 1 filters for 2 queries"),
-        (lambda docs: docs.search_batch(two, filter=["n > 1", "nope = 2"]), FilterError, "filter of query 1: "),
+        (lambda docs: docs.search_batch(two, filter=["n > 1", "id = 2"]), FilterError, "filter of query 1: "),
         (lambda docs: docs.search_batch(two, filter=["n > 1", 3]), FilterError, "3"),
         (lambda docs: docs.prepare(filter=["n > 1"]), InvalidArgumentError, "filter of prepare must be one filter"),
     ):

@@ -146,7 +146,7 @@ WRONG = [
     (lambda d: d.update(filter="n = 1", attributes={"n": 1}, if_version=3), InvalidArgumentError, "if_version", "ids"),
     (lambda d: d.update(filter="n = 1", attributes={"n": [1]}), InvalidArgumentError, "n", "that matches the filter"),
     (lambda d: d.update(filter="n = 1", vectors={"v": [1, 2, 3]}), InvalidArgumentError, "v", "3"),
-    (lambda d: d.update(filter="nothing = 1", attributes={"n": 1}), (FilterError, SchemaError), None, "nothing"),
+    (lambda d: d.update(filter="id = 1", attributes={"n": 1}), FilterError, None, "HAS_ID"),
     (lambda d: d.update(attributes={"n": [1]}), InvalidArgumentError, "ids", "filter="),
     (lambda d: d.upsert(ids=[1], if_absent=True, if_version=0), InvalidArgumentError, "if_absent", "leave out"),
     (lambda d: d.upsert(ids=[1], if_absent=1), InvalidArgumentError, "if_absent", "True or False"),

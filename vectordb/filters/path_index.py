@@ -7,11 +7,13 @@ column belongs to one process and is made of the rows in the database, so it can
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from pyroaring import BitMap
+from vectordb_client.errors import FilterError
 from vectordb_client.model.filter_nodes import Filter
 
 from ..common import deadline, memory
@@ -23,6 +25,7 @@ from .path_tests import Objects, joined_columns, joined_objects, objects_of, own
 from .payload import PathColumn, column_of
 
 # Constants, chosen and not measured.
+ALIKE = 0.75  # similarity of two names (difflib's ratio) from which on one may be a misspelling of the other
 USES = 2  # questions for a path after which it has a column
 PIECE_ROWS, READ_ROWS = 1 << 16, 1_024  # rows of a column that is made at a time; records read at a time
 LARGEST_SHARE = 4  # one in so many bytes of the cache is the most that one path takes; larger ones are scanned
@@ -118,10 +121,13 @@ def _owners(node: Filter, piece: Piece, rows: int) -> np.ndarray:
 def matching_path(node: Filter, reader: Reader, start: int, cache: FilterCache | None) -> BitMap:
     """The rows from ``start`` on, dead ones too, whose payload matches a PathTest or PathAny."""
     pieces = None if cache is None else kept(node, reader, cache, start == 0)
-    found = BitMap()
+    found, held = BitMap(), start > 0
     for piece in pieces if pieces is not None else _pieces(node, reader, start):
+        held = held or piece.values.any
         if piece.end > start:
             found |= bitmap_of(_owners(node, piece, reader.rows))
+    if not held and reader.rows:
+        _check_spelling(node.field, reader)
     if pieces:
         if cache is not None and type(node) is not PathTest:  # its objects have columns of their own now
             _keep(_key(node), pieces[-1].end, pieces, cache)
@@ -132,6 +138,18 @@ def matching_path(node: Filter, reader: Reader, start: int, cache: FilterCache |
     return found
 
 
+def _check_spelling(path: str, reader: Reader) -> None:
+    """Raise FilterError for a path that no payload has, if it is spelt nearly as an attribute: a filter must not silently find nothing, or
+    with NOT everything.
+    """
+    schema = reader.schema
+    if schema.dynamic:
+        return
+    for name in difflib.get_close_matches(path, schema.attributes, 1, ALIKE):
+        what = f"no point has {path!r} in its payload, and there is no attribute of this name; did you mean {name!r}?"
+        raise FilterError(what, field=path, value=name)
+
+
 def owners_in_column(node: PathTest, reader: Reader, cache: FilterCache) -> np.ndarray | None:
     """The docids that match, dead ones too, uint32 in any order, some repeatedly. None: there is no column, or the test isn't simple."""
     if node.test not in ("in", "range"):
@@ -139,6 +157,8 @@ def owners_in_column(node: PathTest, reader: Reader, cache: FilterCache) -> np.n
     pieces = kept(node, reader, cache, False)
     if pieces is None:
         return None
+    if pieces and not any(piece.values.any for piece in pieces):
+        _check_spelling(node.field, reader)
     found = [_owners(node, piece, reader.rows) for piece in pieces]
     owners = found[0] if len(found) == 1 else np.concatenate(found) if found else np.empty(0, np.uint32)
     return owners[owners < reader.rows] if pieces and pieces[-1].end > reader.rows else owners

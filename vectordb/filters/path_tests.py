@@ -37,6 +37,11 @@ class Objects:
         self._inner: dict[str, Objects] = {}
 
     @property
+    def any(self) -> bool:
+        """Whether any document has an object at the path."""
+        return len(self.owners) > 0
+
+    @property
     def nbytes(self) -> int:
         """Estimated memory in bytes."""
         return self._nbytes + sum(each.nbytes for each in [*self._inner.values(), *self._columns.values()])

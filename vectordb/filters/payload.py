@@ -71,6 +71,11 @@ class PathColumn(NamedTuple):
     place_owners: np.ndarray
 
     @property
+    def any(self) -> bool:
+        """Whether any document has the path."""
+        return len(self.present) > 0
+
+    @property
     def nbytes(self) -> int:
         """Estimated memory in bytes."""
         arrays = (each.nbytes for each in chain(self, self.flags) if isinstance(each, np.ndarray))

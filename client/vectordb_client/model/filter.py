@@ -371,7 +371,8 @@ _OPS_ELSEWHERE = {
     **dict.fromkeys(("nested", "elemmatch", "elem_match"), "any"),
     **{op: op for op in _FORMS},
 }
-_KEYS = {"op", "should", "must", "must_not", *(key for _, keys in _FORMS.values() for key in keys)}
+# "n" of "min_should" is left out: it may be the name of a field.
+_KEYS = {"op", "should", "must", "must_not", *(key for _, keys in _FORMS.values() for key in keys if key != "n")}
 
 
 def from_dict(data: Any) -> Filter:
