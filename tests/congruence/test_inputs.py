@@ -297,8 +297,9 @@ def test_a_collection_that_exists_says_how_it_differs(database, docs):
 
 def test_a_misspelt_attribute_is_told_and_not_taken_for_a_key_of_the_payload(docs):
     """NOT would match every point."""
+    docs.upsert(ids=[1], attributes={"body": ["x"]}, payload=[{"known": 1}])
     for condition in ("body MATCH 'x' OR bdoy = 1", "NOT (bodi = 1)", F("bodyy").is_null()):
         for call in (lambda c: docs.count(c), lambda c: docs.delete(filter=c), lambda c: docs.count(c)):
             with pytest.raises(FilterError, match="did you mean 'body'"):
                 call(condition)
-    assert docs.count("unheard_of = 1") == 0
+    assert docs.count("unheard_of = 1") == 0 and docs.count() == 1
