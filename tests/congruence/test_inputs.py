@@ -295,8 +295,9 @@ def test_a_collection_that_exists_says_how_it_differs(database, docs):
     assert database.create_collection("c", SCHEMA, exist_ok=True).schema == SCHEMA
 
 
-def test_a_misspelt_attribute_is_told_and_not_taken_for_a_key_of_the_payload(docs):
+def test_a_misspelt_attribute_is_told_and_not_taken_for_a_key_of_the_payload(database):
     """NOT would match every point."""
+    docs = database.create_collection("texts", Schema({"v": Dense(2)}, {"body": Text()}))
     docs.upsert(ids=[1], attributes={"body": ["x"]}, payload=[{"known": 1}])
     for condition in ("body MATCH 'x' OR bdoy = 1", "NOT (bodi = 1)", F("bodyy").is_null()):
         for call in (lambda c: docs.count(c), lambda c: docs.delete(filter=c), lambda c: docs.count(c)):
