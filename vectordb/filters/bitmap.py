@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 from pyroaring import BitMap
@@ -25,7 +26,7 @@ from . import scans
 from .bitmaps import bitmap_of
 from .cache import FilterCache, Reader
 from .docids import LEAST_MANY, docids_of, numbers_of
-from .nodes import AtLeast, CountRange, MatchWords, Near, Part, PathAny, PathTest, Range, TermRange, TermsOutside
+from .nodes import AtLeast, CountRange, Leaf, MatchWords, Near, Part, PathAny, PathTest, Range, TermRange, TermsOutside
 from .path_index import matching_path
 from .vocabulary import expanded, vocabulary
 
@@ -60,8 +61,7 @@ def matching_rows(node: Filter, reader: Reader, cache: FilterCache) -> BitMap | 
 
 
 def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap:
-    kind = type(node)
-    if kind is And:
+    if type(node) is And:
         # Subtracting the child of a Not is cheaper than building its complement.
         negative = [child.child for child in node.children if type(child) is Not]
         positive = [_evaluate(child, reader, cache) for child in node.children if type(child) is not Not]
@@ -72,30 +72,30 @@ def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap
         for child in negative:
             result = result - _evaluate(child, reader, cache)
         return result
-    if kind is Or:
+    if type(node) is Or:
         return BitMap.union(*[_evaluate(child, reader, cache) for child in node.children])
-    if kind is Not:
+    if type(node) is Not:
         return _all(reader) - _evaluate(node.child, reader, cache)
-    if kind is AtLeast:
+    if type(node) is AtLeast:
         return _at_least(node.n, [_evaluate(child, reader, cache) for child in node.children])
-    if kind is All:
+    if type(node) is All:
         return _all(reader)
-    if kind is Nothing:
+    if type(node) is Nothing:
         return BitMap()
-    if kind is HasId:  # not cached: an update moves an id to a new row
-        return BitMap([entry[0] for entry in reader.store.entries(node.ids) if entry is not None])
+    if type(node) is HasId:  # not cached: an update moves an id to a new row
+        return BitMap([entry[0] for entry in reader.store.entries(tuple(node.ids)) if entry is not None])
     # The key holds the field's number: converting a field gives it a new number, and its texts other words.
-    key = ("leaf", node, reader.fields.get(node.field))
+    key = ("leaf", node, reader.fields.get(cast(Leaf, node).field))
     cached = cache.get(key) if cache is not None else None
     covered, bitmap = cached if cached is not None else (0, BitMap())
     if covered < reader.rows:
         deadline.check()
-        if kind is PathTest or kind is PathAny:
+        if type(node) is PathTest or type(node) is PathAny:
             newer = matching_path(node, reader, covered, cache)
-        elif kind is Near:
+        elif type(node) is Near:
             newer = _near(node, reader, covered, cache)
         else:
-            newer = _LEAVES[kind](node, reader, covered)
+            newer = _LEAVES[type(node)](node, reader, covered)
         bitmap = bitmap | newer if covered else newer
         if cache is not None:
             cache.put(key, reader.rows, bitmap)
@@ -201,10 +201,10 @@ def _match(node: MatchWords, reader: Reader, start: int) -> BitMap:
     numbers = FORMS[spec.stored].numbers(node.words, lambda terms: numbers_of(reader, field, terms))
     if len(numbers) < len(node.words):
         return BitMap()
-    result = None
-    for number in dict.fromkeys(numbers):
-        rows = _union(reader, field, format.POSTINGS, np.array([number], dtype=np.uint64), start)
-        result = rows if result is None else result & rows
+    first, *others = dict.fromkeys(numbers)
+    result = _united(reader, node.field, [first], start)
+    for number in others:
+        result = result & _united(reader, node.field, [number], start)
     phrase = node.mode == "phrase"
     if len(numbers) == 1 or not result or not (phrase or spec.array):
         return result
@@ -253,7 +253,8 @@ def _area(reader: Reader, name: str, radial: bool, numbers: tuple, start: int) -
     return _kernel_rows(reader, table, costs, lambda some, out: columns.rows_in_area(some, radial, *numbers, spec.array, start, out))
 
 
-_LEAVES = {
+# Each function takes a node of its own class.
+_LEAVES: dict[type[Filter], Callable[[Any, Reader, int], BitMap]] = {
     In: _in,
     Range: _range,
     IsNull: _is_null,

@@ -11,7 +11,7 @@ from typing import Any
 
 from vectordb_client.model.filter_nodes import And, Not, Or
 
-from .nodes import make
+from .nodes import Joining, make
 from .sets import COUNTS, Elements, Scalar
 
 # Rounds of simplification. A condition decided in one round may decide others in the next. Filters written by people need few rounds; a
@@ -28,7 +28,7 @@ class Joined:
 
     __slots__ = ("_flipped", "_hash", "kind", "parts")
 
-    def __init__(self, kind: type, parts: frozenset):
+    def __init__(self, kind: Joining, parts: frozenset):
         self.kind, self.parts = kind, parts
         self._hash = hash((kind.__name__, parts))
         self._flipped: Joined | None = None
@@ -55,7 +55,7 @@ def flip(part: Any) -> Any:
     return part.child if kind is Not else make(Not, child=part)
 
 
-def join(kind: type, given: Iterable, rounds: int = ROUNDS) -> Any:
+def join(kind: Joining, given: Iterable, rounds: int = ROUNDS) -> Any:
     """The And or Or of parts, simplified by all rules."""
     neutral = kind is And
     single: dict = {}
@@ -64,17 +64,16 @@ def join(kind: type, given: Iterable, rounds: int = ROUNDS) -> Any:
     arrays = False
     for one in given:
         for part in one.parts if type(one) is Joined and one.kind is kind else (one,):
-            what = type(part)
-            if what is Scalar or (what is Elements and part.negated is neutral):
+            if type(part) is Scalar or (type(part) is Elements and part.negated is neutral):
                 groups.setdefault(part.key, []).append(part)
-            elif what is bool:
+            elif type(part) is bool:
                 if part is not neutral:
                     return part
-            elif what is Joined:
+            elif type(part) is Joined:
                 joined[part] = None
             else:
                 single[part] = None
-            arrays = arrays or what is Elements
+            arrays = arrays or type(part) is Elements
     again = False
     for key, group in groups.items():
         part = group[0] if len(group) == 1 else group[0].merged(kind, group)
@@ -116,7 +115,7 @@ class _Facts:
     conditions inside a Joined part are replaced, and the facts are whole parts, so two parts can't each be removed on account of the other.
     """
 
-    def __init__(self, kind: type, single: dict, joined: dict):
+    def __init__(self, kind: Joining, single: dict, joined: dict):
         self.kind = kind
         self.sets: dict[str, list[Scalar | Elements]] = {}
         self.others: set = set(joined) if kind is And else set(map(flip, joined))
@@ -190,6 +189,6 @@ def _decided(fact: Scalar | Elements, part: Scalar | Elements) -> bool | None:
         if fact.negated or common not in (_SOME, COUNTS.empty):
             return None
         return common == _SOME
-    if COUNTS.intersection([_SOME, fact.values]) != COUNTS.empty:
-        return None
-    return part.negated  # fact: the array is empty or null, so no element is in any set
+    if type(part) is Elements and COUNTS.intersection([_SOME, fact.values]) == COUNTS.empty:
+        return part.negated  # fact: the array is empty or null, so no element is in any set
+    return None

@@ -57,7 +57,7 @@ from ..common.near import near_words
 from ..common.tokenize import RULE
 from . import glob
 from .boolean import Joined, flip, join
-from .nodes import AtLeast, CountRange, MatchWords, Near, Part, PathAny, PathTest, Range, TermRange, TermsOutside, make
+from .nodes import AtLeast, CountRange, Joining, MatchWords, Near, Part, PathAny, PathTest, Range, TermRange, TermsOutside, make
 from .paths import bind_path, is_path
 from .sets import COUNTS, DOMAINS, IDS, KEYWORDS, Elements, Scalar, elements
 
@@ -68,12 +68,12 @@ def canonical(node: Filter, schema: Schema) -> Filter:
 
 
 def _emit(part: Any) -> Filter:
-    kind = type(part)
-    if kind is bool:
+    if type(part) is bool:
         return All() if part else Nothing()
-    if kind is Joined:
+    joins: Joining
+    if type(part) is Joined:
         joins, nodes = part.kind, [_emit(each) for each in part.parts]
-    elif kind is Scalar or kind is Elements:
+    elif type(part) is Scalar or type(part) is Elements:
         joins, nodes = part.nodes()
     else:
         return part
@@ -85,28 +85,27 @@ def _emit(part: Any) -> Filter:
 
 _KINDS: tuple[type, ...] = (HasId, IsNull, In, Range, CountRange, TermRange, TermsOutside, Prefix, Glob, Fold, MatchWords, Near, Part)
 _KINDS += (HasVector, GeoBox, GeoRadius, GeoPolygon, PathTest, PathAny, AtLeast, Not, And, Or)
-_RANK = {kind: rank for rank, kind in enumerate(_KINDS)}
+_RANK: dict[type, int] = {kind: rank for rank, kind in enumerate(_KINDS)}
 
 
 def _order(node: Filter) -> tuple:
     """Sort key: a total order of nodes, independent of hashes. The values of one attribute have one type. An open bound sorts first."""
-    kind = type(node)
-    rank = _RANK[kind]
-    if kind is And or kind is Or:
+    rank = _RANK[type(node)]
+    if type(node) is And or type(node) is Or:
         return (rank, *map(_order, node.children))
-    if kind is Not:
+    if type(node) is Not:
         return (rank, _order(node.child))
-    if kind is AtLeast:
+    if type(node) is AtLeast:
         return (rank, node.n, *map(_order, node.children))
-    if kind is PathAny:
+    if type(node) is PathAny:
         return (rank, node.field, repr(node.child))
-    if kind is PathTest:
+    if type(node) is PathTest:
         return (rank, node.field, node.test, repr(node.values))
-    if kind is TermRange:
+    if type(node) is TermRange:
         return (rank, node.field, node.low or "", node.high or "", node.low is None, node.high is None, node.low_open, node.high_open)
-    if kind is HasId:
+    if type(node) is HasId:
         return (rank,)  # an And or Or has at most one HasId: its ids are merged into one set
-    if kind is Range or kind is CountRange:
+    if type(node) is Range or type(node) is CountRange:
         return (rank, node.field, node.low is not None, node.low or 0, node.high is not None, node.high or 0)
     return (rank, *node._parts())
 
@@ -115,21 +114,20 @@ def _order(node: Filter) -> tuple:
 
 
 def _bind(node: Filter, schema: Schema, negate: bool) -> Any:
-    kind = type(node)
-    if kind is Not:
+    if type(node) is Not:
         return _bind(node.child, schema, not negate)
-    if kind is And or kind is Or:
-        joined = kind if not negate else Or if kind is And else And
+    if type(node) is And or type(node) is Or:
+        joined: Joining = type(node) if not negate else Or if type(node) is And else And
         parts = [_bind(child, schema, negate) for child in deadline.each(node.children)]
         alike = len(parts) > 1 and all(type(part) is Scalar or type(part) is Elements for part in parts)
         if alike and len({part.field for part in parts}) == len(parts):
             return Joined(joined, frozenset(parts))  # conditions on different attributes: there is nothing to simplify
         return join(joined, parts)
-    if kind is MinShould:
+    if type(node) is MinShould:
         part = _min_should(node, schema)
         return flip(part) if negate else part
-    bind = _BINDERS.get(kind)
-    if bind is not None and kind is not HasVector and (field := getattr(node, "field", None)) is not None and is_path(field, schema):
+    bind = _BINDERS.get(type(node))
+    if bind is not None and type(node) is not HasVector and (field := getattr(node, "field", None)) is not None and is_path(field, schema):
         part = bind_path(node, _inside)
         return flip(part) if negate else part
     if bind is None:
@@ -285,19 +283,19 @@ def _compare(node: Compare, schema: Schema) -> Any:
 
 def _contains(node: ContainsAny | ContainsAll, schema: Schema) -> Any:
     """CONTAINS: of an array, elements; of a text or a single keyword, parts of it."""
-    field, spec = node.field, _spec(node.field, schema)
+    field, spec, values = node.field, _spec(node.field, schema), tuple(node.values)
     supported = spec.operators.names
     joined = Or if type(node) is ContainsAny else And
     if "CONTAINS" in supported and not (spec.array and "=" in supported):
-        return join(joined, [_part(field, spec, value, False) for value in deadline.each(node.values)])
+        return join(joined, [_part(field, spec, value, False) for value in deadline.each(values)])
     if spec.array and "=" in supported:
         if joined is Or:
-            return _members(field, spec, node.values, "IN")
-        return join(And, [_members(field, spec, (value,), "=") for value in deadline.each(node.values)])
+            return _members(field, spec, values, "IN")
+        return join(And, [_members(field, spec, (value,), "=") for value in deadline.each(values)])
     instead = "write = or IN" if "=" in supported else f"write {spec.operators.text}"
     array = "an array of Keyword, Int, Float, Datetime, Bool or Uuid" if spec.array else "an array"
     what = f"CONTAINS tests the elements of {array}, and {field!r} is {_type(spec)}{'' if spec.array else ', not an array'}; {instead}"
-    raise FilterError(what, field=field, value=node.values[0])
+    raise FilterError(what, field=field, value=values[0])
 
 
 def _part(field: str, spec: AttributeType, value: Any, fold: bool) -> Any:
@@ -328,10 +326,11 @@ def _folded(node: Fold, schema: Schema) -> Any:
 
 def _some_not_in(node: SomeNotIn, schema: Schema) -> Any:
     """The rows with an element (of a scalar: with the value) that is none of some values."""
-    field, spec = node.field, _spec(node.field, schema, *node.values[:1])
-    inside = _members(field, spec, node.values, "IN") if "=" in spec.operators.names else None
+    field, values = node.field, tuple(node.values)
+    spec = _spec(field, schema, *values[:1])
+    inside = _members(field, spec, values, "IN") if "=" in spec.operators.names else None
     if inside is None:
-        raise _unsupported(field, spec, "SOME NOT IN", node.values[0] if node.values else None)
+        raise _unsupported(field, spec, "SOME NOT IN", values[0] if values else None)
     if not spec.array:
         return join(And, [flip(inside), _null(field, spec, False)])
     if inside is False:

@@ -82,7 +82,7 @@ def docids_of(node: Filter, reader: Reader, cache: FilterCache) -> np.ndarray | 
         if not isinstance(inner, (In, Range)):
             return None
         source = reader.sources.get(inner.field) or _source(inner.field, reader)
-        if isinstance(inner, In) and len(inner.values) > MAX_LISTED:
+        if isinstance(inner, In) and len(tuple(inner.values)) > MAX_LISTED:
             return None
         if source.form.dtype is None:
             if isinstance(inner, Range):

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
-from vectordb_client.model.filter_extended import AnyElement, MinShould, SomeNotIn
-from vectordb_client.model.filter_nodes import And, ContainsAll, ContainsAny, Filter, HasId, In, Match, Not, Or
+from vectordb_client.model.filter_extended import AnyElement, Fold, GeoPolygon, MinShould, SomeNotIn
+from vectordb_client.model.filter_nodes import (
+    And,
+    ContainsAll,
+    ContainsAny,
+    Filter,
+    GeoBox,
+    GeoRadius,
+    Glob,
+    HasId,
+    HasVector,
+    In,
+    IsNull,
+    Match,
+    Not,
+    Or,
+    Prefix,
+)
 from vectordb_client.model.filter_words import MatchNear
 
 from ..common.tokenize import words
@@ -124,14 +140,36 @@ class Near(Filter):
     pattern: bool
 
 
-def make(kind: type[Filter], **fields: Any) -> Filter:
+# The leaves of a canonical filter that test a field: all but HasId.
+Leaf = (
+    In
+    | Range
+    | IsNull
+    | CountRange
+    | TermRange
+    | TermsOutside
+    | Prefix
+    | Glob
+    | Fold
+    | MatchWords
+    | Near
+    | Part
+    | HasVector
+    | GeoBox
+    | GeoRadius
+    | GeoPolygon
+    | PathTest
+    | PathAny
+)
+Joining = type[And] | type[Or]
+Node = TypeVar("Node", bound=Filter)
+
+
+def make(kind: type[Node], **fields: Any) -> Node:
     """A node, made without the checks of its constructor: canonical values are in stored form, and may outnumber what users may give."""
     node = object.__new__(kind)
     node.__dict__.update(fields)
     return node
-
-
-_LISTS = frozenset((In, ContainsAny, ContainsAll, SomeNotIn, TermsOutside, PathTest))
 
 
 def weight(node: Filter) -> int:
@@ -139,22 +177,22 @@ def weight(node: Filter) -> int:
     total, waiting = 0, [node]
     while waiting:
         one = waiting.pop()
-        kind = type(one)
-        if kind is And or kind is Or or kind is MinShould or kind is AtLeast:
+        if isinstance(one, (And, Or, MinShould, AtLeast)):
             total += 1
             waiting.extend(one.children)
-        elif kind is Not or kind is AnyElement or kind is PathAny:
+        elif isinstance(one, (Not, AnyElement, PathAny)):
             total += 1
             waiting.append(one.child)
-        elif kind in _LISTS:
-            total += max(len(one.values), 1)
-        elif kind is HasId:
-            total += max(len(one.ids), 1)
-        elif kind is MatchNear:
+        elif isinstance(one, (In, ContainsAny, ContainsAll, SomeNotIn, TermsOutside, PathTest)):
+            # Declared as an iterable, for users; after the check a tuple, which tuple() returns as it is.
+            total += max(len(tuple(one.values)), 1)
+        elif isinstance(one, HasId):
+            total += max(len(tuple(one.ids)), 1)
+        elif isinstance(one, MatchNear):
             total += max(len(one.text.split()), 1)
-        elif kind is Match:
+        elif isinstance(one, Match):
             total += max(len(words(one.text)), 1)
-        elif kind is MatchWords:
+        elif isinstance(one, MatchWords):
             total += len(one.words)
         else:
             total += 1

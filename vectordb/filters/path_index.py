@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import FilterError
-from vectordb_client.model.filter_nodes import Filter
 
 from ..common import deadline, memory
 from ..storage import format
 from .bitmaps import bitmap_of
 from .cache import FilterCache, Reader
-from .nodes import PathTest
+from .nodes import PathAny, PathTest
 from .path_tests import Objects, joined_columns, joined_objects, objects_of, owners_of, payloads
 from .payload import PathColumn, column_of
 
@@ -52,13 +51,13 @@ def documents(reader: Reader, first: int, end: int) -> Iterator[tuple[int, Any]]
             yield from payloads(reader.stored(some), some)
 
 
-def _piece(node: Filter, reader: Reader, first: int, end: int) -> Piece:
+def _piece(node: PathTest | PathAny, reader: Reader, first: int, end: int) -> Piece:
     with memory.held(SCAN_BYTES * (end - first), "the payloads that a filter reads"):
         read = column_of if type(node) is PathTest else objects_of
         return Piece(first, end, read(documents(reader, first, end), node.field))
 
 
-def _pieces(node: Filter, reader: Reader, first: int) -> Iterator[Piece]:
+def _pieces(node: PathTest | PathAny, reader: Reader, first: int) -> Iterator[Piece]:
     """The values of all rows from ``first`` on."""
     for low in range(first, reader.rows, PIECE_ROWS):
         yield _piece(node, reader, low, min(low + PIECE_ROWS, reader.rows))
@@ -71,11 +70,11 @@ def _joined(some: list[Piece]) -> Piece:
     return Piece(some[0].first, some[-1].end, join([each.values for each in some]))
 
 
-def _key(node: Filter) -> tuple:
+def _key(node: PathTest | PathAny) -> tuple:
     return ("path", type(node).__name__, node.field)
 
 
-def kept(node: Filter, reader: Reader, cache: FilterCache, ask: bool) -> tuple[Piece, ...] | None:
+def kept(node: PathTest | PathAny, reader: Reader, cache: FilterCache, ask: bool) -> tuple[Piece, ...] | None:
     """The column of a path, in pieces of decreasing size that cover at least all rows of the reader; None where there is none.
 
     ask: count this question, and make the column if it is the second.
@@ -111,14 +110,14 @@ def _keep(key: tuple, rows: int, pieces: tuple[Piece, ...], cache: FilterCache) 
         cache.forget(key)
 
 
-def _owners(node: Filter, piece: Piece, rows: int) -> np.ndarray:
+def _owners(node: PathTest | PathAny, piece: Piece, rows: int) -> np.ndarray:
     """The docids of a piece that match, uint32 in any order, some repeatedly."""
-    if type(node) is PathTest:
+    if isinstance(node, PathTest):
         return owners_of(node, piece.values, lambda: np.arange(piece.first, min(piece.end, rows), dtype=np.uint32))
     return piece.values.matching(node.child)
 
 
-def matching_path(node: Filter, reader: Reader, start: int, cache: FilterCache | None) -> BitMap:
+def matching_path(node: PathTest | PathAny, reader: Reader, start: int, cache: FilterCache | None) -> BitMap:
     """The rows from ``start`` on, dead ones too, whose payload matches a PathTest or PathAny."""
     pieces = None if cache is None else kept(node, reader, cache, start == 0)
     found, held = BitMap(), start > 0

@@ -67,23 +67,22 @@ class Objects:
 
     def _evaluate(self, node: Filter) -> np.ndarray:
         """The numbers of the objects that match, uint32 ascending."""
-        kind = type(node)
         everything = np.arange(len(self.owners), dtype=np.uint32)
-        if kind is PathTest:
+        if type(node) is PathTest:
             return np.unique(owners_of(node, self.column(node.field), lambda: everything))
-        if kind is PathAny:
+        if type(node) is PathAny:
             return np.unique(self.objects(node.field).matching(node.child))
-        if kind is Not:
+        if type(node) is Not:
             return np.setdiff1d(everything, self._evaluate(node.child), assume_unique=True)
-        if kind is And or kind is Or or kind is AtLeast:
+        if type(node) is And or type(node) is Or or type(node) is AtLeast:
             held = np.zeros(len(self.owners), np.int64)
             for child in node.children:
                 held[self._evaluate(child)] += 1
-            least = len(node.children) if kind is And else 1 if kind is Or else node.n
+            least = node.n if type(node) is AtLeast else 1 if type(node) is Or else len(node.children)
             return np.flatnonzero(held >= least).astype(np.uint32)
-        if kind is All or kind is Nothing:
-            return everything if kind is All else NONE
-        raise AssertionError(kind.__name__)
+        if type(node) is All or type(node) is Nothing:
+            return everything if type(node) is All else NONE
+        raise AssertionError(type(node).__name__)
 
 
 def objects_of(documents: Iterable[tuple[int, Any]], path: str) -> Objects:

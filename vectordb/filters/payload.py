@@ -111,9 +111,8 @@ def column_of(documents: Iterable[tuple[int, Any]], path: str) -> PathColumn:
             if not found:
                 continue
         present.append(owner)
-        count, only_null = 0, True
+        count = 0
         for value in found:
-            only_null = only_null and value is None
             if type(value) is list:
                 count += len(value)
                 elements: Iterable = flat(value)
@@ -141,7 +140,7 @@ def column_of(documents: Iterable[tuple[int, Any]], path: str) -> PathColumn:
                     places.append(place)
                     place_owners.append(owner)
         counts.append(count)
-        if only_null:
+        if found.count(None) == len(found):
             nulls.append(owner)
     ordered = sorted(strings)
     values = np.array(numbers, np.float64)
@@ -165,7 +164,7 @@ def column_of(documents: Iterable[tuple[int, Any]], path: str) -> PathColumn:
 def _place(value: dict) -> tuple[float, float] | None:
     """The place of an object with "lat" and "lon" in degrees; None if it has none."""
     lat, lon = value.get("lat"), value.get("lon")
-    if type(lat) in (int, float) and type(lon) in (int, float) and -90 <= lat <= 90 and -180 <= lon <= 180:
+    if (type(lat) is int or type(lat) is float) and (type(lon) is int or type(lon) is float) and -90 <= lat <= 90 and -180 <= lon <= 180:
         return float(lat), float(lon)
     return None
 

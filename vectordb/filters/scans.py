@@ -133,7 +133,7 @@ def part(node: Part, reader: Reader, start: int) -> BitMap:
 
 def polygon(node: GeoPolygon, reader: Reader, start: int, run: Callable[..., BitMap]) -> BitMap:
     """Rows from ``start`` on with a place in a polygon. run: as ``bitmap._area``, which finds the rows in the box around it."""
-    corners: tuple = node.points
+    corners = tuple(node.points)
     lats, lons = unrolled(corners)
     west, east = min(lons), max(lons)
     if west <= -180 or east >= 180:  # −180 and 180 are one meridian

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from vectordb_client.model.filter_nodes import And, Filter, HasId, In, IsNull, Not, Or
 
-from .nodes import CountRange, Range, make
+from .nodes import CountRange, Joining, Range, make
 
 LISTED = 64  # in a set of several runs, a run of fewer integers than this is written as a list of values, a longer one as a Range
 _VECTORIZE = 64  # values from which on numpy is faster than Python's sets
@@ -251,13 +251,13 @@ class Scalar:
         return self
 
     @staticmethod
-    def merged(kind: type, group: list[Scalar]) -> Scalar | bool:
+    def merged(kind: Joining, group: list[Scalar]) -> Scalar | bool:
         first, sets = group[0], [each.values for each in group]
         if kind is And:
             return Scalar(first.field, first.domain, first.domain.intersection(sets), all(each.null for each in group)).reduced()
         return Scalar(first.field, first.domain, first.domain.union(sets), any(each.null for each in group)).reduced()
 
-    def nodes(self) -> tuple[type, list[Filter]]:
+    def nodes(self) -> tuple[Joining, list[Filter]]:
         """(And or Or, the nodes to join by it): the set, or the negation of its complement, whichever contains fewer ends of the domain."""
         domain, values = self.domain, self.values
         if values in (domain.empty, domain.full):
@@ -292,12 +292,12 @@ class Elements:
         return Elements(self.field, self.domain, self.values, not self.negated)
 
     @staticmethod
-    def merged(kind: type, group: list[Elements]) -> Elements | Scalar | bool:
+    def merged(kind: Joining, group: list[Elements]) -> Elements | Scalar | bool:
         """The Or of conditions, or the And of negated ones: either is one condition on the union of their sets."""
         first = group[0]
         return elements(first.field, first.domain, first.domain.union([each.values for each in group]), first.negated)
 
-    def nodes(self) -> tuple[type, list[Filter]]:
+    def nodes(self) -> tuple[Joining, list[Filter]]:
         nodes = self.domain.nodes(self.field, self.values)
         return (And, [Not(node) for node in nodes]) if self.negated else (Or, nodes)
 

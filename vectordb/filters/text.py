@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 from vectordb_client.model.filter import Filter
 from vectordb_client.model.filter_extended import Fold, GeoPolygon
 from vectordb_client.model.filter_nodes import All, And, GeoBox, GeoRadius, Glob, HasId, HasVector, In, IsNull, Not, Nothing, Or, Prefix
 
-from .nodes import AtLeast, CountRange, MatchWords, Near, Part, PathAny, PathTest, Range, TermRange, TermsOutside
+from .nodes import AtLeast, CountRange, Leaf, MatchWords, Near, Part, PathAny, PathTest, Range, TermRange, TermsOutside
 
 SHOWN_VALUES = 10  # of a list; the others become "…"
 SHOWN_CHARACTERS = 2_000
@@ -57,12 +57,13 @@ def _name(field: str) -> str:
 
 
 def _leaf(node: Filter, values: bool) -> str:
-    field = "" if isinstance(node, HasId) else _name(node.field)
+    field = "" if isinstance(node, HasId) else _name(cast(Leaf, node).field)
 
     def one(value: Any) -> str:
         return repr(value) if values else "?"
 
-    def many(items: Sequence[Any], what: str = "value") -> str:
+    def many(given: Iterable[Any], what: str = "value") -> str:
+        items = tuple(given)
         if values:
             shown = ", ".join(map(repr, items[:SHOWN_VALUES]))
             return f"({shown}{', …' if len(items) > SHOWN_VALUES else ''})"
