@@ -139,7 +139,7 @@ class Analyzed(Plain):
         tokens = words(word)
         return [self.folded(tokens[0])] if len(tokens) == 1 else []
 
-    def _synonyms(self, groups: Iterable[Sequence[str]]) -> dict[str, str]:
+    def _synonyms(self, groups: Iterable[Iterable[str]]) -> dict[str, str]:
         """Stem → the stem that stands for its group. Groups that share a word become one."""
         chief: dict[str, str] = {}
 

@@ -14,7 +14,7 @@ import re
 import threading
 from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Protocol, cast
 
 from vectordb_client.errors import EncoderError, shown
 from vectordb_client.model.schema import VectorField
@@ -78,9 +78,10 @@ def load(spec: str) -> Encoder:
 
 def of_field(spec: VectorField) -> Encoder:
     """The encoder of a field, which uses the analyzer of the attribute that the field reads. Raises EncoderError as ``load`` does."""
+    name = cast(str, spec.encoder)  # only fields with an encoder are asked for
     if spec.analyzer is None:
-        return load(spec.encoder)
-    cls, options = _read(spec.encoder)
+        return load(name)
+    cls, options = _read(name)
     analysis = analyze.analysis(spec.analyzer)
     cached = (cls, analysis.identity, *sorted(options.items()))
     with _lock:
@@ -105,10 +106,18 @@ def options_of(spec: str) -> dict[str, Any]:
     return _read(spec)[1]
 
 
+class _Saturated(Protocol):
+    """An encoder that counts words or parts of words."""
+
+    k1: float
+    b: float
+
+
 def saturation_of(spec: str) -> tuple[float, float]:
     """k1 and b of an encoder that counts words or parts of words. Raises EncoderError."""
     cls, options = _read(spec)
-    return options.get("k1", cls.k1), options.get("b", cls.b)
+    counting = cast(type[_Saturated], cls)
+    return options.get("k1", counting.k1), options.get("b", counting.b)
 
 
 def _read(spec: str) -> tuple[type[Encoder], dict[str, Any]]:

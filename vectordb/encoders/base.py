@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import xxhash
 from vectordb_client.errors import EncoderError
 from vectordb_client.model.fields import DenseColumn, SparseColumn
-from vectordb_client.model.schema import VectorField
+from vectordb_client.model.schema import Dense, VectorField
 
 from ..common.analyze import Plain
 
@@ -70,9 +70,9 @@ class Encoder:
             use = "Dense" if self.kind == "dense" else "Sparse"
             what = f"encoder {spec.encoder!r} makes {self.kind} vectors, but the field is {spec.kind}; use a {use} field"
             raise EncoderError(what, field="encoder", value=spec.encoder)
-        if self.dim is not None and spec.dim != self.dim:
-            what = f"encoder {spec.encoder!r} makes {self.dim} dimensions, but the field has {spec.dim}; write Dense({self.dim}, …)"
-            raise EncoderError(what, field="dim", value=spec.dim)
+        if self.dim is not None and (given := cast(Dense, spec).dim) != self.dim:
+            what = f"encoder {spec.encoder!r} makes {self.dim} dimensions, but the field has {given}; write Dense({self.dim}, …)"
+            raise EncoderError(what, field="dim", value=given)
 
     def __repr__(self) -> str:
         return self.identity

@@ -11,13 +11,13 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import xxhash
 from vectordb_client.errors import EncoderError
 from vectordb_client.model.fields import SparseColumn
-from vectordb_client.model.schema import VectorField
+from vectordb_client.model.schema import Sparse, VectorField
 
 from ..common import deadline
 from ..common.analyze import ENGLISH, Plain
@@ -58,10 +58,11 @@ class BM25(Encoder):
 
     def check(self, spec: VectorField) -> None:
         super().check(spec)
-        if spec.weighting != "idf":
-            what = f"encoder {spec.encoder!r} needs weighting='idf', the default, not {spec.weighting!r}; leave weighting out"
-            raise EncoderError(what, field="weighting", value=spec.weighting)
-        if spec.binary:
+        given = cast(Sparse, spec)  # as its kind says
+        if given.weighting != "idf":
+            what = f"encoder {spec.encoder!r} needs weighting='idf', the default, not {given.weighting!r}; leave weighting out"
+            raise EncoderError(what, field="weighting", value=given.weighting)
+        if given.binary:
             what = f"encoder {spec.encoder!r} stores term frequencies, which a field with binary=True can't hold; leave binary out"
             raise EncoderError(what, field="binary", value=True)
 
