@@ -91,7 +91,7 @@ class _Attribute(Bound):
                 numbers = table.data_of(c, 8).reshape(-1).view(self.dtype)
                 if len(numbers):
                     ends += [float(np.nanmin(numbers)), float(np.nanmax(numbers))]
-            known = (float("nan"),) * 2 if len(ends) == 1 else (float(np.nanmin(ends)), float(np.nanmax(ends)))
+            known = (float("nan"), float("nan")) if len(ends) == 1 else (float(np.nanmin(ends)), float(np.nanmax(ends)))
             view.snapshot.prepared[key] = known
         return known
 

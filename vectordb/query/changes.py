@@ -62,7 +62,7 @@ def _whole(pieces: Iterator[tuple[Change, bool]]) -> Iterator[Change]:
 def _joined(parts: list[Change]) -> Change:
     """Join the parts of a batch into one change."""
     ids = tuple(value for part in parts for value in part.ids)
-    return Change(parts[0].sequence, "write", ids, tuple(point for part in parts for point in part.points))
+    return Change(parts[0].sequence, "write", ids, tuple(point for part in parts for point in part.points or ()))
 
 
 def _stream(
@@ -132,6 +132,7 @@ def _after(view: View, since: int, row: int, attributes: bool | Sequence[str], v
     rows = with_points = 0
     for sequence in range(since + 1, min(view.sequence, since + _BATCHES) + 1):
         entry = view.store.log(sequence)
+        assert entry is not None  # the oldest of them is kept, so all are
         change, row = _change(view, sequence, entry, row, attributes, names)
         batches.append((change, row))
         rows += len(change.ids)

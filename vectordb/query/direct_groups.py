@@ -36,7 +36,9 @@ class DirectGroups:
         if requests is None or snapshot is None or trace.current() is not None:
             return None
         spec: Any = snapshot.schema.attributes.get(request.group_by)
-        cached = None if spec is None else self._filters.get(("values", snapshot.meta.fields[request.group_by]))
+        if spec is None:
+            return None
+        cached = self._filters.get(("values", snapshot.meta.fields[request.group_by]))
         if cached is None or cached[0] < snapshot.rows or cached[1].owners is not None:
             return None
         column, (first, filling) = cached[1], requests

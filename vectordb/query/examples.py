@@ -97,6 +97,7 @@ class Pooled:
         cᵢ · (d²(eᵢ, p) − d²(eᵢ, mean)), which add up to it because Σ cᵢ = 1.
         """
         if self.metric == "l2":
+            assert self.mean is not None
             return self.coefficients * (similarities + _squared_distances(self.vectors[: len(self.coefficients)], self.mean))
         return self.coefficients * similarities
 
@@ -136,7 +137,7 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def _squared_distances(vectors: np.ndarray, other: np.ndarray | None) -> np.ndarray:
+def _squared_distances(vectors: np.ndarray, other: np.ndarray) -> np.ndarray:
     difference = vectors.astype(np.float64) - other
     return np.einsum("ij,ij->i", difference, difference)
 
@@ -175,17 +176,18 @@ def _spread(vectors: np.ndarray, metric: str) -> float:
 
 def _looked_up(view: View, field: str, ids: Sequence[Any]) -> Any:
     """The vectors of points in a field, in order."""
-    entries = view.store.entries(ids)
-    for value, entry in zip(ids, entries, strict=True):
+    rows: list[int] = []
+    for value, entry in zip(ids, view.store.entries(ids), strict=True):
         if entry is None:
             raise NotFoundError(f"there is no point with the id {shown(value)}, which is given as an example", field="like", value=value)
-    docids = list(dict.fromkeys([docid for docid, _ in entries]))
+        rows.append(entry[0])
+    docids = list(dict.fromkeys(rows))
     by_docid = dict(zip(docids, vectors_of(view, docids, [field]), strict=True))
-    for value, (docid, _) in zip(ids, entries, strict=True):
+    for value, docid in zip(ids, rows, strict=True):
         if field not in by_docid[docid]:
             what = f"point {shown(value)} is given as an example, but it has no vector in field {field!r}"
             raise InvalidArgumentError(what, field="like", value=value)
-    return iter([by_docid[docid][field] for docid, _ in entries])
+    return iter([by_docid[docid][field] for docid in rows])
 
 
 def left_out(given: Examples) -> Filter | None:

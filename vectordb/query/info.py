@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from vectordb_client.model.attributes import AttributeType
 from vectordb_client.model.collection_info import CollectionInfo
@@ -28,21 +28,22 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
     total = _bytes(view, format.ROWS_FIELD, format.FORWARD)
     for field, spec in (*view.schema.vectors.items(), *view.schema.attributes.items()):
         number = view.fields[field]
+        vector, attribute = view.schema.vectors.get(field), view.schema.attributes.get(field)
         parts = [format.FORWARD, format.POSTINGS, format.COUNTS, format.LENGTHS]
         sizes = [_bytes(view, number, part) for part in parts]
-        main = attribute_forms.main_part(spec) if field in view.schema.attributes else format.FORWARD
+        main = format.FORWARD if attribute is None else attribute_forms.main_part(attribute)
         table = view.snapshot.table(view.store, number, main)
         facts: dict[str, Any] = {"kind": spec.kind, "rows": table.present, "chunks": len(table), "bytes": sum(sizes)}
-        if field in view.schema.vectors and spec.has_terms:
+        if vector is not None and vector.has_terms:
             facts["nonzeros"] = int(table.rows[:, ITEMS].sum())
             facts["dictionary"] = dictionary(view, number)
-        if field in view.schema.vectors and spec.encoder is not None:
+        if vector is not None and vector.encoder is not None:
             facts["encoder"] = view.snapshot.meta.encoders[field]
         if view.schema.is_bm25(field):
             facts["texts"] = view.store.texts(number)._asdict()
         if field in view.schema.earlier:
-            facts["note"] = _kept(field, spec)
-        if field in view.schema.vectors and spec.index_options is not None:
+            facts["note"] = _kept(field, cast(Sparse | AttributeType, spec))
+        if vector is not None and vector.index_options is not None:
             facts |= _index(view, number)
             facts["recall"] = view.directory.audits.statistics(view.store.collection, field)
         statistics[field] = facts

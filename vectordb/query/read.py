@@ -102,6 +102,7 @@ def points(
     read, read_payload = attribute_reader(view.schema, attributes), payload_reader(payload, attributes)
     wanted = iter(zip(ids, entries, strict=True))
     for _, stored, vectors_of_rows in pieces(view, [docid for docid, _ in entries], True, vectors):
+        assert stored is not None  # records are asked for
         made = []
         for row, held, (value, (docid, version)) in zip(format.unpack_rows(stored), vectors_of_rows, wanted):
             if row.id != value:

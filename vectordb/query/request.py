@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from vectordb_client.errors import FilterError, InvalidArgumentError, shown
 from vectordb_client.model import diversity, facets, groups
@@ -18,6 +18,7 @@ from vectordb_client.model.schema import Schema, VectorField
 from vectordb_client.model.search_request import SearchRequest, check_filters, of_query
 from vectordb_client.model.vectors import query_fields, query_texts, query_vector, query_vectors
 
+from ..encoders.bm25 import BM25
 from ..engine.encoding import load_encoder
 from ..engine.snapshot import View
 from ..filters.cache import FilterCache
@@ -386,7 +387,7 @@ def _encoded(view: View, field: str, texts: Sequence[str], near: NearQueries | N
     spec = view.schema.vector(field)
     encoder = load_encoder(field, spec, view.snapshot.meta.encoders[field])
     if near is not None and can_be_near(spec):
-        return near.of(field, encoder, texts)
+        return near.of(field, cast(BM25, encoder), texts)
     return encoder.encode_queries(texts), lambda terms: encoder.words_of(texts[0], terms)
 
 
