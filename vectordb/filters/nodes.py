@@ -177,22 +177,22 @@ def weight(node: Filter) -> int:
     total, waiting = 0, [node]
     while waiting:
         one = waiting.pop()
-        if isinstance(one, (And, Or, MinShould, AtLeast)):
+        if type(one) is And or type(one) is Or or type(one) is MinShould or type(one) is AtLeast:
             total += 1
             waiting.extend(one.children)
-        elif isinstance(one, (Not, AnyElement, PathAny)):
+        elif type(one) is Not or type(one) is AnyElement or type(one) is PathAny:
             total += 1
             waiting.append(one.child)
         elif isinstance(one, (In, ContainsAny, ContainsAll, SomeNotIn, TermsOutside, PathTest)):
             # Declared as an iterable, for users; after the check a tuple, which tuple() returns as it is.
             total += max(len(tuple(one.values)), 1)
-        elif isinstance(one, HasId):
+        elif type(one) is HasId:
             total += max(len(tuple(one.ids)), 1)
-        elif isinstance(one, MatchNear):
+        elif type(one) is MatchNear:
             total += max(len(one.text.split()), 1)
-        elif isinstance(one, Match):
+        elif type(one) is Match:
             total += max(len(words(one.text)), 1)
-        elif isinstance(one, MatchWords):
+        elif type(one) is MatchWords:
             total += len(one.words)
         else:
             total += 1
