@@ -147,7 +147,7 @@ def test_what_a_cross_encoder_lacks_is_said(same, tmp_path, monkeypatch):
         return load(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(EncoderError, match=r"needs sentence-transformers: pip install 'hybrid-vectordb\[sentence-transformers\]'"):
+    with pytest.raises(EncoderError, match=r"needs sentence-transformers: pip install 'sentence-transformers>=5.1'"):
         same(lambda docs: docs.search(text="dog", rerank=Rerank(f"cross-encoder(model={folder})", source="body")))
 
 

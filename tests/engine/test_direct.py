@@ -400,7 +400,7 @@ def test_a_search_inside_of_a_search_goes_the_long_way(database):
 
 def test_no_map_moves_and_no_database_closes_while_somebody_searches_directly(database):
     gate = database.directory.env.gate
-    visitor = direct.Visitor()
+    visitor = direct_blocks.Visitor()
     visitor.inside = gate
     assert not gate.hold_still(0.05) and not gate.moving and not gate.shut
     closing = threading.Thread(target=gate.hold_still)

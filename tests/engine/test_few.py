@@ -204,7 +204,7 @@ def test_what_is_not_few_goes_the_long_way(database):
     for given in ("n < 5000", "k != 'k7'"):
         hits, long = both_ways(docs, query, given)
         assert hits is None and len(long) == 10
-    for wrong in ("m = 3", "n = 'x'", "n ="):
+    for wrong in ("id = 3", "n = 'x'", "n ="):
         request = SearchRequest.of({"filter": wrong})
         assert docs._direct(request, {"v": query}) is None
         with pytest.raises(vectordb.FilterError):

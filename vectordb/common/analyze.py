@@ -23,7 +23,7 @@ from .tokenize import MAX_WORD, RULE, joined, words
 _ENGLISH = """a an and are as at be but by for if in into is it no not of on or such
 that the their then there these they this to was will with"""
 ENGLISH = frozenset(_ENGLISH.split())
-INSTALL = "pip install 'hybrid-vectordb[languages]'"
+INSTALL = "pip install 'stop-words==2025.11.4'"
 _CACHE_WORDS = 1 << 18  # words whose forms are cached
 # Latin letters that Unicode doesn't compose of a letter and a mark.
 _LETTERS = str.maketrans(

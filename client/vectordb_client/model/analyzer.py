@@ -26,7 +26,7 @@ class Analyzer:
     Attributes:
         language: the Snowball stemmer, such as "german"; "none" doesn't stem.
         stopwords: True leaves out the stop words of the language; a list of words leaves out those. The lists of languages other than
-            English need ``pip install 'hybrid-vectordb[languages]'``.
+            English need ``pip install 'stop-words==2025.11.4'``.
         fold_accents: "Café" and "cafe" are the same word, and "Łódź" and "lodz". Marks of scripts that need them, such as Devanagari, stay.
         bigrams: where a script has no spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese …), each pair of neighbouring pieces is a word
             besides the pieces, so that BM25 prefers texts that have them side by side.

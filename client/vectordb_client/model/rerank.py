@@ -26,7 +26,7 @@ REPEATS = 3  # knockouts of ``pairwise=True``
 MAX_REPEATS = 100
 BLOCK = 16  # hits that are scored between two looks at the budget
 _SPEC = re.compile(r"\s*cross-encoder\s*\(\s*model\s*=\s*(\"[^\"]*\"|'[^']*'|[^,\"']+?)\s*\)\s*")
-_INSTALL = "pip install 'hybrid-vectordb[sentence-transformers]'"
+_INSTALL = "pip install 'sentence-transformers>=5.1'"
 # Options of a search that say something else about the order of hits → what to write instead.
 _OTHER_ORDERS = {
     "diversity": "the order of one would undo that of the other; give one of them",

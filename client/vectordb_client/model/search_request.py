@@ -125,7 +125,12 @@ class Option:
             return True
         if isinstance(value, np.ndarray) or isinstance(self.default, np.ndarray):
             return np.array_equal(value, self.default)
-        return bool(value == self.default)
+        if self.default is None:
+            return False
+        try:
+            return bool(value == self.default)
+        except Exception:  # of a foreign object, whose comparison may do anything
+            return False
 
 
 _FILTER = Flag("text", "search only points that match, such as \"lines > 20 AND module = 'json'\"", "EXPR")
