@@ -138,7 +138,7 @@ class Collection(Reads, Writing):
         work = functools.partial(term_words.change, collection=self._number, field=number, words=words)
         return self._handle.write(work, durability)
 
-    def _commit(self, change: Write | Delete, durability: str | None) -> WriteResult:
+    def _commit(self, change: Write | Delete, durability: Durability | None) -> WriteResult:
         applied = self._handle.write(lambda txn: self._apply(txn, change), durability)
         self._committed(change, applied)
         return applied.result
@@ -153,8 +153,9 @@ class Collection(Reads, Writing):
 
     def _committed(self, change: Write | Delete, applied: Applied) -> None:
         """Remember what a committed change has numbered and named, and tell maintenance of it."""
-        for name, words in change.words.items() if isinstance(change, Write) else ():
-            place = name, change.encoded[name]
+        worded, encoded_for = (change.words, change.encoded) if isinstance(change, Write) else ({}, {})
+        for name, words in worded.items():
+            place = name, encoded_for[name]
             stored = self._worded.get(place, NO_TERMS)
             if len(stored) < MAX_WORDED_TERMS:
                 # If two threads add terms at the same time, some are lost here; those are looked up again.

@@ -85,7 +85,7 @@ class Transaction:
         self.store = Store(txn, collection)
         self.meta: Meta = catalog.read_meta(txn, collection)
         self.schema = catalog.schema_of(self.meta) if newest is None or newest.meta.revision != self.meta.revision else newest.schema
-        self.sequence = self.store.state()[0] + 1
+        self.sequence = self.store.existing_state()[0] + 1
 
     def matching(self, condition: Any) -> BitMap:
         """Live rows that match a filter, including earlier changes of this transaction."""
@@ -243,7 +243,7 @@ def _updated(
         if old is not None:  # its row numbers refer to the sorted docids: translate them to the batch's order
             rows_of_old = order[old.rows]
             old = old.take(np.argsort(rows_of_old), np.sort(rows_of_old).astype(np.int32))
-            named = np.concatenate([batch.removed.get(name, everything[:0]), everything[:0] if new is None else new.rows])
+            named = np.concatenate([batch.removed.get(name, everything[:0]), everything[:0] if new is None else new.positions()])
             old = old.without(named)
         column = new if old is None else old.overlaid(new)
         if column is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from vectordb_client.errors import EncoderError, InvalidArgumentError, SchemaError, shown
@@ -88,7 +88,7 @@ def _several(view: View, batch: Batch, worded: Mapping[tuple[str, int], np.ndarr
     for name, spec in view.schema.vectors.items():
         if len(spec.reads) and spec.source is None:
             encoder = load_encoder(name, spec, view.snapshot.meta.encoders[name])
-            field = ManySources(name, spec.sources, encoder, worded.get((name, view.fields[name]), NO_TERMS))
+            field = ManySources(name, cast(Any, spec).sources, encoder, worded.get((name, view.fields[name]), NO_TERMS))
             fields += [field] if field.touched(batch) else []
     return fields
 
@@ -99,7 +99,7 @@ def _check_fields(batch: Batch, schema: Schema) -> None:
         return
     for name in (*batch.vectors, *batch.removed, *batch.attributes, *batch.increments):
         before, now = (each.vectors.get(name) or each.attributes.get(name) for each in (batch.schema, schema))
-        if now is None or not stored_alike(before, now):
+        if before is None or now is None or not stored_alike(before, now):
             raise SchemaError(f"field {name!r} was dropped, renamed or replaced meanwhile", field=name)
 
 

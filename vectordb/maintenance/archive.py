@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import xxhash
 from vectordb_client.errors import CorruptionError, NotFoundError, StorageError, VectorDBError
@@ -38,7 +38,7 @@ class _Digest:
         return {"bytes": self.bytes, "xxh3_64": self._short.hexdigest(), "xxh3_128": self._long.hexdigest()}
 
 
-def _pour(source: BinaryIO, write: Callable[[bytes], Any] | None, left: int | None = None) -> dict[str, Any]:
+def _pour(source: IO[bytes], write: Callable[[bytes], Any] | None, left: int | None = None) -> dict[str, Any]:
     """Copy a file to its end, or ``left`` bytes of it. write: None only reads. Returns its size and checksums."""
     digest = _Digest()
     while left != 0 and (block := source.read(_BLOCK if left is None else min(left, _BLOCK))):
@@ -191,7 +191,7 @@ class SnapshotReader:
         if self._tar is not None:
             self._tar.close()
 
-    def _open(self, name: str) -> BinaryIO:
+    def _open(self, name: str) -> IO[bytes]:
         """Open a file of the snapshot. Only a regular file is opened, because the snapshot may be malicious. Raises _MissingError."""
         if self._tar is None:
             return _plain_file(self.path / name, name)
@@ -260,7 +260,7 @@ def _archive_errors(path: Path) -> Iterator[None]:
         raise _MissingError(f"{path.name} is damaged or not a tar archive: {error}") from None
 
 
-def _plain_file(path: Path, name: str) -> BinaryIO:
+def _plain_file(path: Path, name: str) -> IO[bytes]:
     """Open a regular file. Others, such as a FIFO or a device, could block for ever; they raise _MissingError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from vectordb_client._version import __version__
 from vectordb_client.errors import AlreadyExistsError, CorruptionError, StorageError
@@ -171,11 +171,11 @@ def _records(txn: Txn) -> list[Record]:
 def _facts(txn: Txn) -> dict[str, Any]:
     collections = {}
     for name, number in catalog.names(txn).items():
-        sequence, _, points = Store(txn, number).state()
+        sequence, _, points = Store(txn, number).existing_state()
         collections[name] = {"sequence": sequence, "points": points}
     return {
         "snapshot": manifests.VERSION,
-        "format": format.unpack_record(txn.get(format.FORMAT_KEY), "format")["format"],
+        "format": format.unpack_record(cast(format.Stored, txn.get(format.FORMAT_KEY)), "format")["format"],
         "vectordb": __version__,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "collections": collections,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from msgspec.structs import replace
@@ -95,8 +95,8 @@ def _prepared(view: View, name: str) -> Callable[[Any], list[str]]:
     if name in view.schema.attributes:
         differs = _differ(view.store, name, view.dead, 0)
         return lambda txn: _convert_text(txn, number, name, differs, view.rows, view.directory.change_log)
-    spec, meta = view.schema.vectors[name], view.snapshot.meta
-    before = encoders.load_as(spec.encoder, meta.encoders[name])
+    spec, meta = cast(Sparse, view.schema.vectors[name]), view.snapshot.meta
+    before = encoders.load_as(cast(str, spec.encoder), meta.encoders[name])
     if not isinstance(before, FrozenBM25):
         raise KeptError(f"it was written by the encoder {meta.encoders[name]}, which is not installed")
     encoded = list(_encoded(view.store, meta.fields[name], spec, before, view.dead, 0))
@@ -131,15 +131,16 @@ def _live(store: Store, field: int, dead: BitMap, first: int) -> Iterator[np.nda
 
 def _encoded(store: Store, field: int, spec: Sparse, before: FrozenBM25, dead: BitMap, first: int) -> Iterator[_Made]:
     """Encode the texts of a field's live rows from ``first`` on. Raises KeptError if a vector was not made from its text."""
-    encoder = encoders.load(spec.encoder)
+    encoder = encoders.load(cast(str, spec.encoder))
     for docids in _live(store, field, dead, first):
         records = store.rows(docids)
-        texts = [row.attributes.get(spec.source) for row in records]
-        old = fields.read(store, field, spec, docids)
+        texts: list[Any] = [row.attributes.get(spec.source) for row in records]
+        old = cast(SparseColumn, fields.read(store, field, spec, docids))
         for row in _made_by_hand(before, texts, old)[:1].tolist():
             raise KeptError(f"the vector of point {records[row].id!r} wasn't made from {spec.source!r}")
         encoded = encoder.encode_documents(texts)
-        yield _Made(docids, encoded.column, encoded.words(np.empty(0, np.uint64)))
+        assert encoded.words is not None
+        yield _Made(docids, cast(SparseColumn, encoded.column), encoded.words(np.empty(0, np.uint64)))
 
 
 def _made_by_hand(before: FrozenBM25, texts: list, old: SparseColumn) -> np.ndarray:
@@ -166,7 +167,7 @@ def _convert_bm25(txn, number: int, name: str, before: FrozenBM25, encoded: list
     it writes anything.
     """
     store, meta, schema, dead = _opened(txn, number, name)
-    spec, old = schema.vectors[name], meta.fields[name]
+    spec, old = cast(Sparse, schema.vectors[name]), meta.fields[name]
     encoded = [*encoded, *_encoded(store, old, spec, before, dead, rows)]
     new = catalog.next_field(meta)
     for part in encoded:
@@ -178,7 +179,7 @@ def _convert_bm25(txn, number: int, name: str, before: FrozenBM25, encoded: list
     term_words.copy(txn, number, old, new)
     for part in encoded:
         term_words.add(txn, number, new, part.words)
-    encoder = encoders.load(spec.encoder)
+    encoder = encoders.load(cast(str, spec.encoder))
     return _finished(store, replace(meta, encoders=meta.encoders | {name: encoder.identity}), name, new, limits)
 
 
@@ -223,7 +224,7 @@ def _finished(store: Store, meta: Meta, name: str, new: int, limits: Limits) -> 
     catalog.write_meta(txn, store.collection, changed)
     if rewritten:  # results may change
         entry = {"op": "schema", "at": change_log.now(), "revision": changed.revision}
-        store.touch(store.state()[0] + 1, entry, limits)
+        store.touch(store.existing_state()[0] + 1, entry, limits)
     return files
 
 
@@ -237,7 +238,7 @@ def recount(txn, number: int) -> None:
         field, total = meta.fields[name], {"documents": 0, "words": 0}
         store.remove(format.field_key(number, format.ENCODER, field))
         try:
-            before = encoders.load_as(spec.encoder, meta.encoders[name])
+            before = encoders.load_as(cast(str, spec.encoder), meta.encoders[name])
         except EncoderError:
             before = None
         if not isinstance(before, FrozenBM25) or spec.source is None:

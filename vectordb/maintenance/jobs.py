@@ -148,12 +148,12 @@ def dead_before(view: View, milliseconds: int) -> BitMap:
 
 def units_to_compact(view: View, dead: BitMap, share: float) -> tuple[list[CompactionUnit], list[CorruptionError]]:
     """(chunks of whose rows more than ``share`` are in ``dead``, joined with small neighbours; errors of damaged chunks)."""
-    dead = np.asarray(dead.to_array(), dtype=np.uint32)
+    rows = np.asarray(dead.to_array(), dtype=np.uint32)
     units: list[CompactionUnit] = []
     damage = []
     for field, part in compact.parts(view.snapshot.meta):
         try:
-            units.extend(compact.units(view.snapshot.table(view.store, field, part), dead, share))
+            units.extend(compact.units(view.snapshot.table(view.store, field, part), rows, share))
         except CorruptionError as error:
             damage.append(error)
     reach("compact.planned")

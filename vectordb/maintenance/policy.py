@@ -126,10 +126,10 @@ def next_optimization(name: str, field: int, spec: VectorField, pieces: Sequence
 
 
 def _improvable(group: Sequence[Span], sequence: int) -> bool:
-    segments = [piece for piece in group if piece.record is not None]
-    if any(piece.drift > OPTIMIZED_DRIFT and piece.record.sequence < sequence for piece in segments):
+    segments = [(piece, piece.record.sequence < sequence) for piece in group if piece.record is not None]
+    if any(piece.drift > OPTIMIZED_DRIFT and older for piece, older in segments):
         return True
-    if len(segments) > 1 or any(piece.lost or (piece.dead and piece.record.sequence < sequence) for piece in segments):
+    if len(segments) > 1 or any(piece.lost or (piece.dead and older) for piece, older in segments):
         return True
     return sum(piece.rows for piece in group if piece.record is None) >= OPTIMIZE_ROWS
 
@@ -157,8 +157,8 @@ def _tiers(pieces: Sequence[Span], limit: int) -> Iterator[list[Span]]:
     for tier in sorted({_tier(piece) for piece in pieces if piece.record is not None}):
         group: list[Span] = []
         for piece in [*pieces, None]:
-            fits = piece is not None and _tier(piece) <= tier and sum(p.rows for p in group) + piece.rows <= limit
-            if fits and (group or piece.record is not None):
+            joins = bool(group) or (piece is not None and piece.record is not None)  # a segment begins a group
+            if piece is not None and joins and _tier(piece) <= tier and sum(p.rows for p in group) + piece.rows <= limit:
                 group.append(piece)
                 continue
             if sum(p.record is not None and _tier(p) == tier for p in group) >= MERGE_SEGMENTS:
@@ -174,13 +174,13 @@ def _dead(pieces: Sequence[Span], limit: int) -> Iterator[list[Span]]:
     """Groups of neighbouring segments with many dead rows."""
     group: list[Span] = []
     for piece in [*pieces, None]:
-        heavy = piece is not None and piece.record is not None and piece.dead > DEAD_SHARE * (piece.rows + piece.dead)
-        if heavy and sum(p.rows for p in group) + piece.rows <= limit:
-            group.append(piece)
+        heavy = piece if piece is not None and piece.record is not None and piece.dead > DEAD_SHARE * (piece.rows + piece.dead) else None
+        if heavy is not None and sum(p.rows for p in group) + heavy.rows <= limit:
+            group.append(heavy)
             continue
         if group:
             yield group
-        group = [piece] if heavy else []
+        group = [] if heavy is None else [heavy]
 
 
 def pending(view: View) -> int:

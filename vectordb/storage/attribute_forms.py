@@ -238,7 +238,7 @@ def ordinals(txn: format.Txn, collection: int, field: int, terms: Iterable[bytes
             else:
                 ordinal = int.from_bytes(stored, "little")
         numbers[term] = ordinal
-    if added:
+    if following is not None:
         txn.putmulti(added)
         txn.put(count_key, following.to_bytes(4, "little"))
     return numbers

@@ -10,6 +10,7 @@ import struct
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import msgspec
@@ -262,7 +263,7 @@ def check_version(path: Path, record: Stored | None) -> int:
 class Row(msgspec.Struct, array_like=True):
     """The record of a row: id (UUIDs as 16 bytes), attributes in stored form, JSON payload."""
 
-    id: object
+    id: Any
     attributes: dict
     payload: object = None
 
@@ -286,7 +287,7 @@ def unpack_rows(records: Iterable[Stored]) -> list[Row]:
 class _IdOfRow(msgspec.Struct, array_like=True):
     """The first value of a row record; the rest is skipped."""
 
-    id: object
+    id: Any
 
 
 _id_decode = msgspec.msgpack.Decoder(_IdOfRow).decode

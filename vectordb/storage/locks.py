@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal, overload
 
 from vectordb_client.errors import LockedError, StorageError
 
@@ -27,6 +27,10 @@ PAUSE_SECONDS = 0.001  # between two attempts of WhileReading
 READ_SECONDS = 60.0  # that a reader outside LMDB's table of readers waits for a writer
 
 
+@overload
+def open_file(path: Path, mode: int = modes.PRIVATE, read_only: Literal[False] = False) -> IO[Any]: ...
+@overload
+def open_file(path: Path, mode: int = modes.PRIVATE, read_only: bool = False) -> IO[Any] | None: ...
 def open_file(path: Path, mode: int = modes.PRIVATE, read_only: bool = False) -> IO[Any] | None:
     """Open a lock file, creating it if necessary. read_only: create nothing, and return None if it does not exist."""
     if not read_only:

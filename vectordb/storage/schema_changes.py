@@ -30,10 +30,11 @@ def dropped(schema: Schema, names: Collection[str]) -> Schema:
                 raise SchemaError(what, field=source, value=name)
     if schema.ttl in names:
         raise SchemaError(f"attribute {schema.ttl!r} says when points end (ttl), so it can't be dropped", field=schema.ttl)
-    left = [{name: spec for name, spec in part.items() if name not in names} for part in (schema.vectors, schema.attributes)]
-    if not any(left):
+    vectors = {name: spec for name, spec in schema.vectors.items() if name not in names}
+    attributes = {name: spec for name, spec in schema.attributes.items() if name not in names}
+    if not vectors and not attributes:
         raise SchemaError("a schema needs at least one field; drop_collection(name) drops everything", field="schema")
-    return Schema(*left, dynamic=schema.dynamic, ttl=schema.ttl)
+    return Schema(vectors, attributes, dynamic=schema.dynamic, ttl=schema.ttl)
 
 
 def renamed(schema: Schema, names: Mapping[str, str]) -> Schema:
@@ -48,9 +49,9 @@ def renamed(schema: Schema, names: Mapping[str, str]) -> Schema:
             raise SchemaError(f"field {old!r} can't be renamed: there is a field {new!r} already", field=old, value=new)
     if len(set(names.values())) != len(names):
         raise SchemaError(f"two fields can't have one name: {shown(dict(names))}", field="schema", value=dict(names))
-    vectors = {name: spec.reading(names) for name, spec in schema.vectors.items()}
-    parts = ({names.get(name, name): spec for name, spec in part.items()} for part in (vectors, schema.attributes))
-    return Schema(*parts, dynamic=schema.dynamic, ttl=names.get(schema.ttl, schema.ttl) if schema.ttl else None)
+    vectors = {names.get(name, name): spec.reading(names) for name, spec in schema.vectors.items()}
+    attributes = {names.get(name, name): spec for name, spec in schema.attributes.items()}
+    return Schema(vectors, attributes, dynamic=schema.dynamic, ttl=names.get(schema.ttl, schema.ttl) if schema.ttl else None)
 
 
 def _check_names(schema: Schema, names: Collection[str]) -> None:

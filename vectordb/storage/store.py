@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +48,12 @@ class Store:
         """(sequence, rows, live rows); None if the collection was dropped."""
         value = self.txn.get(format.key(self.collection, format.STATE))
         return None if value is None else format.unpack_state(value)
+
+    def existing_state(self) -> tuple[int, int, int]:
+        """``state`` of a collection that was not dropped."""
+        state = self.state()
+        assert state is not None
+        return state
 
     def entries(self, ids: Sequence[Id]) -> list[tuple[int, int] | None]:
         """(docid, version) for each id; None for ids without a point."""
@@ -168,7 +174,7 @@ class Store:
         attributes: Sequence[dict],
         payloads: Sequence,
         write_vectors: Callable[[np.ndarray], None],
-        columns: dict[str, Sequence],
+        columns: Mapping[str, Sequence],
         replaced: Sequence[int],
         ordinals: dict[int, Ordinals],
         milliseconds: int,
@@ -180,7 +186,7 @@ class Store:
         attributes: stored forms by row, which ``get`` returns. columns: the same values by attribute, for filters.
         milliseconds: Unix time in milliseconds.
         """
-        _, rows, live = self.state()
+        _, rows, live = self.existing_state()
         n = len(ids)
         if rows + n > format.MAX_ROWS:
             raise LimitError(
@@ -231,7 +237,7 @@ class Store:
         """Remove ids from the map and mark their rows dead. bm25: numbers of the BM25 fields. milliseconds: Unix time in milliseconds.
         ttl: the attribute that says when rows end.
         """
-        _, rows, live = self.state()
+        _, rows, live = self.existing_state()
         for value in ids:
             self.txn.delete(format.id_key(self.collection, value))
         reach("delete.ids")
@@ -242,7 +248,7 @@ class Store:
 
     def touch(self, sequence: int, entry: dict, limits: change_log.Limits) -> None:
         """Log a change without rows, such as a new schema, so that other processes notice it."""
-        _, rows, live = self.state()
+        _, rows, live = self.existing_state()
         self._finish(sequence, rows, live, entry, limits)
 
     def _add_tombstones(self, docids: Sequence[int], bm25: Iterable[int], ttl: str | None) -> None:

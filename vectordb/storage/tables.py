@@ -269,7 +269,7 @@ def load(store: Store, field: int, part: int, previous: ChunkTable | None = None
     places = {} if previous is None else {first: i for i, first in enumerate(previous.firsts)}
     for first, value in store.chunk_values(field, part):
         i = places.get(first)
-        if i is not None and _same(value, previous, i):
+        if i is not None and previous is not None and _same(value, previous, i):
             builder.keep(previous, i, value)
         else:
             builder.read(first, value)
@@ -280,4 +280,4 @@ def _same(value, table: ChunkTable, i: int) -> bool:
     """Whether a value is the same as chunk i of a table, at the same address unless it is small enough to move."""
     if value is None or bytes(value[:_HEAD]) != table.heads[i]:
         return False
-    return chunks.moves(len(value)) or chunks.address(value) + _HEAD == table.rows[i, DATA]
+    return chunks.moves(len(value)) or bool(chunks.address(value) + _HEAD == table.rows[i, DATA])

@@ -29,7 +29,7 @@ def undeclared(schema: Schema, attributes: Mapping[str, Any], kind: str) -> list
 
 def with_keys(payload: Sequence[Any] | None, keys: Mapping[str, Sequence[Any]], n: int) -> list[Any]:
     """The payload of n points with more keys. A missing value (None, NaN) adds no key. Raises InvalidArgumentError."""
-    made = [None] * n if payload is None else list(payload)
+    made: list[Any] = [None] * n if payload is None else list(payload)
     for row in range(n):
         found = {name: values[row] for name, values in keys.items() if not (is_null(values[row]) or is_nan(values[row]))}
         if not found:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, cast
 
 from ..errors import SchemaError, listing, shown
 from .arguments import named_class
@@ -144,7 +144,7 @@ class Schema:
         analyzer = self.attributes[spec.reads[0]].analyzer if spec.reads and spec.counts_words else None
         if analyzer is spec.analyzer:
             return spec
-        copy = dataclasses.replace(spec)  # the caller may use the definition in another schema
+        copy = dataclasses.replace(cast(Any, spec))  # the caller may use the definition in another schema
         object.__setattr__(copy, "analyzer", analyzer)
         return copy
 
@@ -271,7 +271,7 @@ def _takes(existing: Any, new: Any) -> bool:
 def stored_alike(one: VectorField | AttributeType, other: VectorField | AttributeType) -> bool:
     """Whether checked values of one field can be written to the other: their definitions differ at most in index and weighting."""
     return type(one) is type(other) and all(
-        getattr(one, f.name) == getattr(other, f.name) for f in dataclasses.fields(one) if f.name not in ("index", "weighting")
+        getattr(one, f.name) == getattr(other, f.name) for f in dataclasses.fields(cast(Any, one)) if f.name not in ("index", "weighting")
     )
 
 

@@ -52,7 +52,9 @@ class Writes:
     """
 
     def __init__(self, durability: Durability | None):
-        self._durability = None if durability is None else check_durability(durability)
+        if durability is not None:
+            check_durability(durability)
+        self._durability: Durability | None = durability
         self._state = "new"  # then "open", then "ended"
         self._kept: list[tuple[str, Any]] = []  # (name of the collection, its write)
         self._called = self._begun = 0  # writes that were called; those that were also awaited, if they have to be

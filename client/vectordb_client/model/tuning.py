@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -155,7 +155,7 @@ def _count(vectors: Any, text: Any) -> int:
     given = {**(vectors or {})} | ({} if text is None else dict(text) if isinstance(text, Mapping) else {"text": text})
     sizes = {}
     for name, value in given.items():
-        value = (value.query if isinstance(value, Arm) else value[1]) if is_named(value) else value
+        value = cast(Any, value.query if isinstance(value, Arm) else value[1]) if is_named(value) else value
         size = value.shape[0] if is_sparse(value) else size_of(value)
         if size is None or isinstance(value, (str, bytes, Mapping)) or not (hasattr(value, "shape") or isinstance(value, Sequence)):
             raise InvalidArgumentError(

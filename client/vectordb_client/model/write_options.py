@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidArgumentError, shown
@@ -98,7 +98,7 @@ def merged(old: Any, patch: Mapping[str, Any]) -> Any:
     return result
 
 
-def wrapped(values: Mapping[str, Any] | None, is_column: Callable[[Any], bool]) -> Sequence | Mapping[str, Any] | None:
+def wrapped(values: Mapping[str, Any] | None, is_column: Callable[[Any], bool]) -> Mapping[str, Any] | None:
     """The values of an update by filter as columns of one row."""
     if not isinstance(values, Mapping):
         return values  # None, or wrong, and then refused later

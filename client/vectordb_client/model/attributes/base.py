@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from ...errors import InvalidArgumentError, LimitError, SchemaError, VectorDBError, shown
@@ -75,7 +75,7 @@ class AttributeType:
     nan_is_null: ClassVar[bool] = True
     python: ClassVar[tuple[type, ...]] = ()
     message_list: ClassVar[str] = ""
-    analyzer: ClassVar[Any] = None
+    analyzer = cast(Any, None)  # without an annotation, so that Text can make it a field
 
     def __post_init__(self):
         check_flag("array", self.array, SchemaError)
