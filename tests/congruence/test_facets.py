@@ -226,7 +226,7 @@ def test_other_searches_count_too(same):
 
 
 WRONG = [
-    (lambda d: d.facets([]), InvalidArgumentError, "facets must have 1 to 64 facets, not 0"),
+    (lambda d: d.facets([]), InvalidArgumentError, "facets must have 1 to 64 facets, not none"),
     (lambda d: d.facets(3), InvalidArgumentError, r"facets must be attributes, Facet\(…\) or Range\(…\)"),
     (lambda d: d.facets([3]), InvalidArgumentError, r"names of attributes, Facet\(…\) or Range\(…\), not 3 \(int\)"),
     (lambda d: d.facets("nope"), SchemaError, "no attribute 'nope'; the attributes are: lang"),

@@ -30,7 +30,7 @@ def check_aggregates(value: Any) -> Aggregates:
         if not isinstance(name, str):
             raise InvalidArgumentError(f"an attribute is a string, not {shown(name)}", field="functions", value=name)
         functions = (given,) if isinstance(given, str) else given
-        if not isinstance(functions, Sequence) or isinstance(functions, (bytes, bytearray)) or not functions:
+        if not isinstance(functions, Sequence) or isinstance(functions, (bytes, bytearray, memoryview)) or not functions:
             what = f'aggregate needs the functions of {name!r}, as in {{{name!r}: ["min", "max"]}}, not {shown(given)}'
             raise InvalidArgumentError(what, field=name, value=given)
         for function in functions:

@@ -75,7 +75,7 @@ def check_name_list(name: str, value: Any) -> tuple[str, ...]:
     """Check a list of names; a single one may stand alone."""
     names = (value,) if isinstance(value, str) else value
     if (
-        isinstance(names, (bytes, bytearray))
+        isinstance(names, (bytes, bytearray, memoryview))
         or not isinstance(names, Sequence)
         or not all(isinstance(each, str) and each for each in names)
     ):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InvalidArgumentError, VectorDBError, listing, shown
 from .arguments import named_class
-from .foreign import unwrapped
+from .foreign import read_with, unwrapped
 from .schema import Schema, VectorField
 from .values import Id, check_id, is_single_id, text_of, to_json
 from .vectors import query_fields, query_vector
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 POOLS = ("mean", "max", "attention")
 SHOWN = 4  # numbers of a vector in a plan
+DEEPEST = 5  # lists and mappings in one another: field → pairs → vectors, with room to spare
 MAX_EXAMPLES = 1_000  # of a query
 FORGOTTEN = "is a query of search; in search_batch and prepared searches write vectors={field: Like([…])}"
 
@@ -142,7 +143,7 @@ def _checked(field: str, spec: VectorField, value: Like) -> Examples:
 
 
 def _listed(name: str, value: Any) -> Sequence[Any]:
-    value = unwrapped(value) if not isinstance(value, (list, tuple, str, Mapping)) else value
+    value = read_with(name, value, unwrapped) if not isinstance(value, (list, tuple, str, Mapping)) else value
     if isinstance(value, np.ndarray) and (value.ndim == 2 or (value.ndim == 1 and value.dtype.kind in "iu")):
         return list(value)
     if not isinstance(value, (list, tuple)):
@@ -183,16 +184,26 @@ def check_pool(name: str, value: Any) -> str:
     return value
 
 
-def listed_as_json(value: Any) -> Any:
-    """The JSON form of such an option, for messages and plans."""
+def listed_as_json(value: Any, depth: int = 0) -> Any:
+    """The JSON form of such an option, for messages and plans. Raises InvalidArgumentError for lists in lists that can't be examples."""
+    if depth > DEEPEST:
+        raise InvalidArgumentError("examples are lists of ids, vectors, or pairs of these, not lists in lists in lists", field="like")
     if isinstance(value, Mapping):
-        return {name: listed_as_json(each) for name, each in value.items()}
+        return {name: listed_as_json(each, depth + 1) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [listed_as_json(each) for each in value]
-    value = unwrapped(value)
-    return (
-        value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value if isinstance(value, (int, str, float)) else to_json(value)
-    )
+        return [listed_as_json(each, depth + 1) for each in value]
+    value = read_with("examples", value, unwrapped)
+    if isinstance(value, (list, tuple)):
+        return listed_as_json(value, depth)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return listed_as_json(value.tolist(), depth) if value.dtype == object else value.tolist()
+    if isinstance(value, (int, str, float)):
+        return value
+    try:
+        return to_json(value)
+    except TypeError:
+        what = f"examples are lists of ids, vectors, or pairs of these, and {shown(value)} is none"
+        raise InvalidArgumentError(what, field="like", value=value) from None
 
 
 def listed_shown(value: Any) -> Any:

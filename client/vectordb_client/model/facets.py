@@ -139,11 +139,12 @@ class FacetResult:
 def check_facets(name: str, value: Any) -> tuple[AnyFacet, ...]:
     """Check facets: names, ``Facet`` and ``Range``, one or a list, or their JSON forms. Raises InvalidArgumentError."""
     given = [value] if isinstance(value, (str, Facet, Range)) else value
-    if not isinstance(given, Sequence) or isinstance(given, (bytes, bytearray)):
+    if not isinstance(given, Sequence) or isinstance(given, (bytes, bytearray, memoryview)):
         what = f'{name} must be attributes, Facet(…) or Range(…), as in {name}=["brand", Range("price", [0, 10, 100])], not {shown(value)}'
         raise InvalidArgumentError(what, field=name, value=value)
+    given = list(itertools.islice(given, MAX_FACETS + 1))
     if not 1 <= len(given) <= MAX_FACETS:
-        raise InvalidArgumentError(f"{name} must have 1 to {MAX_FACETS} facets, not {len(given)}", field=name, value=len(given))
+        raise InvalidArgumentError(f"{name} must have 1 to {MAX_FACETS} facets, not {len(given) or 'none'}", field=name, value=len(given))
     checked = tuple([_checked(name, facet_of(name, each)) for each in given])
     keys = [each.key for each in checked]
     for each in checked:

@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidArgumentError, shown
-from .checks import MAX_LIMIT, check_count
-from .foreign import is_integer, is_number
+from .checks import MAX_LIMIT, check_count, checked_number
+from .foreign import is_integer
 
 AUTO = "auto"
 AUTO_LIMIT = 100  # hits that limit="auto" looks at, and returns at most
@@ -75,9 +75,10 @@ def check_offset(name: str, value: Any) -> int:
 
 def check_bound(name: str, value: Any) -> float:
     """Check a bound of scores: a finite number."""
-    if not is_number(value) or not math.isfinite(value):
+    number = checked_number(value)
+    if not math.isfinite(number):
         raise InvalidArgumentError(f"{name} must be a finite number, not {shown(value)}", field=name, value=value)
-    return float(value)
+    return number
 
 
 def check_radius(name: str, value: Any) -> float:
