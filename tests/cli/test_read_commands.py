@@ -185,7 +185,7 @@ def test_count_prints_a_number(run):
         ("search|--vector|v=[1, 2, 3]|--vector|v=[1, 2, 3]", "twice"),
         ("search|red|--field|nope", "'nope'"),
         ("search|red|--columns|nope", "'nope'"),
-        ("search|red|--filter|nope = 1", "'nope'"),
+        ("search|red|--filter|id = 1", "HAS_ID"),
         ("count|--filter|n >", "vectordb: filter, column 4: expected a value, but the filter ends here\n"),
         ("count|--filter|n > 1\nAND n <", "vectordb: filter, line 2, column 8: expected a value, but the filter ends here\n"),
         ("search|red|--filter|n = 978-0", "found '-0'; a string needs quotes\n"),

@@ -116,7 +116,9 @@ def _rewrite_rows(store: Store, change: Callable[[dict[str, Any]], dict[str, Any
             continue
         records = [format.pack_row(format.row_of(row.id, after, row.payload)) for after, row in zip(new, rows, strict=True)]
         offsets = np.concatenate([[0], np.cumsum([len(record) for record in records])])
+        written = split(chunks.ragged(chunk.docids, offsets, np.frombuffer(b"".join(records), np.uint8)), CHUNK_BYTES)
+        pieces = [(piece.first, chunks.encode(piece)) for piece in written]  # before a change, which makes views of the chunk invalid
         store.txn.delete(format.chunk_key(store.collection, field, part, first))
-        for piece in split(chunks.ragged(chunk.docids, offsets, np.frombuffer(b"".join(records), np.uint8)), CHUNK_BYTES):
-            store.txn.put(format.chunk_key(store.collection, field, part, piece.first), chunks.encode(piece))
+        for low, value in pieces:
+            store.txn.put(format.chunk_key(store.collection, field, part, low), value)
         reach("field.rewritten")
