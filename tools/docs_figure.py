@@ -14,9 +14,9 @@ OURS, PEERS, INK = "#d1345b", "#8fa3b8", "#1b1f24"
 K10, MEMORY = 1, 6  # columns of the tables "Dense": queries per second at recall 0.90, 0.95 and 0.99; memory added
 # (title, whether "higher" or "lower" is better, the data set, column, which of the numbers in a cell)
 PANELS = (
-    ("Texts of packages, 54k × 384\nqueries per second at recall 0.95", "higher", "debian_packages", K10, 1),
-    ("Texts of packages, 54k × 384\nqueries per second at recall 0.99", "higher", "debian_packages", K10, 2),
-    ("Fashion images, 60k × 784\nqueries per second at recall 0.95", "higher", "fashion-mnist", K10, 1),
+    ("Texts of packages, 54k × 384\nqueries a second, recall 0.95", "higher", "debian_packages", K10, 1),
+    ("Texts of packages, 54k × 384\nqueries a second, recall 0.99", "higher", "debian_packages", K10, 2),
+    ("Fashion images, 60k × 784\nqueries a second, recall 0.95", "higher", "fashion-mnist", K10, 1),
     ("Texts of packages, 54k × 384\nmemory added, MiB", "lower", "debian_packages", MEMORY, 0),
 )
 
