@@ -7,7 +7,7 @@ import pytest
 from vectordb_client import Client
 
 from tests.support.places import plain
-from tests.support.upkeep import hurry, index_files
+from tests.support.upkeep import hurry, index_files, until
 from vectordb import Dense, Int, Keyword, Schema, SchemaError, Sparse, Text
 from vectordb.engine.check import check
 
