@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.congruence.filled import N
-from vectordb import Arm, InvalidArgumentError, Like, NotFoundError, Prefetch, SchemaError
+from vectordb import Arm, Dense, InvalidArgumentError, Keyword, Like, NotFoundError, Prefetch, Schema, SchemaError
 
 FIELDS = {"d": "cosine", "far": "l2", "half": "dot"}
 IDS = {"d": [0, "id 1", uuid.UUID(int=5)], "far": [6, "id 10"], "half": [12, "id 13", 15]}
@@ -284,3 +284,28 @@ def test_wrong_directions(same, case):
     vectors, without, error, text = WITHOUT[case]
     with pytest.raises(error, match=text):
         same(lambda docs: docs.search(vectors, without=without))
+
+
+def test_examples_given_as_ids_go_with_pages_facets_and_groups(database):
+    """Their points are left out of the hits by a filter of the query's own."""
+    docs = database.create_collection("forty", Schema({"v": Dense(4)}, {"k": Keyword()}))
+    rows = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+    docs.upsert(ids=list(range(40)), vectors={"v": rows}, attributes={"k": [f"k{i % 4}" for i in range(40)]})
+    whole = docs.search(like=[1, 2], limit=40).ids.tolist()
+    assert sorted(whole) == sorted({*range(40)} - {1, 2})
+    page = docs.search(like=[1, 2], limit=7)
+    found = page.ids.tolist()
+    while page.next is not None:
+        page = docs.search(like=[1, 2], limit=7, cursor=page.next)
+        found += page.ids.tolist()
+    assert found == whole
+    counted = docs.search(like=[1, 2], limit=5, facets=["k"], filter="k != 'k0'").facets["k"]
+    assert [(each.value, each.count) for each in counted.counts] == [("k1", 10), ("k2", 10), ("k3", 10)]
+    groups = docs.search(like=[1, 2], group_by="k", group_size=2).groups
+    expected = {k: [i for i in whole if i % 4 == k][:2] for k in range(4)}
+    assert {int(group.value[1]): group.hits.ids.tolist() for group in groups} == expected
+    for example, hits in zip((1, 2), docs.search_batch({"v": [Like([1]), Like([2])]}, group_by="k", groups=2), strict=True):
+        alone = docs.search(like=[example], group_by="k", groups=2)
+        assert [(group.value, group.hits.ids.tolist()) for group in hits.groups] == [
+            (group.value, group.hits.ids.tolist()) for group in alone.groups
+        ]

@@ -193,3 +193,9 @@ WRONG = [
 def test_wrong_bounds_are_refused(same, query, options, text):
     with pytest.raises(InvalidArgumentError, match=text):
         same(lambda docs: docs.search(query, **options))
+
+
+@pytest.mark.parametrize("options", [{"diversity": 0.3}, {"rerank": lambda query, hits: [1.0] * len(hits)}, {"group_by": "n"}])
+def test_an_automatic_limit_needs_a_list_by_score(same, options):
+    with pytest.raises(InvalidArgumentError, match=r"limit='auto' and .* can't be given together"):
+        same(lambda docs: docs.search({"d": np.ones(8)}, limit="auto", **options))

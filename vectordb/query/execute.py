@@ -42,8 +42,9 @@ class Answers:
     lists of hits, which must be read while the view is pinned. Each query gets min(limit, matches) hits, always.
     """
 
-    def __init__(self, view: View, search: Search, filters: FilterCache):
-        self._view, self._search, self._filters = view, search, filters
+    def __init__(self, view: View, search: Search, filters: FilterCache, counts: bool = True):
+        """counts: whether facets are counted."""
+        self._view, self._search, self._filters, self._counts = view, search, filters, counts
         self._rows = RowFilter(view, search.filter, filters)
         self._stage_plan: dict | None = None
         self._first: Answers | None = None  # of the queries that have the filter of the first one, where filters differ
@@ -56,13 +57,16 @@ class Answers:
         view, search = self._view, self._search
         if not search.queries:
             return
+        started, counted, took = time.perf_counter(), search.request.facets is not None and self._counts, 0.0
+        if counted:  # first: an iteration may be left before its end
+            rows = self._rows
+            if search.filters is not None:  # that leave out points that are examples, which facets count
+                rows = RowFilter(view, self._filters.bind(search.request.filter, view.schema), self._filters)
+            self.facets = facets_of(view, rows, search.request.facets, self._filters)
+            took = 1000 * (time.perf_counter() - started)
         if search.filters is not None:
             yield from self._by_filter(search.filters)
             return
-        started, counted, took = time.perf_counter(), search.request.facets is not None, 0.0
-        if counted:  # first: an iteration may be left before its end
-            self.facets = facets_of(view, self._rows, search.request.facets, self._filters)
-            took = 1000 * (time.perf_counter() - started)
         trace = current()
         clock = self._clock = None if trace is None else trace.start(search, view.snapshot.live, view.sequence)
         if counted and (search.explain or clock is not None):
@@ -110,11 +114,15 @@ class Answers:
         for q, node in enumerate(filters):
             groups.setdefault(node, []).append(q)
         results: list[Any] = [None] * len(filters)
+        grouped_by: dict[int, list[tuple[Any, int]]] = {}
         for node, some in groups.items():
-            answers = Answers(self._view, self._search.of_queries(some, node), self._filters)
+            answers = Answers(self._view, self._search.of_queries(some, node), self._filters, counts=False)
             self._first = self._first or answers
             for q, answer in zip(some, answers, strict=True):
                 results[q] = answer
+            self._last = answers._last
+            grouped_by |= zip(some, answers.groups, strict=False)
+        self.groups = [grouped_by[q] for q in sorted(grouped_by)]
         trace = current()
         if trace is not None:
             trace.search = self._search

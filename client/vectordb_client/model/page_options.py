@@ -53,6 +53,8 @@ _NOT_AUTO = {
     "offset": "pages need a number",
     "order_by": "an ordered search has no scores that could fall off",
     "group_by": "groups need a number",
+    "rerank": "the function puts a given number of hits in order",
+    "diversity": "a diverse list isn't in the order of its scores, so they don't fall off",
 }
 
 
