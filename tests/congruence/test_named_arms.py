@@ -213,3 +213,10 @@ def test_weights_of_named_arms_are_learned(same):
     arms = {"a": Arm("d", queries, weight=2.0), "b": ("d", -queries)}
     tuning = same(lambda docs: docs.tune_fusion(arms, qrels, limit=5, folds=2), places=["embedded", "served"])
     assert tuning.fusion.weights.keys() == {"a", "b"} and max(tuning.fusion.weights.values()) == 1.0
+
+
+@pytest.mark.parametrize("options", [{"score": "calibrated"}, {"diversity": 0.3}, {"group_by": "lang"}], ids=str)
+def test_options_go_by_the_field_of_an_arm(same, options):
+    """The name of an arm is none of the schema's."""
+    named = same(lambda docs: docs.search({"a": Arm("d", A)}, limit=10, **options))
+    assert named.ids.tolist() == same(lambda docs: docs.search({"d": A}, limit=10, **options)).ids.tolist()

@@ -43,8 +43,8 @@ class Scale:
 
     def __init__(self, view: View, arm: Arm, cache: FilterCache):
         self._view, self._arm = view, arm
-        self._queries = FIELD_TYPES[arm.spec.kind].prepare(view, arm.name, arm.queries[:1], cache)
-        sample = background(view, arm.name, cache)
+        self._queries = FIELD_TYPES[arm.spec.kind].prepare(view, arm.field, arm.queries[:1], cache)
+        sample = background(view, arm.field, cache)
         ((_, scores),) = score_rows(view, arm, self._queries, sample) if len(sample) else [(None, np.empty(0, np.float32))]
         self._size, self._scores = len(sample), np.sort(scores)
 

@@ -57,7 +57,7 @@ def marginal(scores: np.ndarray, directions: np.ndarray, weight: float, limit: i
 def _field(search: Search, diversity: Diversity) -> str:
     if diversity.field is not None:
         return diversity.field
-    dense = [arm.name for arm in search.arms if arm.spec.kind == "dense"]
+    dense = [arm.field for arm in search.arms if arm.spec.kind == "dense"]
     if len(search.arms) != 1 or not dense:
         what = f"diversity needs the dense field whose vectors are compared: diversity=Diversity({diversity.weight:g}, field='…')"
         raise InvalidArgumentError(what, field="diversity", value=diversity.weight)
