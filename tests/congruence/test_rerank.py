@@ -7,9 +7,10 @@ import itertools
 import sys
 import types
 
+import numpy as np
 import pytest
 
-from vectordb import EncoderError, InvalidArgumentError, Rerank
+from vectordb import Arm, EncoderError, InvalidArgumentError, Rerank
 
 QUERY = {"d": [0.3, -1, 0.5, 0, 1, 0.25, 0, 1]}
 
@@ -188,3 +189,16 @@ def test_errors_of_the_function_are_passed_on(same):
     for place in ("embedded", "served", "asyncio"):
         with pytest.raises(ZeroDivisionError, match="mine"):
             same(lambda docs: docs.search(QUERY, rerank=fail), places=[place])
+
+
+def test_a_function_gets_the_queries_of_named_arms(same):
+    got = []
+
+    def remember(query, hits):
+        got.append(query)
+        return [float(place) for place in range(len(hits))]
+
+    rows = np.arange(1.0, 17.0).reshape(2, 8)
+    same(lambda docs: docs.search_batch({"a": Arm("d", rows), "b": ("d", rows[::-1])}, rerank=remember, limit=3))
+    assert all(query.keys() == {"a", "b"} and len(query["a"]) == 8 for query in got)
+    assert [query["a"].tolist() for query in got[:2]] == [query["b"].tolist() for query in got[1::-1]] == rows.tolist()

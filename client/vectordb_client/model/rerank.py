@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EncoderError, InvalidArgumentError, shown
 from .arguments import named_class
+from .arms import Arm
 from .checks import check_count, check_flag
 from .foreign import is_integer, is_number
 from .plan import Plan
@@ -153,11 +154,20 @@ class Late:
         return made
 
 
+def _asked(value: Any, q: int | None) -> Any:
+    """The query of a field, or of an arm with a name of its own; of a batch the q-th."""
+    if isinstance(value, Arm):
+        value = value.query
+    elif isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):  # (field, query)
+        value = value[1]
+    return value if q is None else value[q]
+
+
 def _query(vectors: Any, text: Any, q: int | None) -> Any:
     """The query as the function gets it: its text, or field → text if there are several, else field → vector. q: its number in a batch."""
     given = text if text is not None else vectors
     if isinstance(given, Mapping):
-        given = {name: value if q is None else value[q] for name, value in given.items()}
+        given = {name: _asked(value, q) for name, value in given.items()}
         return next(iter(given.values())) if text is not None and len(given) == 1 else given
     return given if q is None else given[q]
 
