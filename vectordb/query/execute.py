@@ -59,6 +59,7 @@ class Answers:
             return
         started, counted, took = time.perf_counter(), search.request.facets is not None and self._counts, 0.0
         if counted:  # first: an iteration may be left before its end
+            assert search.request.facets is not None
             rows = self._rows
             if search.filters is not None:  # that leave out points that are examples, which facets count
                 rows = RowFilter(view, self._filters.bind(search.request.filter, view.schema), self._filters)

@@ -22,7 +22,7 @@ class RowFilter:
     these, which the caller has filtered already: the candidates of a prefetch.
     """
 
-    def __init__(self, view: View, node: Filter | None, cache: FilterCache | None, given: np.ndarray | None = None):
+    def __init__(self, view: View, node: Filter | None, cache: FilterCache, given: np.ndarray | None = None):
         self.view, self.node, self._cache, self.given = view, node, cache, given
         self._rows: np.ndarray | None = given
         self._narrowed: dict[int, RowFilter] = {}  # by the identity of the filters, which the search keeps
@@ -54,7 +54,7 @@ class RowFilter:
             return None
         notes = current()
         started = 0.0 if notes is None else time.perf_counter()
-        matches = matching(self.node, self.view, None) if self._cache is None else matching_rows(self.node, self.view, self._cache)
+        matches = matching_rows(self.node, self.view, self._cache)
         if notes is not None and notes.clock is not None:
             notes.clock.charge("filter", time.perf_counter() - started)
         return matches

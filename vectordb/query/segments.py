@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from vectordb_client.model.filter_nodes import Filter
@@ -169,7 +170,7 @@ def _merged(answers: Sequence[tuple[list[Found], Report | None]], k: int) -> tup
 
 
 def _audit(
-    view: View, search: Search, arm: Arm, k: int, rows: RowFilter, queries: Sequence, report: Report, hits: Found, ready: Prepared
+    view: View, search: Search, arm: Arm, k: int, rows: RowFilter, queries: Any, report: Report, hits: Found, ready: Prepared
 ) -> None:
     """Start an audit: repeat the search exactly in the background, in pieces with pauses, and compare the results."""
     sequence, queries, env = view.sequence, queries.copy(), view.directory.env

@@ -55,7 +55,7 @@ class Store:
         assert state is not None
         return state
 
-    def entries(self, ids: Sequence[Id]) -> list[tuple[int, int] | None]:
+    def entries(self, ids: Iterable[Id]) -> list[tuple[int, int] | None]:
         """(docid, version) for each id; None for ids without a point."""
         get, unpack, key, collection = self.txn.get, format.unpack_entry, format.id_key, self.collection
         values = [get(key(collection, i)) for i in ids]
