@@ -62,7 +62,9 @@ def test_the_cheapest_setting_that_reaches_the_target_is_chosen(seed, graph_ther
             whole = np.isin(plans, planner.FULL_COST_PLANS)
             full, again = larger[exact], planner.MORE * extra
             unsure = full if again * planner.FEW > 1 else larger[scan] + again * planner.SCATTERED * full
-            larger = np.where(exact, larger, np.where(whole, larger + extra * planner.SCATTERED * full, larger * growth))
+            binary = plans == planner.BINARY_SCAN
+            grown = larger * np.where(binary, 1 + planner.KEPT_SHARE * (growth - 1), growth)
+            larger = np.where(exact, larger, np.where(whole, larger + extra * planner.SCATTERED * full, grown))
             larger[scan] += unsure
         made = [both("planner.cost_of", s, settings, cells, weights, costs, int(exact.argmax()), growth, extra) for s in range(len(plans))]
         np.testing.assert_allclose([[result for result, _ in pair] for pair in made], np.stack([larger, larger], axis=1), rtol=1e-6)

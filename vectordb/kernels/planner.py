@@ -19,7 +19,7 @@ ADAPTIVE_BEAM = 8
 COMPILED_PLANS = (SCAN, BINARY_SCAN, CLUSTERS_SCAN, CLUSTERS_BINARY, GRAPH_BEAM, ACORN, POST_FILTER, EXACT, ADAPTIVE_BEAM)
 GRAPH_PLANS = (GRAPH_BEAM, ACORN, POST_FILTER, ADAPTIVE_BEAM)  # they need a graph
 TERMINATING_PLANS = (SCAN, BINARY_SCAN, EXACT)  # they find min(k, matches) rows whatever the query, so they may take over from another
-FULL_COST_PLANS = (SCAN, BINARY_SCAN, EXACT)  # they look at every matching row however many results are asked for
+FULL_COST_PLANS = (SCAN, EXACT)  # they look at every matching row however many results are asked for
 # Columns of a setting: the plan, and its two parameters (``index/dense/plans.py``).
 PLAN, EFFORT, WIDTH = range(3)
 
@@ -32,6 +32,7 @@ NOT_EXACT = 0.9999  # the most recall that is predicted for a plan that may miss
 KEPT = 4  # rows that plans score at full precision, times the results asked for [P2]
 MORE = 8  # times as many are scored so when codes don't tell which rows are the best [tests]
 FEW = 16  # one in so many rows is the most that is scored at full precision one by one [tests]
+KEPT_SHARE = 0.75  # of a binary-code scan's time: the rows that it keeps, which grow with the results asked for [two sets, k 100 … 1,000]
 SCATTERED = 2.0  # time of a row that is scored at full precision out of order, relative to one in a scan [tests]
 
 
@@ -107,7 +108,9 @@ def cost_of(setting, settings, cells, weights, costs, exact, growth, extra):
     cost = predict(setting, cells, weights, costs)
     plan = np.int64(settings[setting, PLAN])
     if growth > 1.0 and plan != EXACT:
-        if plan not in FULL_COST_PLANS:
+        if plan == BINARY_SCAN:
+            cost *= 1.0 + KEPT_SHARE * (growth - 1.0)
+        elif plan not in FULL_COST_PLANS:
             cost *= growth
         elif exact >= 0:
             full = predict(exact, cells, weights, costs)

@@ -13,6 +13,7 @@ from pyroaring import BitMap
 from vectordb_client.errors import CorruptionError, NotFoundError
 from vectordb_client.model.fields import VectorField
 
+from ..common import heap
 from ..common.failpoints import reach
 from ..engine.directory import Directory
 from ..engine.snapshot import View
@@ -83,6 +84,7 @@ def build(directory: Directory, number: int, view: View, task: Build, progress: 
     options = kind.build_options(spec)
     record = Record(task.field, task.first, end, len(docids), dead, name, size, checksum, options, sequence, header)
     _register(directory, number, task, record)
+    heap.trim()
     return len(docids)
 
 

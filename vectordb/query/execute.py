@@ -25,7 +25,7 @@ from .counts import facets_of
 from .diversity import deeper
 from .fusion.lists import search_lists
 from .fusion.missing import lacking
-from .fusion.ranks import Ranked, fuse
+from .fusion.ranks import ArmScores, Ranked, fuse
 from .fusion.sums import sum_arms
 from .groups import grouped
 from .highlight import Highlighter, highlighter
@@ -35,6 +35,7 @@ from .read import attribute_reader, pieces
 from .request import Arm, Search
 from .row_filter import RowFilter
 from .trace import Clock, current, stage_plan, whole_plan
+from .unread import unread
 
 
 class Answers:
@@ -103,9 +104,13 @@ class Answers:
             yield self._fetched(ranking, q)
             clock.lap("fetch")
 
-    def _fetched(self, ranking: Ranked, q: int) -> Iterator[list[Hit]]:
+    def _fetched(self, ranking: Ranked, q: int) -> Hits | Iterator[list[Hit]]:
         """Fetch the hits of the q-th query."""
         view, search = self._view, self._search
+        if type(ranking[2]) is ArmScores and not search.vectors and not search.request.highlight and not search.explain:
+            hits = unread(view, search, *ranking)
+            if hits is not None:
+                return hits
         places = highlighter(view, search, q) if search.request.highlight else None
         return fetched(view, search.attributes, search.vectors, ranking, search.request.with_payload, places)
 
@@ -140,7 +145,7 @@ class Answers:
         """A function that makes ``next``, and its argument."""
         return following(self._view, self._search, *self._last)
 
-    def _groups(self) -> Iterator[Iterator[list[Hit]]]:
+    def _groups(self) -> Iterator[Hits | Iterator[list[Hit]]]:
         """The answer of each query in groups, which are added to ``groups`` before it."""
         view, search = self._view, self._search
         clock = self._clock = self._clock or Clock()

@@ -241,6 +241,14 @@ def is_sparse(value: Any) -> bool:
     return hasattr(value, "tocsr") or (hasattr(value, "to_sparse_csr") and str(value.layout) != "torch.strided")
 
 
+def csr_row(value: Any) -> Any:
+    """(terms, weights) of a scipy matrix of one row in CSR form, as they are stored; anything else as it is."""
+    if getattr(value, "format", None) != "csr" or not hasattr(value, "tocsr") or len(value.indptr) != 2:
+        return value
+    terms, weights = value.indices, value.data
+    return (terms, weights) if value.indptr[0] == 0 and value.indptr[1] == len(terms) == len(weights) else value
+
+
 def sparse_rows(value: Any) -> Any:
     """A sparse matrix or tensor as an object that can be sliced by rows."""
     if hasattr(value, "tocsr"):

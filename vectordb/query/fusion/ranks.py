@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from vectordb_client.errors import InvalidArgumentError
@@ -15,10 +15,11 @@ from ...engine.snapshot import View
 from ...index.exact import Found
 from ...kernels.fusion import merge_lists
 from ..arms import sign
-from ..request import Search
+from ..request import Arm, Search
 from .missing import arm_weights, everywhere, has_vectors, rescaled
 
-Ranked = tuple[list[int], list[float], list[dict[str, ArmScore]]]  # docids, scores as users see them, each hit's scores by arm
+# Docids, scores as users see them, each hit's scores by arm.
+Ranked = tuple[list[int], list[float], Sequence[dict[str, ArmScore]]]
 
 
 _arm_score = tuple.__new__  # half the cost of the named tuple's constructor
@@ -30,30 +31,68 @@ def fuse(view: View, search: Search, lists: Sequence[Found]) -> Ranked:
 
     lists: (docids, scores) of each arm, best first, higher is better.
     """
-    arms, weights = search.arms, arm_weights(search)
+    weights = arm_weights(search)
     merged = merge(view, search, lists, weights, search.limit)
-    best, places = merged.docids, merged.places
-    counts, has = [weights.tolist()] * len(best), [(True,) * len(arms)] * len(best)
-    if not all(everywhere(view, arm) for arm in arms):
-        present = places >= 0  # a row that an arm lists has a vector there, so only the others are looked up
-        for a, arm in enumerate(arms):
-            if not present[:, a].all():
-                present[~present[:, a], a] = has_vectors(view, arm, best[~present[:, a]])
-        has = present.tolist()
-        if search.fusion.missing == "renormalise":
-            counts = rescaled(weights, present.T).T.tolist()
-    names, signs = [arm.name for arm in arms], [sign(arm) for arm in arms]
-    explained = []
-    for row, scores, normal, parts, own, present in zip(places.tolist(), *merged.facts.tolist(), counts, has, strict=True):
-        by_arm = {}
-        for a, place in enumerate(row):
-            if place >= 0:
-                facts = (place + 1, signs[a] * scores[a], normal[a], own[a], parts[a], False)
-            else:
-                facts = (None, None, None, own[a], 0.0, not present[a])
-            by_arm[names[a]] = _arm_score(ArmScore, facts)
-        explained.append(by_arm)
-    return best.tolist(), merged.sums.tolist(), explained
+    return merged.docids.tolist(), merged.sums.tolist(), ArmScores(merged, weights, _present(view, search.arms, merged), search)
+
+
+def _present(view: View, arms: Sequence[Arm], merged: Merged) -> np.ndarray | None:
+    """bool ``(n, arms)``: whether a row has a vector in the field of an arm; None if every row has them all."""
+    if all(everywhere(view, arm) for arm in arms):
+        return None
+    present = merged.places >= 0  # a row that an arm lists has a vector there, so only the others are looked up
+    for a, arm in enumerate(arms):
+        if not present[:, a].all():
+            present[~present[:, a], a] = has_vectors(view, arm, merged.docids[~present[:, a]])
+    return present
+
+
+class ArmScores(Sequence[dict[str, ArmScore]]):
+    """The scores of hits by arm, made when they are read.
+
+    weights: float64 ``(arms,)``. present: bool ``(n, arms)``, whether a hit has a vector in the field of an arm; None if all have.
+    """
+
+    __slots__ = ("_made", "_merged", "_names", "_present", "_renormalised", "_signs", "_weights")
+
+    def __init__(self, merged: Merged, weights: np.ndarray, present: np.ndarray | None, search: Search):
+        self._merged, self._weights, self._present = merged, weights, present
+        self._names, self._signs = [arm.name for arm in search.arms], [sign(arm) for arm in search.arms]
+        self._renormalised = search.fusion.missing == "renormalise"
+        self._made: list[dict[str, ArmScore]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._merged.docids)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._all()[index]
+
+    def __iter__(self) -> Iterator[dict[str, ArmScore]]:
+        return iter(self._all())
+
+    def _all(self) -> list[dict[str, ArmScore]]:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def _make(self) -> list[dict[str, ArmScore]]:
+        merged, weights, present, names, signs = self._merged, self._weights, self._present, self._names, self._signs
+        counts, has = [weights.tolist()] * len(self), [(True,) * len(names)] * len(self)
+        if present is not None:
+            has = present.tolist()
+            if self._renormalised:
+                counts = rescaled(weights, present.T).T.tolist()
+        explained = []
+        for row, scores, normal, parts, own, there in zip(merged.places.tolist(), *merged.facts.tolist(), counts, has, strict=True):
+            by_arm = {}
+            for a, place in enumerate(row):
+                if place >= 0:
+                    facts = (place + 1, signs[a] * scores[a], normal[a], own[a], parts[a], False)
+                else:
+                    facts = (None, None, None, own[a], 0.0, not there[a])
+                by_arm[names[a]] = _arm_score(ArmScore, facts)
+            explained.append(by_arm)
+        return explained
 
 
 class Merged(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from ...errors import InvalidArgumentError, LimitError, SchemaError, many, shown
 from ..arguments import named_class
 from ..checks import check_flag
-from ..foreign import compressed, is_integer, is_sparse, listed, read_with, size_of
+from ..foreign import compressed, csr_row, is_integer, is_sparse, listed, read_with, size_of
 from ..norms import MAX_NORM, check_sparse_norms, surely_allowed
 from ..options import check_integer, choice
 from .base import (
@@ -97,7 +97,7 @@ class SparseColumn(Column):
     @classmethod
     def query(cls, name: str, spec: Sparse, value: Any) -> tuple[np.ndarray, np.ndarray]:
         """Check a query: (ascending uint64 terms, float32 weights)."""
-        plain = _plain_pair(_arrays_of(value) if type(value) is dict else value)
+        plain = _plain_pair(_arrays_of(value) if type(value) is dict else csr_row(value))
         if plain is None:
             if isinstance(value, (list, tuple)) and value and all(isinstance(query, Mapping) for query in value):
                 what = f"query vector {name!r} is a list of sparse vectors; for several queries write search_batch"
@@ -392,13 +392,17 @@ def _plain_pair(value: Any) -> tuple[np.ndarray, np.ndarray] | None:
     if not isinstance(value, tuple) or len(value) != 2:
         return None
     terms, weights = value
-    if not (type(terms) is type(weights) is np.ndarray) or weights.dtype != np.float32 or not terms.ndim == weights.ndim == 1:
+    if not (type(terms) is type(weights) is np.ndarray) or not terms.ndim == weights.ndim == 1:
         return None
     if len(terms) != len(weights) or not 0 < len(terms) <= MAX_TERMS or terms.dtype.kind not in "iu":
         return None
     if not (terms[1:] > terms[:-1]).all() or terms[0] < 0:  # they ascend, so the first is the lowest
         return None
     with np.errstate(over="ignore"):
+        if weights.dtype != np.float32:
+            if weights.dtype != np.float64:
+                return None
+            weights = weights.astype(np.float32)  # what is too large becomes infinite, and what is too small 0
         if not surely_allowed(weights.dot(weights)) or not weights.all():
             return None
     return terms.astype(np.uint64, copy=False), np.ascontiguousarray(weights)
