@@ -46,8 +46,8 @@ def measured(arms: Arms, times: int = depths.FIRST, indexed: tuple[bool, ...] = 
 
 
 def test_nothing_is_chosen_before_enough_searches_were_measured():
-    recall = measured(Arms(), depths.FIRST - 1)
-    assert recall.choose(0.8) == Choice((Point(CANDIDATES, 0.8),) * 2, None, depths.FIRST - 1)
+    recall = measured(Arms(), depths.LEAST - 1)
+    assert recall.choose(0.8) == Choice((Point(CANDIDATES, 0.8),) * 2, None, depths.LEAST - 1)
     assert recall.due()
 
 

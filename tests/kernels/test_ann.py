@@ -392,6 +392,13 @@ def test_costs_and_recalls_follow_what_is_measured():
     assert recalls.tolist() == pytest.approx([0, 0, 0, -0.1, 0.02, 0, 0, 0, 0], abs=0.001)
 
 
+def test_the_first_measured_recalls_move_a_prediction_the_most():
+    learned = Corrections.of(PLANS)
+    for _ in range(16):
+        learned.learn_recall(3, 0.95, 0.85)
+    assert learned.table[0, 3] == pytest.approx(-0.05)
+
+
 def test_a_slower_machine_doesnt_change_the_choice():
     """A plan that runs isn't blamed for what would slow down every other as well: half the speed, or caches that are cold."""
     learned = Corrections.of(PLANS, 2.5)

@@ -19,6 +19,7 @@ MOST_OF_FIRST = 3  # times the first depth: the most results for which the first
 DOUBT = 0.5  # standard errors subtracted from a measured mean recall [P2]
 MEASURED_EVERY = 16  # searches of a segment for each one that is timed; timing costs time itself [chosen]
 LEARNING = 1 / 64  # weight of one measurement in the moving average of a plan [chosen]
+CALIBRATED = 16  # measured recalls that the calibration counts for: the first ones move the average more than later ones [chosen]
 LEARNING_SPEED = 1 / 8  # the same of the speed of the machine, which must follow before plans are blamed for it [chosen]
 MOST_SURPRISING = 8.0  # ratio of measured to predicted cost at which one measurement is clipped [chosen]
 COST_FACTORS = (0.25, 4.0)  # range of a plan's cost factor [chosen]
@@ -41,6 +42,7 @@ class Corrections:
     table: np.ndarray
     speed: float = 1.0
     calls: int = field(default=0)
+    audited: dict[int, int] = field(default_factory=dict)  # plan → its measured recalls
 
     @classmethod
     def of(cls, plans: Mapping[int, Plan], speed: float = 1.0) -> Corrections:
@@ -65,7 +67,9 @@ class Corrections:
     def learn_recall(self, plan: int, predicted: float, actual: float) -> None:
         """Move a plan's recall offset towards a measurement."""
         offset, (least, most) = self.table[0], RECALL_OFFSETS
-        offset[plan] = min(max(offset[plan] + LEARNING * ((actual - predicted) - offset[plan]), least), most)
+        known = self.audited[plan] = self.audited.get(plan, 0) + 1
+        weight = max(LEARNING, 1 / (CALIBRATED + known))
+        offset[plan] = min(max(offset[plan] + weight * ((actual - predicted) - offset[plan]), least), most)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ SHARES = ((1.0, (0.6, 0.8, 0.9, 0.95, 0.98)), (0.5, (0.8, 0.9)), (0.3, (0.9,))) 
 SHALLOW = 0.9  # recall of a list of ``limit`` rows, where it is shorter than the others [chosen]
 REFERENCE = 0.998  # recall of the reference's lists [chosen]
 HIGHEST = 0.99  # targets above it hold every arm to the target, because the reference is no better [chosen]
-FIRST = 64  # searches that are measured before a combination is chosen [H]
+LEAST = 24  # searches that are measured before a combination is chosen [chosen]
+FIRST = 64  # searches that are measured as soon as there is time for it; until then the doubt is larger [H]
 EVERY = 2_000  # later searches for each one that is measured [chosen]
 KEPT = 192  # measured searches that are remembered [chosen]
 DOUBT = 0.5  # standard errors subtracted from a mean recall: the cheapest of many combinations is one that was lucky [H]
@@ -130,12 +131,13 @@ class FusedRecall:
     def _chosen(self, recall: float) -> Choice:
         measured, arms = len(self._recalls), len(self.points)
         plain = Choice((Point(self._candidates, recall),) * arms, None, measured)
-        if measured < FIRST or recall > HIGHEST:
+        if measured < LEAST or recall > HIGHEST:
             return plain
         recalls, costs = np.array(self._recalls, np.float64), np.quantile(np.array(self._costs), USUAL, axis=0)
         means = recalls.mean(axis=0)
         promised = means - self._unpromised(means)
-        lowered = promised - DOUBT * recalls.std(axis=0) / np.sqrt(measured)
+        doubt = DOUBT * max(FIRST / measured, 1.0)
+        lowered = promised - doubt * recalls.std(axis=0) / np.sqrt(measured)
         total = costs[np.arange(arms), self.combinations].sum(axis=1)
         reaching = np.where(lowered >= recall, total, np.inf)
         best = int(np.argmin(reaching))
