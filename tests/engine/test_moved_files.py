@@ -168,9 +168,14 @@ def written(path: str, first: int, count: int) -> list[int]:
     return acknowledged
 
 
-@pytest.mark.parametrize("removed", [["lock.mdb"], ["lock.mdb", "open.lock"], ["lock.mdb", "open.lock", "write.lock", "swap.lock"]])
-@pytest.mark.parametrize("ours, theirs", [(1, 1), (1, 2), (5, 5), (30, 3)])
-def test_lock_files_removed_under_a_running_process_lose_nothing_that_was_acknowledged(tmp_path, monkeypatch, ours, theirs, removed):
+LOCKS = ["lock.mdb", "open.lock", "write.lock", "swap.lock"]
+
+
+@pytest.mark.parametrize(
+    ("removed", "ours", "theirs"),
+    [(LOCKS[:1], 1, 1), (LOCKS[:1], 1, 2), (LOCKS[:2], 5, 5), (LOCKS[:2], 1, 2), (LOCKS, 1, 1), (LOCKS, 30, 3)],
+)
+def test_lock_files_removed_under_a_running_process_lose_nothing_that_was_acknowledged(tmp_path, removed, ours, theirs):
     path = tmp_path / "data"
     filled(path)
     database = vectordb.open(path, maintenance=False)
