@@ -1,5 +1,5 @@
-"""Tests start hundreds of processes. If Python is told to keep no bytecode, each of them compiles the package anew, which takes a second: here
-it is kept, in the usual places.
+"""Tests start hundreds of processes, each of which compiles the package for a second where no bytecode is kept: so it is kept here, also if
+Python is told not to.
 """
 
 import os
