@@ -285,8 +285,8 @@ def test_what_a_call_held_is_given_back(database, served, monkeypatch):
     monkeypatch.setattr(guard.Guard, "__init__", lambda self, *given, **named: made.append(self) or init(self, *given, **named))
     docs = served(working_memory=64 << 20)
     pools = [each.memory for each in made if each.database is database and each.memory.most == 64 << 20]
-    for _ in range(5):
-        docs.search_batch({"d": np.ones((100, 4))}, limit=1_000, with_attributes=False)
+    for _ in range(2):
+        docs.search_batch({"d": np.ones((30, 4))}, limit=1_000, with_attributes=False)
         with pytest.raises(vectordb.FilterError):
             docs.count("id = 3")
     assert pools and all(pool.taken == 0 for pool in pools)
