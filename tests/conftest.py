@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 import vectordb
+from tests.support import nightly
 from tests.support.worker import Worker
 from vectordb.engine.check import check
 from vectordb.index.dense import calibrate as dense_calibrate
@@ -18,6 +20,12 @@ from vectordb.warm import warm
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest was started by nohup, or in the background of a script
     # Still ignored here, but programs that tests start don't inherit a handler, as they would inherit SIG_IGN: Ctrl-C ends them.
     signal.signal(signal.SIGINT, lambda *_: None)
+
+# By day the directories of tests lie in memory where there is room: a disk takes milliseconds for a sync, and a small database makes ten.
+# By night they lie on a disk. A variable that is set already says where, as pytest documents it.
+MEMORY, ROOM = Path("/dev/shm"), 4 << 30
+if not nightly.FOLDER and MEMORY.is_dir() and os.statvfs(MEMORY).f_bavail * os.statvfs(MEMORY).f_frsize > ROOM:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)

@@ -16,6 +16,7 @@ import vectordb
 from tests.support.paths import ROOT
 from vectordb.cli import main
 from vectordb.server.main import start
+from vectordb.server.telemetry import health
 
 
 @pytest.mark.parametrize("target", ["localhost:7070", "db.example:1", "127.0.0.1:65535", "[::1]:7070", "unix:/run/db", "dns:///db:70"])
@@ -86,7 +87,8 @@ def test_the_command_line_says_the_same(capsys):
         assert "write 'localhost:7070', and tls=True" in said and said.count("\n") == 1
 
 
-def test_a_connection_that_speaks_tls_on_one_side_only_says_so(tmp_path, capsys):
+def test_a_connection_that_speaks_tls_on_one_side_only_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(health, "_PAUSE_SECONDS", 60.0)  # more than the time there is: ``vectordb health`` asks once
     if subprocess.run(["sh", "-c", "command -v openssl"], capture_output=True).returncode:
         pytest.skip("no openssl here")
     subprocess.run(["sh", str(ROOT / "deploy" / "certificates.sh"), str(tmp_path / "tls"), "localhost"], check=True, capture_output=True)

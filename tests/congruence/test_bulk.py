@@ -142,27 +142,27 @@ def test_a_rate_limit_is_not_the_fault_of_points(tmp_path, monkeypatch):
     assert len(calls) <= 2
 
 
-@pytest.mark.parametrize(
-    ("options", "field"),
-    [
-        ({"chunk": 0}, "chunk"),
-        ({"chunk": True}, "chunk"),
-        ({"parallel": 65}, "parallel"),
-        ({"progress": "yes"}, "progress"),
-        ({"points": None}, "points"),
-        ({"ids": [1]}, "points"),
-        ({"points": None, "vectors": {"d": np.ones((1, 4))}}, "ids"),
-        ({"points": None, "ids": [1, 2], "vectors": {"d": np.ones((1, 4))}}, "d"),
-        ({"points": None, "ids": [1, 2], "payload": [1]}, "payload"),
-        ({"points": None, "ids": [1], "vectors": [1]}, "vectors"),
-        ({"points": {"id": 1}}, "points"),
-        ({"points": "abc"}, "points"),
-    ],
-)
-def test_wrong_arguments_are_refused_before_anything_is_written(docs, options, field):
-    with pytest.raises(InvalidArgumentError) as caught:
-        docs.bulk(**{"points": [{"id": 1}], **options})
-    assert caught.value.field == field and docs.count() == 0
+WRONG = [
+    ({"chunk": 0}, "chunk"),
+    ({"chunk": True}, "chunk"),
+    ({"parallel": 65}, "parallel"),
+    ({"progress": "yes"}, "progress"),
+    ({"points": None}, "points"),
+    ({"ids": [1]}, "points"),
+    ({"points": None, "vectors": {"d": np.ones((1, 4))}}, "ids"),
+    ({"points": None, "ids": [1, 2], "vectors": {"d": np.ones((1, 4))}}, "d"),
+    ({"points": None, "ids": [1, 2], "payload": [1]}, "payload"),
+    ({"points": None, "ids": [1], "vectors": [1]}, "vectors"),
+    ({"points": {"id": 1}}, "points"),
+    ({"points": "abc"}, "points"),
+]
+
+
+def test_wrong_arguments_are_refused_before_anything_is_written(docs):
+    for options, field in WRONG:
+        with pytest.raises(InvalidArgumentError) as caught:
+            docs.bulk(**{"points": [{"id": 1}], **options})
+        assert caught.value.field == field and docs.count() == 0, options
 
 
 def test_several_chunks_are_under_way_at_a_time(tmp_path, monkeypatch):

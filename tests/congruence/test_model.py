@@ -457,5 +457,5 @@ def _named(node):
 
 def test_every_answer_is_the_models(worker):
     Machine.worker = worker
-    examples = int(os.environ.get("VECTORDB_MODEL_EXAMPLES", cases(60, 600)))
+    examples = int(os.environ.get("VECTORDB_MODEL_EXAMPLES", cases(30, 600)))
     run_state_machine_as_test(Machine, settings=settings(max_examples=examples, stateful_step_count=40, phases=PHASES))

@@ -8,7 +8,7 @@ import stat
 import pytest
 
 import vectordb
-from tests.engine.test_paths import SCHEMA, put
+from tests.support.directories import SCHEMA, put
 from vectordb import InvalidArgumentError
 from vectordb.cli import main
 from vectordb.server.settings import Settings

@@ -82,7 +82,7 @@ def found(collection, node) -> set:
     return {point.id for point in collection.iterate(filter=node, with_attributes=False)}
 
 
-@settings(max_examples=cases(100, 250))
+@settings(max_examples=cases(50, 250))
 @given(filter_model.filters, st.integers(0, 9))
 def test_a_filter_matches_the_rows_it_says_while_rows_come_and_go(filled, node, change):
     if change == 0:
@@ -97,7 +97,7 @@ def test_a_filter_matches_the_rows_it_says_while_rows_come_and_go(filled, node, 
     assert {hit.id for hit in hits} == {i for i in expected if "vec" in filled.rows[i]["vectors"]}
 
 
-@settings(max_examples=cases(60, 150))
+@settings(max_examples=cases(30, 150))
 @given(filter_model.leaves)
 def test_each_leaf_alone_and_its_complement(filled, node):
     expected = filled.matching(node)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tarfile
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -65,7 +66,21 @@ def answers_are_right(collection) -> None:
         assert there >= 57, name
 
 
-def filled(directory, collections=("one", "two"), parts: int = 1) -> None:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """``filled(directory, …)`` makes a directory as ``fill`` does: the first with such options is made, the others are copies of it."""
+    made: dict[tuple, Path] = {}
+
+    def fill_or_copy(directory, collections=("one", "two"), parts: int = 1) -> None:
+        if (collections, parts) not in made:
+            made[collections, parts] = tmp_path_factory.mktemp("filled") / "data"
+            fill(made[collections, parts], collections, parts)
+        shutil.copytree(made[collections, parts], directory)
+
+    return fill_or_copy
+
+
+def fill(directory, collections, parts: int) -> None:
     """Collections with an index file a field and part."""
     with vectordb.open(directory, maintenance=False) as database:
         for i, name in enumerate(collections):
@@ -131,7 +146,7 @@ SWAPS = {
 
 @pytest.mark.parametrize("older", [False, True], ids=["bound by header", "by checksum alone"])
 @pytest.mark.parametrize("which", SWAPS)
-def test_files_that_were_swapped_are_never_searched_and_built_again(directory, which, older, monkeypatch):
+def test_files_that_were_swapped_are_never_searched_and_built_again(directory, filled, which, older, monkeypatch):
     filled(directory, parts=2 if which == "of two ranges" else 1)
     if older:
         without_headers(directory)
@@ -163,7 +178,7 @@ def test_files_that_were_swapped_are_never_searched_and_built_again(directory, w
 
 
 @pytest.mark.parametrize("older", [False, True])
-def test_a_file_of_another_database_is_never_searched(tmp_path, older):
+def test_a_file_of_another_database_is_never_searched(tmp_path, filled, older):
     folders = [tmp_path / "a", tmp_path / "b"]
     records = []
     for i, folder in enumerate(folders):
@@ -183,7 +198,7 @@ def test_a_file_of_another_database_is_never_searched(tmp_path, older):
         assert [lost["file"] for lost in collection.info().statistics["v"]["damaged"]] == [mine.file]
 
 
-def test_a_swapped_file_is_built_again_in_the_background(directory):
+def test_a_swapped_file_is_built_again_in_the_background(directory, filled):
     filled(directory)
     with vectordb.open(directory, maintenance=False) as database:
         files = {key: record.file for key, record in registry(database).items()}
@@ -241,7 +256,7 @@ def made_by_another_version(directory, change) -> None:
 
 
 @pytest.mark.parametrize("what", UNKNOWN)
-def test_a_file_with_something_unknown_is_stale_not_damaged(directory, what, caplog):
+def test_a_file_with_something_unknown_is_stale_not_damaged(directory, filled, what, caplog):
     filled(directory, ("one",))
     made_by_another_version(directory, UNKNOWN[what])
     assert check(directory).notes == ()
@@ -265,7 +280,7 @@ def test_a_file_with_something_unknown_is_stale_not_damaged(directory, what, cap
         assert collection.info().maintenance["error"] is None
 
 
-def test_a_file_with_a_table_of_settings_of_its_own_is_used(directory):
+def test_a_file_with_a_table_of_settings_of_its_own_is_used(directory, filled):
     filled(directory, ("one",))
     made_by_another_version(directory, one_more_setting)
     before = index_files(directory)

@@ -252,8 +252,8 @@ def test_junk_is_answered_or_refused(collection):
 
 
 def test_junk_is_answered_or_refused_by_a_client(collection, tmp_path):
-    """By day a third of the calls, drawn at random; by night all."""
-    rng, share = random.Random(0), cases(1, 3) / 3
+    """By day an eighth of the calls, drawn at random; by night all."""
+    rng, share = random.Random(0), cases(1, 8) / 8
     with vectordb.open(tmp_path / "served", durability="batched", maintenance=False) as database:
         database.create_collection("c", SCHEMA)
         server, port = start(database, port=0)

@@ -243,10 +243,10 @@ QUERIES = [("d", "s"), ("d", "bits"), ("d", "far"), ("far", "ip", "idf"), ("m", 
 @pytest.mark.parametrize("node", [None, F("n") < 350, F("n") == 301], ids=["all", "half", "one"])
 def test_hits_are_the_best_sums_of_all_points(collection, names, node):
     rng = np.random.default_rng(len(names))
-    for weights, limit in itertools.product(({}, dict.fromkeys(names, 0.0), {names[0]: 1e-4, names[-1]: 50.0}), (1, 10, 1000)):
+    for weights in ({}, dict.fromkeys(names, 0.0), {names[0]: 1e-4, names[-1]: 50.0}):
         query = {name: column(rng, name, 1)[0] for name in names}
         sums = summed(collection, query, weights, node)
-        for candidates in (None, 2):
+        for limit, candidates in itertools.product((1, 10, 1000), (None, 2)):
             hits = collection.search(query, fusion=Linear(weights), filter=node, limit=limit, candidates=candidates, explain=True)
             check(hits, query, weights, sums, limit)
             assert hits.plan["fusion"]["proven"] and hits.plan["exact"] and "proven to be the true best" in str(hits.plan)
@@ -254,9 +254,9 @@ def test_hits_are_the_best_sums_of_all_points(collection, names, node):
             scanned = {arm["field"] for arm in hits.plan["arms"] if arm["plan"] == "scan of byte codes with error bounds"}
             passed_over = {arm["field"] for arm in hits.plan["arms"] if arm["plan"] == "segments"} & {"d", "ip", "far"}
             assert scanned | passed_over == {"d", "ip", "far"} & set(names) and len(passed_over) < 2  # those that have segments
-        assert collection.search(query, fusion=Linear(weights), filter=node, limit=limit, exact=True) == collection.search(
-            query, fusion=Linear(weights), filter=node, limit=limit, recall=1.0
-        )
+        for limit in (1, 10, 1000):
+            options = {"fusion": Linear(weights), "filter": node, "limit": limit}
+            assert collection.search(query, exact=True, **options) == collection.search(query, recall=1.0, **options)
 
 
 def test_equal_sums_are_ranked_by_age(collection):

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import vectordb
+from tests.support.nightly import cases
 from tests.support.upkeep import accounts, hurry, index_files, until
 from vectordb import Dense, Int, Keyword, Linear, Schema, Sparse
 from vectordb.engine.check import check
 from vectordb.storage import compact, segments, store
 
 SCHEMA = Schema({"v": Dense(4, "l2"), "w": Dense(3, "dot", "float16"), "s": Sparse()}, {"n": Int(), "k": Keyword()})
-STEPS = 60
+STEPS = cases(40, 60)
 RUNS = int(os.environ.get("VECTORDB_MAINTENANCE_RUNS", "4"))
 _open: dict[str, vectordb.Database] = {}
 _patches = pytest.MonkeyPatch()

@@ -39,25 +39,44 @@ def docs(tmp_path_factory):
         yield collection
 
 
-def held(collection, query, node=None):
-    """name → the ids that have a vector there and match."""
-    found = {}
-    for name in query:
-        condition = f"HAS_VECTOR({name})" if node is None else f"({node}) AND HAS_VECTOR({name})"
-        found[name] = {point.id for point in collection.scroll(filter=condition, limit=10_000).points}
-    return found
+class Lists:
+    """What the points of a collection that doesn't change are, one field at a time; each list is read once."""
+
+    def __init__(self, collection):
+        self.collection, self._held, self._whole = collection, {}, {}
+
+    def held(self, query, node):
+        """name → the ids that have a vector there and match."""
+        for name in query:
+            if (name, node) not in self._held:
+                condition = f"HAS_VECTOR({name})" if node is None else f"({node}) AND HAS_VECTOR({name})"
+                self._held[name, node] = {point.id for point in self.collection.scroll(filter=condition, limit=10_000).points}
+        return {name: self._held[name, node] for name in query}
+
+    def whole(self, name, vector, node):
+        """(ids, raw scores) of every point that matches, from an exact search."""
+        key = name, tuple(vector.items()) if isinstance(vector, dict) else vector.tobytes(), node
+        if key not in self._whole:
+            hits = self.collection.search({name: vector}, filter=node, limit=5000, exact=True)
+            self._whole[key] = hits.ids.tolist(), hits.scores.tolist()
+        return self._whole[key]
 
 
-def oracle(collection, query, fusion, candidates, node=None, among=None):
+@pytest.fixture(scope="module")
+def lists(docs):
+    return Lists(docs)
+
+
+def oracle(lists, query, fusion, candidates, node=None, among=None):
     """id → fused score, by adding up what each arm's whole list makes of each point."""
     weights = {name: float(fusion.weights.get(name, 1.0)) for name in query}
-    has, parts = held(collection, query, node), {}
+    has, parts = lists.held(query, node), {}
     for name in query:
-        whole = collection.search({name: query[name]}, filter=node, limit=5000, exact=True)
-        hits = [hit for hit in whole if among is None or hit.id in among]
-        raw = np.array([-hit.score if name == "far" else hit.score for hit in hits])
+        whole = zip(*lists.whole(name, query[name], node), strict=True)
+        hits = [(i, -score if name == "far" else score) for i, score in whole if among is None or i in among]
         if not isinstance(fusion, Linear):
-            hits, raw = hits[:candidates], raw[:candidates]
+            hits = hits[:candidates]
+        raw = np.array([score for _, score in hits])
         if isinstance(fusion, RRF):
             value = 1 / (fusion.k + np.arange(1, len(raw) + 1))
         elif isinstance(fusion, Relative):
@@ -66,8 +85,8 @@ def oracle(collection, query, fusion, candidates, node=None, among=None):
             value = (raw - raw.mean() + 3 * raw.std(ddof=1)) / (6 * raw.std(ddof=1))
         else:
             value = raw
-        for hit, each in zip(hits, value.tolist(), strict=True):
-            parts.setdefault(hit.id, {})[name] = each
+        for (i, _), each in zip(hits, value.tolist(), strict=True):
+            parts.setdefault(i, {})[name] = each
     scores = {}
     for i, own in parts.items():
         if isinstance(fusion, Linear) and fusion.missing == "zero" and "far" in query and i not in has["far"]:
@@ -101,18 +120,21 @@ def asked(rng, names=("img", "far", "txt")):
 CASES = [({}, None), ({"img": 0.2, "txt": 5.0}, "n < 900"), ({"far": 0.0}, None), ({"img": 1e6, "txt": 1e-9}, "n >= 1480")]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# How linear fusion goes about groups of points: it searches them or adds up row by row. The others have no such choice.
+WAYS = [(kind, 0) for kind in KINDS] + [(Linear, 10_000)]
+
+
+@pytest.mark.parametrize(("kind", "listed"), WAYS, ids=[*(kind.__name__ for kind in KINDS), "Linear row by row"])
 @pytest.mark.parametrize("convention", ["zero", "renormalise"])
 @pytest.mark.parametrize("names", [("img", "txt"), ("img", "far", "txt")], ids="+".join)
-@pytest.mark.parametrize("listed", [0, 10_000], ids=["searched", "row by row"])
-def test_every_fusion_ranks_points_that_lack_fields_as_the_oracle_does(docs, monkeypatch, kind, convention, names, listed):
-    monkeypatch.setattr(groups_of, "LISTED", listed)  # how linear fusion goes about groups of points
+def test_every_fusion_ranks_points_that_lack_fields_as_the_oracle_does(docs, lists, monkeypatch, kind, convention, names, listed):
+    monkeypatch.setattr(groups_of, "LISTED", listed)
     rng = np.random.default_rng(len(names))
     for weights, node in CASES:
         query = asked(rng, names)
         fusion = kind(weights={name: w for name, w in weights.items() if name in names}, missing=convention)
         for limit, candidates in ((10, 2000), (1001, 2000), (10, 25)):
-            scores, has = oracle(docs, query, fusion, candidates, node)
+            scores, has = oracle(lists, query, fusion, candidates, node)
             hits = docs.search(
                 query, fusion=fusion, filter=node, limit=limit, candidates=candidates, exact=kind is not Linear, explain=True
             )
@@ -126,7 +148,7 @@ def test_every_fusion_ranks_points_that_lack_fields_as_the_oracle_does(docs, mon
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_after_a_prefetch_too(docs, kind):
+def test_after_a_prefetch_too(docs, lists, kind):
     rng = np.random.default_rng(9)
     query = asked(rng)
     stage = Prefetch({"txt": query["txt"]}, limit=200)
@@ -134,7 +156,7 @@ def test_after_a_prefetch_too(docs, kind):
     for convention in ("zero", "renormalise"):
         fusion = kind(missing=convention)
         hits = docs.search(query, prefetch=stage, fusion=fusion, limit=30, candidates=500, exact=True, explain=True)
-        scores, has = oracle(docs, query, fusion, 500, None, among)
+        scores, has = oracle(lists, query, fusion, 500, None, among)
         check(hits, scores, has, 30)
         assert hits.plan["fusion"]["lacking"].get("img") == len(among - has["img"])
 

@@ -239,7 +239,7 @@ def test_a_cosine_is_never_beyond_one_and_the_same_everywhere(database, client, 
     served = client.create_collection("served", schema)
     served.upsert(ids=range(len(rows)), vectors=given)
     beyond = 0
-    for i in range(0, 150, 5):
+    for i in range(0, 150, 15):
         query = rows[i].astype(np.float32)
         stored = rows.astype(dtype).astype(np.float32)
         unit = (query / np.linalg.norm(query.astype(np.float64))).astype(np.float32)

@@ -16,6 +16,7 @@ from vectordb_client.model.filter import from_dict, to_dict
 import vectordb
 from tests.support import payload_model
 from tests.support.filter_model import printed
+from tests.support.nightly import cases
 from vectordb import Dense, F, FilterError, Int, Schema
 from vectordb.filters import path_index
 from vectordb.filters.cache import FilterCache
@@ -27,7 +28,7 @@ def found(docs, node):
     return {point.id for point in docs.iterate(filter=node)}
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=cases(60, 120), deadline=None)
 @given(node=payload_model.filters, sample=st.lists(payload_model.payloads, min_size=1, max_size=12), split=st.integers(0, 12))
 def test_a_filter_matches_the_payloads_it_says(shared, node, sample, split):
     docs, first = shared
@@ -56,7 +57,7 @@ def shared(tmp_path_factory):
         yield database.create_collection("c", SCHEMA), itertools.count()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=cases(75, 150), deadline=None)
 @given(payload_model.leaves() | payload_model.any_element | payload_model.nested)
 def test_filters_survive_json_and_printing(node):
     assert from_dict(json.loads(json.dumps(to_dict(node)))) == node

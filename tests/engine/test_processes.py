@@ -180,13 +180,13 @@ def test_the_map_grows_under_readers_of_both_processes(directory, worker, monkey
         for thread in threads:
             thread.start()
         moves = database.directory.env.map_moves
-        for size in (2_000, 5_000, 12_000):
+        for size in (2_000, 4_000, 8_000):
             worker.call(write_big, directory, size, 1 << 20)  # the other process grows the file past our map
             consistent_with_big(collection)
             assert collection.count() == POINTS + size
-        collection.upsert(ids=[f"ours{i}" for i in range(20_000)], payload=["y" * 900] * 20_000)  # now it is us
+        collection.upsert(ids=[f"ours{i}" for i in range(8_000)], payload=["y" * 900] * 8_000)  # now it is us
         assert collection.delete(filter="n = 1").count == POINTS  # a filter inside a write, after a move
-        assert worker.call(count_theirs, directory) == collection.count() == 12_000 + 20_000
+        assert worker.call(count_theirs, directory) == collection.count() == 8_000 + 8_000
         stop.set()
         for thread in threads:
             thread.join()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import vectordb
-from tests.engine.test_paths import SCHEMA, filled, looks, put
+from tests.support.directories import SCHEMA, filled, looks, put
 from tests.support.upkeep import until
 from tests.support.worker import Worker
 from vectordb import LockedError, StorageError

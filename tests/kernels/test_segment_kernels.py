@@ -54,9 +54,16 @@ def made_segment(metric, dtype):
     return Indexed(clustered(3, 320, 20), metric, dtype, docids, GRAPH_ROWS=50, ROWS_A_CLUSTER=20, SCANNED=50)
 
 
-@pytest.mark.parametrize(("metric", "dtype"), list(itertools.product(METRICS, ["float32", "float16"])))
-@pytest.mark.parametrize("plan", [-1, *PLANS], ids=["chosen", *(plan.name for plan in PLANS.values())])
-def test_search_segment(metric, dtype, plan):
+# Each plan with each metric, and both dtypes with each of either.
+FORMS = [
+    pytest.param(plan, metric, ("float32", "float16")[(i + j) % 2], id=f"{'chosen' if plan < 0 else PLANS[plan].name}-{metric}")
+    for i, plan in enumerate([-1, *PLANS])
+    for j, metric in enumerate(METRICS)
+]
+
+
+@pytest.mark.parametrize(("plan", "metric", "dtype"), FORMS)
+def test_search_segment(plan, metric, dtype):
     indexed = made_segment(metric, dtype)
     searched = indexed.segment
     model = searched.models[0]

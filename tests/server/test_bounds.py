@@ -19,6 +19,7 @@ from vectordb.filters.cache import VALUE_BYTES
 from vectordb.filters.nodes import weight
 from vectordb.index import exact as flat
 from vectordb.query import read
+from vectordb.server.access import guard
 from vectordb.server.main import start
 from vectordb.server.memory import _limits
 from vectordb.storage import store
@@ -279,16 +280,13 @@ def test_a_call_waits_for_memory_that_others_hold_then_is_told_to_come_again():
     assert pool.taken == 0
 
 
-def test_what_a_call_held_is_given_back(database, served):
+def test_what_a_call_held_is_given_back(database, served, monkeypatch):
+    made, init = [], guard.Guard.__init__
+    monkeypatch.setattr(guard.Guard, "__init__", lambda self, *given, **named: made.append(self) or init(self, *given, **named))
     docs = served(working_memory=64 << 20)
-    from vectordb.server.access import guard
-
-    pools = []
-    for made in __import__("gc").get_objects():
-        if type(made) is guard.Guard and made.database is database and made.memory.most == 64 << 20:
-            pools.append(made.memory)
-    for _ in range(5):
-        docs.search_batch({"d": np.ones((100, 4))}, limit=1_000, with_attributes=False)
+    pools = [each.memory for each in made if each.database is database and each.memory.most == 64 << 20]
+    for _ in range(2):
+        docs.search_batch({"d": np.ones((30, 4))}, limit=1_000, with_attributes=False)
         with pytest.raises(vectordb.FilterError):
             docs.count("id = 3")
     assert pools and all(pool.taken == 0 for pool in pools)

@@ -45,10 +45,14 @@ def asks_for_a_type(node: ast.AST) -> bool:
     return False
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nobody_asks_which_type_an_attribute_has(path):
-    lines = [node.lineno for node in ast.walk(ast.parse(path.read_text())) if asks_for_a_type(node)]
-    assert not lines, f"{path} asks for the type of an attribute in lines {lines}; ask the type instead"
+def test_nobody_asks_which_type_an_attribute_has():
+    asking = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if asks_for_a_type(node)
+    ]
+    assert len(FILES) > 300 and not asking, f"these lines ask for the type of an attribute; ask the type instead: {asking}"
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def same(*given):
     assert all(each == forms[0] for each in forms), forms
 
 
-@settings(max_examples=cases(150, 500), deadline=None)
+@settings(max_examples=cases(75, 500), deadline=None)
 @given(filters, st.lists(rows, min_size=1, max_size=8))
 def test_canonical_filter_holds_where_the_given_one_does(node, sample):
     found = form(node)
@@ -59,7 +59,7 @@ def test_canonical_filter_holds_where_the_given_one_does(node, sample):
         assert holds_canonical(found, row) == holds(node, row)
 
 
-@settings(max_examples=cases(100, 300), deadline=None)
+@settings(max_examples=cases(50, 300), deadline=None)
 @given(leaves, st.lists(rows, min_size=1, max_size=20))
 def test_each_leaf_alone_holds_where_it_should(node, sample):
     for given_node in (node, ~node):
@@ -68,7 +68,7 @@ def test_each_leaf_alone_holds_where_it_should(node, sample):
             assert holds_canonical(found, row) == holds(given_node, row)
 
 
-@settings(max_examples=cases(100, 250), deadline=None)
+@settings(max_examples=cases(50, 250), deadline=None)
 @given(filters, filters, filters)
 def test_boolean_laws(a, b, c):
     same(a, Not(Not(a)), And((a,)), Or((a,)), And((a, a)), Or((a, a)), And((a, All())), Or((a, Nothing())))
@@ -79,7 +79,7 @@ def test_boolean_laws(a, b, c):
     assert form(Or((a, All()))) == All()
 
 
-@settings(max_examples=cases(150, 400), deadline=None)
+@settings(max_examples=cases(75, 400), deadline=None)
 @given(filters)
 def test_a_filter_and_its_complement_exclude_each_other_and_cover_all(a):
     assert form(And((a, Not(a)))) == Nothing()
@@ -96,7 +96,7 @@ int_leaves = st.one_of(
 int_rows = [{"n": n} for n in (None, *range(-6, 8), -(2**63), 2**63 - 1)]
 
 
-@settings(max_examples=cases(150, 500), deadline=None)
+@settings(max_examples=cases(75, 500), deadline=None)
 @given(combined(int_leaves), combined(int_leaves))
 def test_filters_on_one_number_have_one_form_exactly_when_they_hold_for_the_same_values(a, b):
     assert (form(a) == form(b)) == all(holds(a, row) == holds(b, row) for row in int_rows)
@@ -106,7 +106,7 @@ LEAVES = (In, Range, IsNull, CountRange, MatchWords, Prefix, Glob, HasId, HasVec
 LEAVES += (TermRange, TermsOutside, Part, Fold, GeoPolygon, AtLeast)
 
 
-@settings(max_examples=cases(150, 500), deadline=None)
+@settings(max_examples=cases(75, 500), deadline=None)
 @given(filters)
 def test_shape(node):
     def walk(node, parent=None):

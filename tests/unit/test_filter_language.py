@@ -162,14 +162,14 @@ def _flat(node):
     return Not(_flat(node.child)) if isinstance(node, Not) else node
 
 
-@settings(max_examples=cases(150, 400), deadline=None)
+@settings(max_examples=cases(75, 400), deadline=None)
 @given(filters)
 def test_filters_survive_json_and_printing(node):
     assert from_dict(json.loads(json.dumps(to_dict(node)))) == node
     assert parse(printed(_flat(node))) == _flat(node)
 
 
-@settings(max_examples=cases(80, 200), deadline=None)
+@settings(max_examples=cases(40, 200), deadline=None)
 @given(leaves, leaves)
 def test_operators_make_what_the_notation_makes(a, b):
     assert parse(f"({printed(a)}) AND NOT ({printed(b)})") == a & ~b
@@ -181,7 +181,7 @@ GEO_RADIUS GEO_BOX GEO_POLYGON MIN_SHOULD SOME IEQ MISSING TRUE FALSE DATETIME U
 words_of_the_language = st.sampled_from([*LANGUAGE.split(), "\n", ""])
 
 
-@settings(max_examples=cases(250, 1000), deadline=None)
+@settings(max_examples=cases(125, 1000), deadline=None)
 @given(st.text() | st.lists(words_of_the_language).map(" ".join) | st.lists(words_of_the_language).map("".join))
 def test_any_text_is_a_filter_or_a_filter_error(text):
     try:
@@ -210,7 +210,7 @@ scraps = st.recursive(
 )
 
 
-@settings(max_examples=cases(150, 500), deadline=None)
+@settings(max_examples=cases(75, 500), deadline=None)
 @given(scraps)
 def test_any_json_is_a_filter_or_a_filter_error(data):
     try:
