@@ -10,7 +10,7 @@ import numpy as np
 from . import metrics
 from .suites import SUITES, Check
 
-LOWER_IS_BETTER = ("µs", "ms", "s", "MiB", "B", "× raw", "× alone")
+LOWER_IS_BETTER = ("µs", "ms", "s", "MiB", "B", "× raw", "× alone", "× plain")
 HIGHER_IS_BETTER = ("points/s", "queries/s", "searches/s", "texts/s", "×")
 VALUES: dict[str, Callable[[np.ndarray], float]] = {
     "median": lambda values: float(np.median(values)),

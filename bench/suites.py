@@ -242,6 +242,12 @@ def _planner(dataset: Dataset, scale: Scale, own) -> Suite:
     return Suite("dense", ours, [Stage("built", [("build", {})], probes=probes)], quiet=True)
 
 
+def _query(dataset: Dataset, scale: Scale, own) -> Suite:
+    ours, forms = frozenset({"ours"}), frozenset({"query"})
+    probes = [Probe("queries.forms", forms), Probe("queries.ranked", ours), Probe("queries.payloads", ours)]
+    return Suite("dense", forms, [Stage("built", [("build", {})], probes=probes)], ["u_20", "u_1000", "price"], quiet=True)
+
+
 def _probed(
     name: str, arm: str, build: bool, options: Callable[[Scale], dict] = lambda scale: {}, needs: str = "ours", **more: Any
 ) -> Callable[[Dataset, Scale, Sequence[int] | None], Suite]:
@@ -278,6 +284,27 @@ _PLANNER = (
     Check("target .*: regret", 2, value="highest"),
     Check("single searches from 2 threads ÷ from 1", 1.8, False, data="clustered-100k"),
     Check("points loaded and indexed", 4_000, False, data="clustered-100k"),
+)
+_FORMS, _TEXTS = "clustered-100k:dim=128", "stdlib-6k"
+_ORDERS = [
+    (kind, f"order_by a {kind}, {name}, page {page}, p50")
+    for kind in ("number", "keyword")
+    for name in ("no filter", "a keyword filter, 5 %")
+    for page in (1, 2)
+]
+_COUNTS = [f"facets of 1,000 values, {name}, p50" for name in ("no filter", "a keyword filter, 5 %")]
+_PEERS = (*_COUNTS, *(what for kind, what in _ORDERS if kind == "number"), "diverse hits of 50, p50")
+_QUERY = (
+    *(Check(what, 1, data=_FORMS) for what in _COUNTS),
+    *(Check(what, 2, data=_FORMS) for _, what in _ORDERS),
+    *(Check(what, 1, False, other="÷ qdrant-edge", data=_FORMS) for what in _PEERS),
+    Check("groups of 1, limit 10 ÷ plain", 1.5, data=_FORMS),
+    *(Check(f"count of a {kind}, a payload path ÷ an attribute", 1.2, data=_FORMS) for kind in ("keyword", "range of numbers")),
+)
+_TYPOS = (
+    Check("MRR@10, clean: trigram", 0.97, False, data=_TEXTS),
+    Check("MRR@10, typos: trigram", 0.90, False, data=_TEXTS),
+    *(Check(f"search, {what}: trigram ÷ bm25", 3, data=_TEXTS) for what in ("clean", "typos")),
 )
 # The times that `vectordb bench list` shows are from the first run with all peers (RESULTS.md): two cores of an AMD EPYC (Zen 5), shared
 # with other work. "≈" marks an estimate for 100k × 384. The default queries and repeats take longer than those of that run.
@@ -362,6 +389,24 @@ SUITES = {
         _probed("quality.judged", "hybrid", False, rounds=1),
         (),
         systems=OURS,
+    ),
+    "query": Kind(
+        "facets, orders, groups, diverse hits, calibrated scores, payload filters, beside qdrant-edge and the plain search; with bounds",
+        "≈ 4 min",
+        _query,
+        (_FORMS,),
+        ("clustered-10k:dim=128",),
+        systems=("vectordb", "qdrant-edge"),
+        checks=_QUERY,
+    ),
+    "typos": Kind(
+        "MRR@10 of texts by their words as they are and with typos, and the time of a search: BM25 and trigrams; with bounds",
+        "≈ 2 min",
+        _probed("queries.typos", "sparse", False),
+        (_TEXTS,),
+        ("stdlib-2k",),
+        systems=OURS,
+        checks=_TYPOS,
     ),
     "bulk": Kind(
         "the service: bulk writes, calls of one and of 64 queries, searches while points are written",

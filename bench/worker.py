@@ -240,6 +240,7 @@ class Worker:
         in the data set."""
         module, _, function = name.partition(".")
         probe = getattr(importlib.import_module(f"{__package__}.probes.{module}"), function)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.turn, self.queries, self.filters = turn, queries, self._filters(filters, len(queries))
         return {"figures": [(what, float(value), unit) for what, value, unit in probe(self, **options)]}
 

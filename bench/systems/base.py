@@ -42,9 +42,10 @@ class System:
     must be importable; ``available`` looks for them without importing them. environment: systems of the same name share a virtual
     environment ("small": few dependencies); "" for those that run in vectordb's own.
 
-    does: what the system supports. "dense", "sparse", "hybrid": searches of these vectors. "filtered": filters. "delete": deletes, and
-    upserts of existing ids. "durable": a batch survives a power cut once ``insert`` has returned. "reopen": ``reopen``. "serve":
-    ``address`` and ``attach``. "batch": ``search_batch``. "ours": ``collection`` is vectordb's, for probes of its parts.
+    does: what the system supports. "dense", "sparse", "hybrid": searches of these vectors. "filtered": filters. "query": ``facets``,
+    ``ordered`` and ``diverse``. "delete": deletes, and upserts of existing ids. "durable": a batch survives a power cut once ``insert`` has
+    returned. "reopen": ``reopen``. "serve": ``address`` and ``attach``. "batch": ``search_batch``. "ours": ``collection`` is vectordb's,
+    for probes of its parts.
 
     rows_per_call: see ``batch``. effort, efforts: a search setting and the values to measure, least effort first; or several settings,
     separated by spaces, and tuples of their values. exact_setting: see ``exact``. exact_sparse: sparse searches are exact and have no
@@ -188,6 +189,25 @@ class System:
         """The rows in a result of ``search``, best first: at most k, without padding. Not timed. Default: for arrays, padded with -1."""
         rows = np.asarray(hits, dtype=np.int64).reshape(-1)
         return rows[rows != -1]
+
+    # Queries of other forms ("query"); ``where`` is a prepared filter
+
+    def facets(self, name: str, count: int, where: Any) -> Any:
+        """The most frequent values of an attribute among the points that match. Timed; ``counts`` reads the result."""
+        raise Unsupported(f"{self.name} counts no values")
+
+    def counts(self, facets: Any) -> dict[Any, int]:
+        """Value → number of points, of a result of ``facets``. Not timed."""
+        raise Unsupported(f"{self.name} counts no values")
+
+    def ordered(self, name: str, k: int, where: Any, after: Any = None) -> tuple[Any, Any]:
+        """(the first k points in ascending order of an attribute, what continues behind them as ``after``). Timed."""
+        raise Unsupported(f"{self.name} can't order points by an attribute")
+
+    def diverse(self, query: Any, k: int, weight: float, over: int) -> Any:
+        """k of the best ``over`` points, chosen by maximal marginal relevance. Timed. query: as the data set has it, a float32 array.
+        weight: of the diversity, 0 to 1."""
+        raise Unsupported(f"{self.name} has no diversity")
 
     # A server, and clients in other processes
 

@@ -26,7 +26,7 @@ class QdrantEdge(System):
     kind = "database"
     needs = ("qdrant-edge-py==0.9.0",)
     imports = ("qdrant_edge",)
-    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen"})
+    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen", "query"})
     effort = "hnsw_ef"
     efforts = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
     exact_setting = {"exact": True}
@@ -144,6 +144,23 @@ class QdrantEdge(System):
         depth = max(DEPTH, 4 * k)
         arms = [q.Prefetch(limit=depth, query=arm, filter=where, params=self.params) for arm in query]
         return self.shard.query(q.QueryRequest(limit=k, query=self.fusion, prefetches=arms))
+
+    def facets(self, name, count, where):
+        return self.shard.facet(self.api.FacetRequest(name, count, True, where))
+
+    def counts(self, facets):
+        return {hit.value: hit.count for hit in facets}
+
+    def ordered(self, name, k, where, after=None):
+        """The next page begins at the last value of a page, as Qdrant's documentation has it, so it repeats the points of that value."""
+        q = self.api
+        order = q.OrderBy(name, q.Direction.Asc, after)
+        found, _ = self.shard.scroll(q.ScrollRequest(limit=k, filter=where, with_payload=False, with_vector=False, order_by=order))
+        return found, found[-1].order_value if found else None
+
+    def diverse(self, query, k, weight, over):
+        q = self.api
+        return self.shard.query(q.QueryRequest(limit=k, query=q.Mmr(query, 1 - weight, over), params=self.params))
 
     def ids(self, hits):
         return np.array([point.id for point in hits], dtype=np.int64)

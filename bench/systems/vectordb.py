@@ -24,7 +24,7 @@ class Embedded(System):
     needs = ("vectordb",)
     imports = ("vectordb",)
     environment = ""
-    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen", "batch", "ours"})
+    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen", "batch", "ours", "query"})
     exact_setting = {"exact": True}
     notes = "its setting is the recall target, not a search effort"
 
@@ -102,6 +102,24 @@ class Embedded(System):
         columns = {name: np.stack([query[name] for query in queries]) for name in queries[0]}
         return self.collection.search_batch(columns, limit=k, with_attributes=False, **self.setting)
 
+    def facets(self, name: str, count: int, where):
+        from vectordb import Facet
+
+        return self.collection.facets(Facet(name, limit=count), filter=where)
+
+    def counts(self, facets) -> dict:
+        (result,) = facets.values()
+        return dict(result)
+
+    def ordered(self, name: str, k: int, where, after=None):
+        hits = self.collection.search(order_by=[name], limit=k, filter=where, cursor=after, with_attributes=False)
+        return hits, hits.next
+
+    def diverse(self, query, k: int, weight: float, over: int):
+        from vectordb import Diversity
+
+        return self.collection.search({self.arm: query}, limit=k, diversity=Diversity(weight, over=over), with_attributes=False)
+
     def ids(self, hits) -> np.ndarray:
         return np.fromiter(hits.ids, dtype=np.int64, count=len(hits))
 
@@ -115,7 +133,7 @@ class Service(Embedded):
     """``python -m vectordb serve`` on loopback, searched through ``vectordb_client``."""
 
     name = "vectordb-service"
-    does = Embedded.does - {"ours", "batch"} | {"serve"}
+    does = Embedded.does - {"ours", "batch", "query"} | {"serve"}
     notes = f"{Embedded.notes}; a worker process per thread, at most {_WORKERS}"
     server: Server | None = None
     workers: int = 1

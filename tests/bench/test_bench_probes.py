@@ -1,13 +1,18 @@
 """Suites of probes on 2,000 points and fewer: what they measure, their bounds, and the comparison of two checkouts."""
 
+import random
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bench import checks, cli, sections, suites
+from bench.probes import queries
+from bench.probes.queries import misspelt
 from bench.run import Plan, run
 from bench.suites import Check
+from bench.systems import available
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = replace(suites.QUICK, queries=40, repeats=2, ingest=500, load_seconds=0.2, clients=(1,))
@@ -53,6 +58,30 @@ def test_an_exact_search_that_isnt_fails_the_probe(tmp_path):
     [problem] = found["problems"]
     assert problem["system"] == bad and problem["where"] == "release.search"
     assert {one["system"] for one in found["figures"]} == {"exact"}
+
+
+def test_query_forms_are_measured_beside_a_peer_that_has_them(tmp_path):
+    systems = ["vectordb"] + ["qdrant-edge"] * (available("qdrant-edge") is None)
+    found, figures = probed("query", DENSE, systems, tmp_path, scale=ONCE)
+    for what in ("facets of 1,000 values, no filter, p50", "order_by a number, no filter, page 2, p50", "diverse hits of 50, p50"):
+        assert {system for system, name in figures if name == what} == set(systems), what
+    kind = suites.SUITES["query"]
+    assert {check.what for check in kind.checks} <= {what for _, what in figures}, "a bound of a figure that isn't there is never missed"
+    assert {check.data for check in kind.checks} == set(kind.data) and not found["checks"]
+
+
+def test_words_with_typos_are_asked_of_each_encoder(tmp_path):
+    chance = random.Random(1)
+    typed = {word: misspelt(word, chance) for word in ("cat", "word", "harbour", "ab")}
+    assert typed["cat"] == "cat" and typed["ab"] == "ab" and typed["harbour"][0] == "h" and typed["harbour"] != "harbour"
+    rng = random.Random(2)
+    vocabulary = ["".join(rng.choices("abcdefghijklmnop", k=rng.randrange(3, 9))) for _ in range(400)]
+    texts = [" ".join(rng.sample(vocabulary, 20)) for _ in range(60)]
+    worker = SimpleNamespace(dataset=SimpleNamespace(texts=texts), turn=0, folder=tmp_path)
+    figures = {what: value for what, value, _ in queries.typos(worker)}
+    assert figures["MRR@10, clean: bm25"] > 0.9 and figures["MRR@10, typos: trigram"] > figures["MRR@10, typos: bm25"]
+    for check in suites.SUITES["typos"].checks:
+        assert check.what in figures
 
 
 @pytest.mark.parametrize("part", ["filters", "changes", "start"])

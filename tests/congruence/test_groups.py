@@ -26,6 +26,7 @@ from vectordb import (
     SchemaError,
     Sparse,
 )
+from vectordb.query.direct_groups import EVERY, Depths
 
 N = 400
 SCHEMA = Schema(
@@ -186,8 +187,8 @@ def test_direct_searches_in_groups_find_the_same(places):
         for options in ({}, {"with_attributes": ["doc"]}, {"with_attributes": False}):
             for by, size, groups in (("doc", 1, 2), ("doc", 3, 2), ("at", 2, 9), ("doc", 2, 100)):
                 asked = {"group_by": by, "group_size": size, "groups": groups} | options
-                for _ in range(2):
-                    docs.search({field: queries[0]}, **asked)
+                for n in range(2 * EVERY):  # after some searches the depth is chosen by them
+                    docs.search({field: queries[n % 2]}, **asked)
                 direct = 0
                 for query in queries:
                     long_way = docs.search({field: query}, explain=True, **asked)
@@ -197,6 +198,19 @@ def test_direct_searches_in_groups_find_the_same(places):
                     assert hits.ids.tolist() == long_way.ids.tolist() and hits.scores.tolist() == long_way.scores.tolist()
                     assert hits == long_way and hits.groups == long_way.groups and hits._grouping == list(long_way._grouping)
                 assert direct or by == "at" or groups == 100, (field, asked)  # else there are too many rows, or too few groups
+
+
+def test_a_search_in_groups_goes_as_deep_as_those_before_it_had_to():
+    depths = Depths((10, 12, 30))
+    chosen = [depths.best]
+    for needed in (10, 12, 31, 12):
+        for _ in range(8 * EVERY):
+            depths.learn(needed)
+        chosen.append(depths.best)
+    assert chosen == [2, 0, 1, 2, 1]
+    for n in range(8 * EVERY):  # twice in ten at 12, else at 10: 10 is enough for most, and the others cost 30 more
+        depths.learn(12 if n % 10 < 2 else 10)
+    assert depths.best == 1
 
 
 def test_direct_searches_in_groups_follow_writes(embedded):

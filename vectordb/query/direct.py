@@ -68,7 +68,8 @@ class DirectSearches:
         """Make the block of a search that went the long way, if it can be searched directly and was seen before in its snapshot."""
         request = search.request
         if request.group_by is not None:
-            for plain in (direct_requests(request) or ()) if search.queries == 1 else ():
+            known = direct_requests(request) if search.queries == 1 else None
+            for plain in known.all if known is not None else ():
                 self.learn(view, search._replace(request=plain, limit=plain.limit))
             return
         if not request.reusable or len(search.arms) != 1 or search.exact or search.explain or search.vectors or search.changed:

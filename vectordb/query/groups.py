@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from vectordb_client.model.search_request import SearchRequest
@@ -20,7 +20,7 @@ from .values import ValueColumn, column_of
 
 MORE = 2  # hits a group beside its size that the first search asks for [chosen, not measured]
 DIRECT_DEPTH = 1_000  # hits of the first search of a direct search in groups, at most [chosen, not measured]
-FILL_ROWS = 256  # rows that a direct search fills groups from, at most [chosen, not measured]
+FILL_AT_ONCE = 64  # rows a group, up to which the rows of all groups are ranked at once [chosen, not measured]
 _DIRECT = frozenset(("group_by", "group_size", "groups", "recall", "with_attributes"))  # options of direct searches in groups
 FILLED = 16  # a fused ranking is not searched deeper than so many times the first depth to fill groups [chosen, not measured]
 
@@ -67,7 +67,7 @@ def grouped(view: View, search: Search, rows: RowFilter, cache: FilterCache, ran
     filled = 0
     complete = ended or not short
     if not complete and not fused and search.prefetch is None:
-        ranking, filled = _filled(view, search, rows, column, ranking, short, rank)
+        ranking, filled = _filled(view, search, rows, column, ranking, short, size, rank)
         members, complete = members_of(column, ranking[0], size, count), True
     places = [place for group in members.values() for place in group]
     codes = column.ranks()[list(members)] if members else np.empty(0, np.int64)
@@ -81,32 +81,41 @@ def grouped(view: View, search: Search, rows: RowFilter, cache: FilterCache, ran
     return Grouped(chosen, groups, plan, facts)
 
 
-def direct_requests(request: SearchRequest) -> tuple[SearchRequest, SearchRequest] | None:
-    """The requests of single hits that a direct search in groups runs: the first, and that which fills groups; None if another option of
-    the search needs the long way.
-    """
+class DirectRequests(NamedTuple):
+    """The requests of single hits that direct searches in groups run: by depth, the least first, and that which fills groups."""
+
+    depths: tuple[SearchRequest, ...]
+    filling: SearchRequest
+
+    @property
+    def all(self) -> tuple[SearchRequest, ...]:
+        return (*self.depths, self.filling)
+
+
+def direct_requests(request: SearchRequest) -> DirectRequests | None:
+    """The requests of a direct search in groups; None if another option of the search needs the long way."""
     known = request.__dict__.get("_direct", ())
     if known == ():
         given = request.changed()
         known = None
-        depth = request.groups * (request.group_size + MORE)
-        if request.reusable and given.keys() <= _DIRECT and depth <= DIRECT_DEPTH:
+        hits, deepest = request.groups * request.group_size, request.groups * (request.group_size + MORE)
+        if request.reusable and given.keys() <= _DIRECT and deepest <= DIRECT_DEPTH:
             plain = {name: value for name, value in given.items() if name in ("recall", "with_attributes")}
-            first = SearchRequest.of(plain | {"limit": depth})
-            filling = SearchRequest.of(plain | {"limit": FILL_ROWS})
-            known = (first, filling) if first.reusable and filling.reusable else None
+            depths = sorted({min(depth, deepest) for depth in (hits, hits + 1 + hits // 8, hits + hits // 2, 2 * hits)} | {deepest})
+            made = [SearchRequest.of(plain | {"limit": depth}) for depth in (*depths, request.group_size)]
+            known = DirectRequests(tuple(made[:-1]), made[-1]) if all(each.reusable for each in made) else None
         request.__dict__["_direct"] = known
     return known
 
 
 def members_of(column: ValueColumn, docids: Sequence[int] | np.ndarray, size: int, count: int) -> dict[int, list[int]]:
     """Code → the places in a ranking of its first ``size`` rows, of the ``count`` codes that come first."""
-    members: dict[int, list[int]] = {}
     rows = np.asarray(docids, np.int64)
-    single = column.owners is None
-    listed: Any = column.codes[rows].tolist() if single else _codes(column, rows)
-    for place, codes in enumerate(listed):
-        for code in ((codes,) if codes else ()) if single else codes:
+    if column.owners is None:
+        return members_of_codes(column.codes[rows], size, count)
+    members: dict[int, list[int]] = {}
+    for place, codes in enumerate(_codes(column, rows)):
+        for code in codes:
             group = members.get(code)
             if group is None:
                 if len(members) < count:
@@ -114,6 +123,22 @@ def members_of(column: ValueColumn, docids: Sequence[int] | np.ndarray, size: in
             elif len(group) < size:
                 group.append(place)
     return members
+
+
+def members_of_codes(codes: np.ndarray, size: int, count: int) -> dict[int, list[int]]:
+    """``members_of`` rows that have one code each, or 0."""
+    firsts: dict[int, int] = {}
+    for place, code in enumerate(codes.tolist()):
+        if code and code not in firsts:
+            firsts[code] = place
+            if len(firsts) == count:
+                break
+    if size == 1:
+        return {code: [place] for code, place in firsts.items()}
+    order = np.argsort(codes, kind="stable")
+    begins = np.searchsorted(codes, np.array([*firsts], codes.dtype), sorter=order).tolist()
+    places = [order[begin : begin + size] for begin in begins]
+    return {code: found[codes[found] == code].tolist() for code, found in zip(firsts, places, strict=True)}
 
 
 def _codes(column: ValueColumn, docids: np.ndarray) -> Iterator[list[int]]:
@@ -127,16 +152,27 @@ def _codes(column: ValueColumn, docids: np.ndarray) -> Iterator[list[int]]:
 
 
 def _filled(
-    view: View, search: Search, rows: RowFilter, column: ValueColumn, ranking: Ranking, short: list[int], rank: Rank
+    view: View, search: Search, rows: RowFilter, column: ValueColumn, ranking: Ranking, short: list[int], size: int, rank: Rank
 ) -> tuple[Ranking, int]:
-    """The ranking with all rows of the groups that have few hits, and the number of rows that were scored for it."""
-    docids = column.rows_of(short)
-    docids = rows.those_of(docids[: np.searchsorted(docids, view.rows)])
-    more, _ = rank(search._replace(limit=len(docids), steps=()), rows.among(docids))
-    for step in search.steps:
-        more = step(view, search, more)
-    best = {docid: (score, arms) for docid, score, arms in zip(*more, strict=True)}
+    """The ranking with the best rows of the groups that have few hits, and the number of rows that were scored for it.
+
+    Few rows are ranked at once. Of large groups each is ranked for itself, because only its best ``size`` rows matter.
+    """
+    groups = [short] if len(column.rows_of(short)) <= FILL_AT_ONCE * len(short) else [[code] for code in short]
+    best, scored = {}, 0
+    for codes in groups:
+        deadline.check()
+        docids = column.rows_of(codes)
+        docids = rows.those_of(docids[: np.searchsorted(docids, view.rows)])
+        limit = len(docids) if len(codes) > 1 or search.steps else min(size, len(docids))
+        if not limit:
+            continue
+        more, _ = rank(search._replace(limit=limit, steps=()), rows.among(docids))
+        for step in search.steps:
+            more = step(view, search, more)
+        best |= {docid: (score, arms) for docid, score, arms in zip(*more, strict=True)}
+        scored += len(docids)
     best |= {docid: (score, arms) for docid, score, arms in zip(*ranking, strict=True)}
     way = sign(search.arms[0])
     order = sorted(best, key=lambda docid: (-way * best[docid][0], docid))
-    return (order, [best[docid][0] for docid in order], [best[docid][1] for docid in order]), len(docids)
+    return (order, [best[docid][0] for docid in order], [best[docid][1] for docid in order]), scored

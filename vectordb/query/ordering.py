@@ -25,6 +25,7 @@ from .execute import fetched
 from .past import past_view
 from .read import points
 from .row_filter import RowFilter
+from .sorted_rows import sorted_rows
 from .trace import Clock
 
 
@@ -56,6 +57,11 @@ class Order:
         self.view = view
         rows = RowFilter(view, node, cache if view is present else FilterCache())
         self.matches = rows.matches
+        known = sorted_rows(present, columns[0], names[0][0] == "-", cache) if len(columns) == 1 else None
+        walked = None if known is None else known.page(rows, hidden, limit, last)
+        if walked is not None:
+            self.docids, self.more = walked[:limit], len(walked) > limit
+            return
         docids = rows.rows()
         docids = np.arange(view.rows, dtype=np.int64) if docids is None else docids.astype(np.int64)
         if hidden:

@@ -105,7 +105,11 @@ class ValueColumn:
             begins = np.searchsorted(self.codes[order], np.arange(self.distinct + 2))
             self._by_code = (order if self.owners is None else self.owners[order]), begins
         docids, begins = self._by_code
-        return np.unique(np.concatenate([docids[begins[code] : begins[code + 1]] for code in codes]))
+        rows = np.concatenate([docids[begins[code] : begins[code + 1]] for code in codes])
+        rows.sort()
+        if self.owners is None or len(rows) < 2:  # a row has one code
+            return rows
+        return rows[np.append(True, rows[1:] != rows[:-1])]
 
     def ranks(self) -> np.ndarray:
         """Code → position of its value in ``values``, int64; of null −1. It must not be changed."""
