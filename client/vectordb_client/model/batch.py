@@ -58,6 +58,7 @@ class Batch:
         increments: name → for each point a number to add to an attribute, or None (updates only).
         payload_merge: for each point an object to merge into its payload, or None (updates only).
         if_absent: leave points that exist as they are (upserts only).
+        tenant: write only points of this tenant, as a writer who sees no others; None: of all.
         schema: the schema that the batch was checked against; None if unknown.
     """
 
@@ -73,6 +74,7 @@ class Batch:
     increments: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     payload_merge: Sequence[Any] | None = None
     if_absent: bool = False
+    tenant: str | None = dataclasses.field(default=None, kw_only=True)
     schema: Schema | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
