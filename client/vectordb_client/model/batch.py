@@ -23,22 +23,10 @@ from .foreign import Table, as_table, is_nan, is_null, is_number
 from .info_text import many
 from .results import Point
 from .schema import Schema, VectorField
+from .unset import UNSET
 from .values import Id
 from .vectors import opened
 from .write_options import EVERY, check_options, increments, merges, wrapped
-
-
-class _Unset:
-    """The value of a field that an update leaves as it is."""
-
-    def __repr__(self) -> str:
-        return "UNSET"
-
-    def __reduce__(self):
-        return "UNSET"
-
-
-UNSET = _Unset()
 
 
 @dataclass(frozen=True)
