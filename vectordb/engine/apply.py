@@ -28,7 +28,7 @@ from ..storage.catalog import Meta
 from ..storage.format import Txn
 from ..storage.store import Store
 from . import tenants
-from .batches import change_values, repeated, taken
+from .batches import change_values, changed_payloads, repeated, taken
 from .directory import Directory
 from .many_sources import ManySources
 from .snapshot import Snapshot, View
@@ -236,6 +236,8 @@ def _updated(
     payloads = [row.payload for row in rows]
     if batch.payload is not None:
         payloads = [old if new is UNSET else new for old, new in zip(payloads, batch.payload, strict=True)]
+    if batch.keys:
+        payloads = changed_payloads(batch, payloads)
     vectors: dict[str, Column] = {}
     everything = np.arange(len(docids), dtype=np.int32)
     for name, spec in inside.schema.vectors.items():
