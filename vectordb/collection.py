@@ -9,21 +9,23 @@ from typing import Any
 import numpy as np
 from vectordb_client.errors import InvalidArgumentError
 from vectordb_client.model.aliases import Durability
+from vectordb_client.model.alterations import altered
 from vectordb_client.model.batch import Batch, Columns, make_batch
 from vectordb_client.model.batch_ids import check_deleted_ids, check_not_a_filter, check_what, versions_of
 from vectordb_client.model.checks import check_flag
 from vectordb_client.model.results import WriteResult
 from vectordb_client.model.schema import AttributeType, VectorField, check_field_names, check_new_names
 from vectordb_client.model.terms import check_sparse, check_words
+from vectordb_client.model.unset import UNSET
 from vectordb_client.model.writing import Writing
 
-from .engine.apply import Applied, Delete, OvertakenError, Write, apply
+from .engine.apply import Applied, Delete, OvertakenError, Transaction, Write, apply, expire
 from .engine.encoding import NO_TERMS, encoded, encoder_identities
 from .filters import as_filter
 from .index.base import check_options
 from .maintenance.jobs import discard
 from .reads import Reads
-from .storage import catalog, change_log, schema_changes, segments, term_words
+from .storage import alterations, catalog, change_log, schema_changes, segments, term_words
 from .storage.format import Txn
 from .storage.store import Store
 
@@ -45,8 +47,11 @@ class Collection(Reads, Writing):
         return self.apply_batch(make_batch(self.schema, kind, points, **columns._asdict()), durability)
 
     def _delete(self, ids: Any, filter: Any, if_version: Any, if_filter: Any, durability: Durability | None) -> WriteResult:
-        result = self._commit(self._checked_delete(ids, filter, if_version, if_filter), durability)
-        check_not_a_filter(ids, result.count)
+        return self._carry_out(self._checked_delete(ids, filter, if_version, if_filter), durability)
+
+    def _carry_out(self, change: Delete, durability: Durability | None) -> WriteResult:
+        result = self._commit(change, durability)
+        check_not_a_filter(change.ids, result.count)
         return result
 
     # The parts of a write, of which transactions are made, too
@@ -124,6 +129,18 @@ class Collection(Reads, Writing):
         names = check_new_names(names)
         schema_changes.renamed(self.schema, names)
         self._handle.write(lambda txn: self._log_schema(txn, schema_changes.rename_fields(txn, self._number, names).revision))
+
+    def alter(self, *, attributes: Mapping[str, AttributeType] | None = None, ttl: Any = UNSET) -> None:
+        altered(self.schema, attributes, ttl)
+        time = change_log.now()
+
+        def work(txn: Txn) -> None:
+            expire(Transaction(txn, self._number, self._directory, self._snapshots.newest), time)  # or they might come back
+            meta = alterations.alter(txn, self._number, attributes or {}, ttl)
+            if meta is not None:
+                self._log_schema(txn, meta.revision)
+
+        self._handle.write(work)
 
     def _log_schema(self, txn: Txn, revision: int) -> None:
         store = Store(txn, self._number)

@@ -260,3 +260,35 @@ def test_json_of_get_is_what_import_reads(data, tmp_path, capsys):
         for point_id in (1, UUID):
             a, b = (database.collection("docs").get(point_id, with_vectors=["v"]) for database in (one, two))
             assert (a.attributes, a.payload, a.vectors["v"].tolist()) == (b.attributes, b.payload, b.vectors["v"].tolist())
+
+
+def test_aggregates_of_attributes(run):
+    code, out, _ = run("aggregate", "n=min,max,p50", "tag", "--filter", "n < 3")
+    assert (code, out) == (0, "n\n  min  0\n  max  2\n  p50  1.0\ntag\n  count     3\n  distinct  2\n  min       a\n  max       b\n")
+    code, out, _ = run("aggregate", "n=sum", "when=max", "n=mean", "--json")
+    assert [json.loads(line) for line in out.splitlines()] == [
+        {"attribute": "n", "sum": 10, "mean": 2.0},
+        {"attribute": "when", "max": "2020-01-01T00:00:00+00:00"},
+    ]
+    assert "  min  -" in run("aggregate", "n=min", "--filter", "n > 90")[1]
+    assert "\x1b" not in run("aggregate", "tag=max", "--filter", "n = 3")[1]
+    for words, text in ((["nn=min"], "no attribute 'nn'"), (["n=least"], "no function 'least'"), (["tag=sum"], "can't take 'sum'")):
+        code, _, error = run("aggregate", *words)
+        assert code == 1 and text in error
+
+
+def test_search_by_examples_and_other_options(run):
+    def found(*words):
+        code, out, _ = run("search", *words, "--json")
+        assert code == 0
+        return [json.loads(line)["id"] for line in out.splitlines()]
+
+    assert found("--like", "1,a b", "--unlike", "2", "--pool", "max") == [{"uuid": str(UUID)}, "17"]
+    assert found("--vector", "v=[1, 0, 0]", "--diversity", "1", "--limit", "2") != found("--vector", "v=[1, 0, 0]", "--limit", "2")
+    fused = "shoes", "--vector", "v=[1, 0, 0]", "--fusion", "relative", "--candidates", "3"
+    for path, payload in (("a", {"a": 1}), ("b", None)):
+        records = [json.loads(line) for line in run("search", *fused, "--with-payload", path, "--json")[1].splitlines()]
+        assert [record.get("payload") for record in records if record["id"] == 1] == [payload]
+    assert json.loads(run("get", "1", "--with-payload", "a", "--json")[1])["payload"] == {"a": 1}
+    code, _, error = run("search", "shoes", "--vector", "v=[1, 0, 0]", "--fusion", "best")
+    assert code == 1 and "best" in error

@@ -11,7 +11,7 @@ from vectordb_client.v1 import vectordb_pb2 as pb
 from vectordb.server.access.keys import ROLES
 from vectordb.server.settings import NAMES
 
-OPTIONS = [field.name for field in options.Method.DESCRIPTOR.fields if not field.is_repeated]
+OPTIONS = [field.name for field in options.Method.DESCRIPTOR.fields if field.has_presence]
 
 
 def service(given: options.Method):

@@ -80,6 +80,18 @@ def test_boosts(filled, same, query, boost):
             assert same(lambda docs: docs.search(**options, boost=given, limit=6)).ids.tolist() == hits.ids.tolist()
 
 
+@pytest.mark.parametrize("missing", ["zero", "renormalise"])
+def test_the_parts_of_a_boosted_sum_are_those_without_boosts(filled, same, missing):
+    query = {"vectors": {"d": D, "s": {3: 1.0}, "far": FAR}, "fusion": Linear({"s": 2.0}, missing=missing)}
+    plain = {hit.id: hit.arms for hit in filled["embedded"].collection("docs").search(**query, limit=N)}
+    hits = same(lambda docs: docs.search(**query, boost=Value("n"), limit=9))
+    assert len(hits) == 9
+    for hit in hits:
+        parts = {name: (part.weight, part.contribution, part.missing) for name, part in hit.arms.items() if name != "boost"}
+        assert parts == {name: (part.weight, part.contribution, part.missing) for name, part in plain[hit.id].items()}
+        assert sum(part.contribution for part in hit.arms.values()) == pytest.approx(hit.score)
+
+
 def test_boosts_go_as_deep_as_they_must(filled):
     """The best point by far is last without its boost."""
     docs = filled["embedded"].collection("indexed")

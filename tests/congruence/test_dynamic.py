@@ -53,7 +53,11 @@ REFUSED = [
     (lambda docs: docs.upsert(ids=[1], attributes={"v": [1]}), "is a vector field"),
     (lambda docs: docs.upsert(ids=[1], attributes={"a": [object()]}), "has no JSON form"),
     (lambda docs: docs.upsert(ids=[1], attributes={"year": ["x"]}), "year must be an integer"),
-    (lambda docs: docs.update(ids=[1], attributes={"a": [1]}), "can only replace the whole payload"),
+    (lambda docs: docs.update(ids=[1], attributes={"a": [1]}, payload=[{"a": 2}]), "given twice: as an attribute and in payload"),
+    (lambda docs: docs.update(ids=[1], attributes={"a": [1]}, payload_merge={"a": 2}), "in payload_merge"),
+    (lambda docs: docs.update(ids=[1], attributes={"a": [object()]}), "attribute 'a' of point 1: .* has no JSON form"),
+    (lambda docs: docs.update(ids=[1], attributes={"v": [1]}), "is a vector field"),
+    (lambda docs: docs.update(filter="ALL", attributes={}), "needs something to change"),
 ]
 
 
@@ -64,6 +68,30 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(database):
         with pytest.raises(InvalidArgumentError, match=text):
             call(docs)
         assert docs.get(1).payload == {"old": 1} and docs.count() == 1, text
+
+
+def test_updates_change_keys_and_leave_the_others(database):
+    docs = database.create_collection("c", SCHEMA)
+    docs.upsert(ids=[1, 2, 3, 4], attributes={"year": [1, 2, 3, 4], "a": [1, 2, None, 4]}, payload=[{"b": {"x": 1}}, None, None, {"c": 1}])
+    docs.update(ids=[1, 2, 3], attributes={"a": ["new", None, [1]], "b": [{"y": 2}, 5, float("nan")], "year": [7, 8, 9]})
+    assert [docs.get(i).payload for i in (1, 2, 3, 4)] == [{"b": {"y": 2}, "a": "new"}, {"b": 5}, {"a": [1]}, {"c": 1, "a": 4}]
+    assert [docs.get(i).attributes["year"] for i in (1, 2, 3, 4)] == [7, 8, 9, 4]
+    docs.update([{"id": 1, "color": "red"}, {"id": 4, "a": None, "attributes": {"d": 1}}])
+    assert docs.get(1).payload == {"b": {"y": 2}, "a": "new", "color": "red"} and docs.get(4).payload == {"c": 1, "d": 1}
+    docs.update(ids=[2], attributes={"b": [None]})
+    assert docs.get(2).payload == {} and found(docs, "color = 'red'") == [1]
+    docs.update(ids=[2], attributes={"z": [1]}, payload=[{"w": 2}])
+    docs.update(ids=[3], attributes={"z": [1]}, payload_merge={"w": 2})
+    assert [docs.get(i).payload for i in (2, 3)] == [{"w": 2, "z": 1}, {"a": [1], "w": 2, "z": 1}]
+    assert docs.update(filter="z = 1", attributes={"color": "blue"}, increment={"year": 1}).count == 2
+    assert found(docs, "color = 'blue'") == [2, 3] and [docs.get(i).attributes["year"] for i in (2, 3)] == [9, 10]
+    with database.transaction() as t:
+        t["c"].update(ids=[1], attributes={"color": [None], "e": [True]})
+    assert docs.get(1).payload == {"b": {"y": 2}, "a": "new", "e": True}
+    docs.update(ids=[1], payload=[7])
+    with pytest.raises(InvalidArgumentError, match="the payload of point 1 is 7"):
+        docs.update(ids=[4, 1], attributes={"color": ["x", "y"]})
+    assert docs.get(4).payload == {"c": 1, "d": 1}
 
 
 def test_it_is_declared_at_creation(database):

@@ -252,6 +252,19 @@ def test_an_ordered_search_in_detail(same):
     assert hits.plan["exact"] is True and "order_by=['-n']" in str(hits.plan)
 
 
+def test_all_points_are_read_in_an_order(docs):
+    for order in (["-n"], "n", None):
+        expected, cursor = [], None
+        while True:
+            page = docs.scroll(filter="n > 1", order_by=order, limit=50, cursor=cursor)
+            expected, cursor = [*expected, *page.points], page.cursor
+            if cursor is None:
+                break
+        assert list(docs.iterate(filter="n > 1", order_by=order, page=7)) == expected
+    with pytest.raises(vectordb.SchemaError):
+        list(docs.iterate(order_by="nothing"))
+
+
 def test_an_ordered_scroll_while_data_changes(docs):
     whole = [point.id for point in docs.scroll(order_by="n", limit=200)]
     page = docs.scroll(order_by="n", limit=30)

@@ -75,6 +75,7 @@ LEAST = {
     "Transact": "write",
     "RenameCollection": "admin",
     "SetAlias": "admin",
+    "Alter": "admin",
     "DropFields": "admin",
     "RenameFields": "admin",
     "DropAlias": "admin",

@@ -19,6 +19,8 @@ def add_arguments(parser: Command) -> None:
     parser.epilog = _DETAILS
     add_place(parser, rest=("ids", "ID", "ids of the points"))
     parser.add_argument("--columns", metavar="NAME[,NAME…]", type=names, help="show only these attributes (default: all)")
+    about = "show only these parts of the payload, such as title,meta.page"
+    parser.add_argument("--with-payload", metavar="PATH[,PATH…]", type=names, help=about)
     parser.add_argument("--with-vectors", action="store_true", help="also show the vectors")
     parser.add_argument("--json", action="store_true", help="print JSON lines, one point per line, in the format that import reads")
 
@@ -38,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
         collection = database.collection(arguments.collection)
         schema = collection.schema
         check_columns(schema, arguments.columns)
-        points = collection.get(ids, with_attributes=arguments.columns or True, with_vectors=arguments.with_vectors)
+        selected = {"with_attributes": arguments.columns or True, "with_payload": arguments.with_payload}
+        points = collection.get(ids, with_vectors=arguments.with_vectors, **selected)
         missing = list(dict.fromkeys(point_id for point_id, point in zip(ids, points, strict=True) if point is None))
         numbers = [point_id for point_id in missing if isinstance(point_id, int)]
         texts = collection.get([str(number) for number in numbers], with_attributes=False) if numbers else []

@@ -40,6 +40,8 @@ def add_arguments(parser: Command) -> None:
     roles = "read: search and get; write: also change points; admin: also change schemas and collections (default: read)"
     make.add_argument("--role", choices=ROLES, default="read", help=roles)
     make.add_argument("--collection", metavar="NAME", action="append", help="allow only this collection; may be repeated (default: all)")
+    bound = "only points of this tenant: the value of the attribute Keyword(tenant=True) (default: all points)"
+    make.add_argument("--tenant", metavar="VALUE", help=bound)
     make.add_argument("--vectors", action="store_true", help="allow reading stored vectors")
     make.add_argument("--expires", metavar="WHEN", help="expiry, such as 90d, 12h or 2030-01-31 (default: never)")
     make.add_argument("--create", action="store_true", help="create the directory if it does not exist")
@@ -70,6 +72,7 @@ def _create(arguments: argparse.Namespace) -> int:
         vectors=arguments.vectors,
         expires=expiry(arguments.expires) if arguments.expires else None,
         note=arguments.note,
+        tenant=arguments.tenant,
     )
     print(token)
     print(f"key {key.id}: {_said(key)}. This key is not shown again.", file=sys.stderr)
@@ -125,7 +128,8 @@ def _said(key: Key) -> str:
     where = "all collections" if key.collections is None else ", ".join(key.collections)
     past = key.expires is not None and key.expires <= datetime.now(UTC)
     end = "" if key.expires is None else f", {'expired' if past else 'expires'} {key.expires.isoformat(timespec='minutes')}"
-    return f"{key.role} {where}, {'with' if key.vectors else 'without'} vectors{end}"
+    whose = "" if key.tenant is None else f", tenant {shown(key.tenant)}"
+    return f"{key.role} {where}{whose}, {'with' if key.vectors else 'without'} vectors{end}"
 
 
 def _facts(key: Key) -> dict[str, Any]:
@@ -134,6 +138,7 @@ def _facts(key: Key) -> dict[str, Any]:
         "role": key.role,
         "collections": key.collections,
         "vectors": key.vectors,
+        "tenant": key.tenant,
         "created": key.created.isoformat(),
         "expires": None if key.expires is None else key.expires.isoformat(),
         "note": key.note,

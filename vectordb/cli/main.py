@@ -29,6 +29,11 @@ COMMANDS = {
     "search": ("search", "(DIR | --target HOST:PORT) COLLECTION [TEXT]", "search a collection by text or vectors"),
     "get": ("get", "(DIR | --target HOST:PORT) COLLECTION ID…", "show points by id; exit code 1 if one is missing"),
     "count": ("count", "(DIR | --target HOST:PORT) COLLECTION", "count the points of a collection, or those that match a filter"),
+    "aggregate": (
+        "aggregate",
+        "(DIR | --target HOST:PORT) COLLECTION ATTRIBUTE[=FUNCTION,…]…",
+        "compute numbers of the values of attributes",
+    ),
     "facets": ("facets", "(DIR | --target HOST:PORT) COLLECTION ATTRIBUTE…", "count the points that have each value of attributes"),
     "info": ("info", "(DIR | --target HOST:PORT) [COLLECTION]", "show the collections of a directory or of a running service"),
     "optimize": ("optimize", "DIR [COLLECTION]", "update the indexes of a directory, remove deleted rows, and wait until done"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vectordb_client.errors import InvalidArgumentError, shown
@@ -83,6 +83,14 @@ def facet_table(out: Console, name: str, result: FacetResult) -> None:
         out.print(f"  {count:>{width},}  {_printable(_cut(value if isinstance(value, str) else dumps(value)))}", markup=False)
     others = f"{result.distinct - len(result):,} more, " if result.distinct > len(result) else ""
     out.print(f"  {others}{result.missing:,} of {result.points:,} points without a value", markup=False)
+
+
+def aggregate_lines(name: str, values: Mapping[str, Any]) -> Iterator[str]:
+    """The aggregates of an attribute, as JSON data, as lines: its name, then each function and its value."""
+    width = max(map(len, values))
+    yield _printable(name)
+    for function, value in values.items():
+        yield f"  {function:<{width}}  {'-' if value is None else _printable(value if isinstance(value, str) else dumps(value))}"
 
 
 def _marked(hit: Hit, name: str) -> Text:

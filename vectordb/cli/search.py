@@ -46,8 +46,8 @@ def add_arguments(parser: Command) -> None:
     add("--next", action="store_true", help="print the cursor of the next page last, as --cursor takes it; of the last page nothing")
 
     def check(arguments: argparse.Namespace) -> None:
-        if not arguments.words and not arguments.vector and not arguments.order_by:
-            raise argparse.ArgumentTypeError("a search needs TEXT or --vector, or --order-by")
+        if not (arguments.words or arguments.vector or arguments.order_by or arguments.like):
+            raise argparse.ArgumentTypeError("a search needs TEXT or --vector, or --like or --order-by")
 
     parser.checks.append(check)
 
@@ -162,6 +162,15 @@ def _number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
+def _ids(text: str) -> list[Any]:
+    from .points import read_id_word
+
+    try:
+        return [read_id_word(word) for word in names(text)]
+    except InvalidArgumentError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
+
+
 _KINDS = {
     "text": str,
     "count": positive,
@@ -170,4 +179,5 @@ _KINDS = {
     "whole": _whole,
     "number": _number,
     "names": names,
+    "ids": _ids,
 }  # kind of a flag → what reads its value

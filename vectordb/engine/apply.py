@@ -27,7 +27,8 @@ from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.format import Txn
 from ..storage.store import Store
-from .batches import change_values, repeated, taken
+from . import tenants
+from .batches import change_values, changed_payloads, repeated, taken
 from .directory import Directory
 from .many_sources import ManySources
 from .snapshot import Snapshot, View
@@ -35,13 +36,14 @@ from .snapshot import Snapshot, View
 
 @dataclass(frozen=True)
 class Delete:
-    """Points to delete, by id or by filter."""
+    """Points to delete, by id or by filter. tenant: only points of this tenant; None: of all."""
 
     ids: Sequence[Id] | None = None
     filter: Any = None
     if_version: Sequence[int | None] | None = None
     if_filter: Any = None
     at: int = 0  # time of the call, Unix time in milliseconds
+    tenant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def expire(inside: Transaction, at: int) -> int:
         listed = np.asarray(docids.to_array(), np.int64)
         ids = [row.id for row in inside.store.rows(listed)]
         bm25 = catalog.bm25_fields(inside.meta, inside.schema)
-        inside.store.delete_rows(inside.sequence, ids, listed.tolist(), bm25, at, inside.limits, inside.schema.ttl)
+        inside.store.delete_rows(inside.sequence, ids, listed.tolist(), bm25, at, inside.limits, inside.schema)
         inside.sequence += 1
     return len(docids)
 
@@ -141,7 +143,9 @@ def _write(inside: Transaction, change: Write) -> Applied:
         raise OvertakenError
     if batch.filter is not None:
         return _update_matching(inside, change)
-    entries = store.entries(batch.ids)
+    entries: Sequence = store.entries(batch.ids)
+    if schema.tenant is not None:
+        entries = tenants.check(store, schema.tenant, batch, entries)
     if batch.if_absent and any(entries):
         missing = [row for row, entry in enumerate(entries) if entry is None]
         batch, entries = taken(batch, missing), [None] * len(missing)
@@ -232,6 +236,8 @@ def _updated(
     payloads = [row.payload for row in rows]
     if batch.payload is not None:
         payloads = [old if new is UNSET else new for old, new in zip(payloads, batch.payload, strict=True)]
+    if batch.keys:
+        payloads = changed_payloads(batch, payloads)
     vectors: dict[str, Column] = {}
     everything = np.arange(len(docids), dtype=np.int32)
     for name, spec in inside.schema.vectors.items():
@@ -252,9 +258,13 @@ def _updated(
 
 
 def _delete(inside: Transaction, change: Delete) -> Applied:
-    store = inside.store
+    store, tenant = inside.store, inside.schema.tenant
+    ids: Sequence[Id]
+    entries: Sequence
     if change.ids is not None:
         ids, entries = change.ids, store.entries(change.ids)
+        if tenant is not None:
+            entries = tenants.seen(store, tenant, change.tenant, entries)
     else:
         docids = np.asarray(inside.matching(change.filter).to_array(), dtype=np.int64)
         ids = [row.id for row in store.rows(docids)]
@@ -271,6 +281,6 @@ def _delete(inside: Transaction, change: Delete) -> Applied:
         bm25,
         change.at,
         inside.limits,
-        inside.schema.ttl,
+        inside.schema,
     )
     return Applied(WriteResult(inside.sequence, len(existing)))

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from vectordb_client.errors import VectorDBError, shown
-from vectordb_client.model.batch import Batch
+from vectordb_client.model.batch import UNSET, Batch
 from vectordb_client.model.batch_ids import MAX_BATCH
+from vectordb_client.model.dynamic import with_changed
 from vectordb_client.model.fields import Column
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.values import Id
@@ -47,6 +48,7 @@ def repeated(batch: Batch, ids: Sequence[Id]) -> Iterator[Batch]:
             filter=None,
             increments={name: list(values) * n for name, values in batch.increments.items()},
             payload_merge=None if batch.payload_merge is None else list(batch.payload_merge) * n,
+            keys={name: list(values) * n for name, values in batch.keys.items()},
         )
 
 
@@ -69,3 +71,13 @@ def change_values(batch: Batch, schema: Schema, rows: Sequence[Any]) -> None:
         for row, patch in zip(rows, batch.payload_merge, strict=True):
             if patch is not None:
                 row.payload = merged(row.payload, patch)
+
+
+def changed_payloads(batch: Batch, payloads: Sequence[Any]) -> list[Any]:
+    """The payloads of the points of an update with the keys that it changes. Raises InvalidArgumentError if one isn't an object."""
+    made = list(payloads)
+    for row, value in enumerate(batch.ids):
+        keys = {name: values[row] for name, values in batch.keys.items() if values[row] is not UNSET}
+        if keys:
+            made[row] = with_changed(made[row], keys, value)
+    return made

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import NotFoundError
 from vectordb_client.model.fields import Column, VectorField
+from vectordb_client.model.filter_nodes import Filter
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.values import Id
 
 from ..common import clock, deadline
 from ..fields import FIELD_TYPES
+from ..filters.bitmap import matching
+from ..filters.cache import FilterCache
 from ..kernels import columns
 from ..storage import catalog, expiry, format, tables
 from ..storage.attribute_forms import Ordinals
@@ -220,10 +223,21 @@ def _gaps(opened: tuple[OpenSegment, ...], rows: int) -> list[tuple[int, int]]:
     return [*gaps, (low, rows)] if low < rows else gaps
 
 
+class Within(NamedTuple):
+    """The rows that a reader may know of, whatever else its search asks for: those that match a canonical filter. cache: of filters."""
+
+    node: Filter
+    cache: FilterCache
+
+    def rows(self, view: View) -> BitMap:
+        """Their docids."""
+        return matching(self.node, view, self.cache)
+
+
 class View:
     """A pinned snapshot: a snapshot with the read transaction that protects its pages, and methods to read. Use it as a context manager."""
 
-    __slots__ = ("_began", "again", "directory", "snapshot", "store", "txn")
+    __slots__ = ("_began", "again", "directory", "snapshot", "store", "txn", "within")
 
     def __init__(self, directory: Directory, txn: Txn, snapshot: Snapshot, collection: int, again: Callable[[], View] | None = None):
         self.again = again  # makes a new view of the same collection
@@ -231,6 +245,7 @@ class View:
         self.txn = txn
         self.snapshot = snapshot
         self.store = Store(txn, collection)
+        self.within: Within | None = None  # the rows that the reader may know of; None: all
         self._began = False
 
     def __enter__(self) -> View:
@@ -289,6 +304,14 @@ class View:
         if columns.integer_ids(table.rows, docids, table.verified, ids):
             return ids
         return format.unpack_ids(table.records(docids.tolist()))
+
+    def entries(self, ids: Iterable[Id]) -> list[tuple[int, int] | None]:
+        """The entries of ids in the id map; None where there is no point, or none that the reader may know of."""
+        entries = self.store.entries(ids)
+        if self.within is None or not any(entries):
+            return entries
+        rows = self.within.rows(self)
+        return [entry if entry is not None and entry[0] in rows else None for entry in entries]
 
     def records(self, docids: Sequence[int]) -> list[format.Row]:
         """The records of rows."""

@@ -198,10 +198,10 @@ def boosted(scores: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 
 def boost_rankings(
-    view: View, search: Any, sign: float, matches: int, run: Callable[[Any], tuple[tuple, dict | None]], clock: Any
+    view: View, search: Any, sign: float, matches: int, run: Callable[[Any], tuple[Any, dict | None]], clock: Any
 ) -> tuple[tuple, dict | None]:
     """The boosted ranking of a search of one query, and how its stage was run. sign: −1 where a lower score is better. run: gives the
-    ranking and the plan of the same search without boosts and with another limit.
+    ranking (``Ranked`` or ``Rows``) and the plan of the same search without boosts and with another limit.
     """
     now = time.time() * 1e6
     highest = [each.highest(view) for each in search.boosts]
@@ -210,10 +210,10 @@ def boost_rankings(
     while True:
         deadline.check()
         (docids, scores, by_arm), plan = run(search._replace(limit=depth, boosts=()))
-        base = sign * np.array(scores, np.float64)
-        factors = _factors(view, search.boosts, np.array(docids, np.int64), now)
+        docids, base = np.asarray(docids, np.int64), sign * np.asarray(scores, np.float64)
+        factors = _factors(view, search.boosts, docids, now)
         raised = boosted(base, _product(factors))
-        order = np.lexsort((np.array(docids, np.int64), -raised))[: search.limit]
+        order = _best(raised, docids, search.limit)
         if complete or len(docids) < depth or depth >= matches:
             break
         unseen = float(boosted(base[-1:], _product(np.array(highest)))[0])
@@ -223,17 +223,27 @@ def boost_rankings(
     clock.lap("boost")
     if plan is not None:
         plan["boost"] = _described(search, highest, factors, sign * base, order, depth, complete, plan)
-    hits = [by_arm[i] for i in order]
+    hits = [by_arm(i) if callable(by_arm) else by_arm[i] for i in order.tolist()]
     if search.fused:  # what the boosts add, so that the parts of a hit still add up to its score
         ratios = _product(factors)[order].tolist()
         added = (raised - base)[order].tolist()
         hits = [arms | {PART: ArmScore(None, None, None, ratio, part)} for arms, ratio, part in zip(hits, ratios, added, strict=True)]
-    return ([docids[i] for i in order], (sign * raised[order]).tolist(), hits), plan
+    return (docids[order].tolist(), (sign * raised[order]).tolist(), hits), plan
+
+
+def _best(scores: np.ndarray, docids: np.ndarray, limit: int) -> np.ndarray:
+    """The positions of the ``limit`` highest scores, highest first; of equal ones the lower docid."""
+    if limit < len(scores):
+        least = np.partition(scores, len(scores) - limit)[len(scores) - limit]
+        some = np.flatnonzero(scores >= least)
+    else:
+        some = np.arange(len(scores))
+    return some[np.lexsort((docids[some], -scores[some]))][:limit]
 
 
 def _factors(view: View, boosts: Sequence[Bound], docids: np.ndarray, now: float) -> np.ndarray:
     """float64 ``(boosts, rows)``."""
-    order = np.argsort(docids)
+    order = np.argsort(docids, kind="stable")
     factors = np.ones((len(boosts), len(docids)))
     for own, boost in zip(factors, boosts, strict=True):
         own[order] = boost.factors(view, docids[order], now)

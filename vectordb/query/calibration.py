@@ -27,10 +27,11 @@ _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2^64 divided by the golden ratio: Knu
 
 def background(view: View, name: str, cache: FilterCache) -> np.ndarray:
     """The docids of a field's sample, uint32 ascending."""
-    key = ("background", name)
+    key = ("background", name, view.within and view.within.node)
     known = view.snapshot.prepared.get(key)
     if known is None:
-        docids = np.asarray(matching(HasVector(name), view, cache).to_array(), np.uint32)
+        having = matching(HasVector(name), view, cache)
+        docids = np.asarray((having if view.within is None else having & view.within.rows(view)).to_array(), np.uint32)
         if len(docids) > SAMPLE:
             hashes = docids.astype(np.uint64) * _FACTOR  # no two docids have the same: the factor is odd
             docids = np.sort(docids[np.argpartition(hashes, SAMPLE)[:SAMPLE]])

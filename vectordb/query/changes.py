@@ -19,8 +19,10 @@ from vectordb_client.model.checks import check_flag, check_names, check_selectio
 from vectordb_client.model.results import Change
 
 from ..engine.snapshot import Snapshots, View
+from ..filters.cache import FilterCache
 from ..storage.lmdb_env import Env
 from . import read
+from .tenants import pinned
 
 LOOK_SECONDS = 0.02  # between two checks for new changes
 _ROWS = 1_000  # rows (approximately) and batches that are read per transaction
@@ -33,9 +35,19 @@ def changes(snapshots: Snapshots, **arguments: Any) -> Iterator[Change]:
 
 
 def pieces(
-    snapshots: Snapshots, *, since: Any, follow: Any, with_vectors: Any, with_attributes: Any, timeout: Any
+    snapshots: Snapshots,
+    *,
+    since: Any,
+    follow: Any,
+    with_vectors: Any,
+    with_attributes: Any,
+    timeout: Any,
+    own: tuple[str, FilterCache] | None = None,
 ) -> Iterator[tuple[Change, bool]]:
-    """(change, whether the next one continues the same batch). Like ``changes``, but large batches are split into several changes."""
+    """(change, whether the next one continues the same batch). Like ``changes``, but large batches are split into several changes.
+
+    own: (a tenant, the cache of filters), to leave out the points of others. Their batches are there, without ids.
+    """
     since, timeout = check_since(since), check_timeout(timeout)
     check_flag("follow", follow)
     with snapshots.pin() as view:
@@ -47,7 +59,7 @@ def pieces(
     # Names are looked up for each change, because "all" includes fields that are added meanwhile.
     wanted = (with_attributes if with_attributes is True else attributes, True if with_vectors is True else vectors)
     deadline = None if timeout is None else time.monotonic() + timeout
-    return _stream(snapshots, since, follow, wanted, deadline)
+    return _stream(snapshots, since, follow, wanted, deadline, own)
 
 
 def _whole(pieces: Iterator[tuple[Change, bool]]) -> Iterator[Change]:
@@ -66,15 +78,20 @@ def _joined(parts: list[Change]) -> Change:
 
 
 def _stream(
-    snapshots: Snapshots, sequence: int, follow: bool, wanted: tuple[Any, Any], deadline: float | None
+    snapshots: Snapshots,
+    sequence: int,
+    follow: bool,
+    wanted: tuple[Any, Any],
+    deadline: float | None,
+    own: tuple[str, FilterCache] | None,
 ) -> Iterator[tuple[Change, bool]]:
     env = snapshots.directory.env
     row = 0  # where the next part of the batch after ``sequence`` begins
     while True:
         try:
             newest = _newest(env)
-            with snapshots.pin() as view:
-                batches = _after(view, sequence, row, *wanted)
+            with snapshots.pin() if own is None else pinned(snapshots, *own) as view:
+                batches = _after(view, sequence, row, *wanted, None if own is None else own[0])
         except ClosedError:
             if follow:
                 return
@@ -121,7 +138,9 @@ def _check_kept(view: View, since: int) -> None:
         )
 
 
-def _after(view: View, since: int, row: int, attributes: bool | Sequence[str], vectors: bool | Sequence[str]) -> list[tuple[Change, int]]:
+def _after(
+    view: View, since: int, row: int, attributes: bool | Sequence[str], vectors: bool | Sequence[str], tenant: str | None
+) -> list[tuple[Change, int]]:
     """The next changes after ``since``; at least one, if there are any. The first starts at row ``row`` of its batch.
 
     Each comes with the row where its next part begins, or 0 if it is complete; only the last one can be incomplete.
@@ -133,7 +152,7 @@ def _after(view: View, since: int, row: int, attributes: bool | Sequence[str], v
     for sequence in range(since + 1, min(view.sequence, since + _BATCHES) + 1):
         entry = view.store.log(sequence)
         assert entry is not None  # the oldest of them is kept, so all are
-        change, row = _change(view, sequence, entry, row, attributes, names)
+        change, row = _change(view, sequence, entry, row, attributes, names, tenant)
         batches.append((change, row))
         rows += len(change.ids)
         with_points += change.points is not None
@@ -143,7 +162,7 @@ def _after(view: View, since: int, row: int, attributes: bool | Sequence[str], v
 
 
 def _change(
-    view: View, sequence: int, entry: dict, row: int, attributes: bool | Sequence[str], vectors: Sequence[str]
+    view: View, sequence: int, entry: dict, row: int, attributes: bool | Sequence[str], vectors: Sequence[str], tenant: str | None
 ) -> tuple[Change, int]:
     """(part of a change from row ``row`` on, the row where its next part begins, or 0 if this is the last part)."""
     if entry["op"] == "schema":
@@ -156,9 +175,13 @@ def _change(
                 field="since",
                 value=sequence,
             )
-        return Change(sequence, "delete", tuple(uuid.UUID(bytes=value) if type(value) is bytes else value for value in entry["ids"])), 0
+        ids = entry["ids"]
+        if tenant is not None:  # a batch that was written before the collection had tenants names none
+            ids = [value for value, owner in zip(ids, entry.get("tenants", ()), strict=False) if owner == tenant]
+        return Change(sequence, "delete", tuple(uuid.UUID(bytes=value) if type(value) is bytes else value for value in ids)), 0
     low, high = entry["first"], entry["first"] + entry["rows"]
-    docids = np.asarray((BitMap(range(low + row, high)) - view.dead).to_array(), dtype=np.int64)
+    shown = BitMap(range(low + row, high)) - view.dead
+    docids = np.asarray((shown if view.within is None else shown & view.within.rows(view)).to_array(), dtype=np.int64)
     if attributes is False and not vectors:
         return Change(sequence, "write", tuple(_plain(view.ids(docids)))), 0
     if not len(docids):

@@ -25,7 +25,7 @@ from .counts import facets_of
 from .diversity import deeper
 from .fusion.lists import search_lists
 from .fusion.missing import lacking
-from .fusion.ranks import ArmScores, Ranked, fuse
+from .fusion.ranks import ArmScores, Ranked, Rows, fuse
 from .fusion.sums import sum_arms
 from .groups import grouped
 from .highlight import Highlighter, highlighter
@@ -197,17 +197,21 @@ class Answers:
                     plan["prefetch"] = inner
                 yield ranking, plan
 
-    def _fused(self, search: Search, rows: RowFilter, clock: Clock) -> Iterator[tuple[Ranked, dict | None]]:
-        """Search the arms of a stage and fuse them. Yields as ``_rank``."""
+    def _fused(self, search: Search, rows: RowFilter, clock: Clock, arrays: bool = False) -> Iterator[tuple[Any, dict | None]]:
+        """Search the arms of a stage and fuse them. Yields as ``_rank``. arrays: rankings are arrays where they may be long (``Rows``)."""
         view, fused = self._view, search.fused
         if search.boosts:
             direction = 1.0 if fused else sign(search.arms[0])
+
+            def run(asked: Search) -> tuple[Any, dict | None]:
+                return next(self._fused(asked, rows, clock, arrays=True))
+
             for q in range(search.queries):
                 one = search.of_query(q) if search.queries > 1 else search
-                yield boost_rankings(view, one, direction, rows.matches, lambda asked: next(self._fused(asked, rows, clock)), clock)
+                yield boost_rankings(view, one, direction, rows.matches, run, clock)
             return
         if fused and search.fusion.all_points:
-            for ranking, plans, done in sum_arms(view, search, rows, self._filters, clock):
+            for ranking, plans, done in sum_arms(view, search, rows, self._filters, clock, arrays):
                 yield ranking, stage_plan(plans, self._fusion_plan(search, rows) | done) if search.explain else None
             return
         if fused:
@@ -222,7 +226,7 @@ class Answers:
         for q in range(search.queries):
             deadline.check()
             best = [results[q] for results in lists]
-            ranking = fuse(view, search, best) if fused else _alone(search.arms[0], best[0])
+            ranking = fuse(view, search, best) if fused else _alone(search.arms[0], best[0], arrays)
             clock.lap("fusion")
             yield ranking, stage
 
@@ -260,9 +264,11 @@ def page(answers: Answers) -> list[Hits]:
     return [hits]
 
 
-def _alone(arm: Arm, best: Found) -> Ranked:
-    """The ranking of a single arm."""
+def _alone(arm: Arm, best: Found, arrays: bool = False) -> Any:
+    """The ranking of a single arm: ``Ranked``, or ``Rows``."""
     docids, scores = best
+    if arrays:
+        return Rows(docids, scores * sign(arm), lambda i: {})
     return docids.tolist(), (scores * sign(arm)).tolist(), [{} for _ in docids]
 
 

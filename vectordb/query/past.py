@@ -81,7 +81,9 @@ def past_view(view: View, cursor: Cursor, every_row: bool) -> Past:
         _live_rows=None,
         _dead_words=None,
     )
-    return Past(View(view.directory, view.txn, snapshot, view.store.collection, view.again), died, deleted)
+    then = View(view.directory, view.txn, snapshot, view.store.collection, view.again)
+    then.within = view.within
+    return Past(then, died, deleted)
 
 
 def _died(view: View, cursor: Cursor) -> tuple[BitMap, BitMap]:

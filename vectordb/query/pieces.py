@@ -17,6 +17,7 @@ from ..engine.snapshot import Snapshots, View
 from ..filters.cache import FilterCache
 from . import changes, direct, direct_groups, execute, ordering, paging, read
 from .request import RequestCache
+from .tenants import pinned
 
 T = TypeVar("T")
 
@@ -39,9 +40,13 @@ class PieceReader:
         with_vectors: Any,
         with_attributes: Any,
         with_payload: Any = None,
+        tenant: str | None = None,
     ) -> T:
-        """Return ``take(exists, pieces)``: whether each id exists, and their points, read in pieces while ``take`` consumes them."""
-        with self._snapshots.pin() as view:
+        """Return ``take(exists, pieces)``: whether each id exists, and their points, read in pieces while ``take`` consumes them.
+
+        tenant, here and below: the reader knows of the points of this tenant only.
+        """
+        with pinned(self._snapshots, tenant, self._filters) as view:
             return take(*read.get(view, ids, *_selections(view, with_attributes, with_vectors), with_payload))
 
     def scroll(
@@ -67,17 +72,33 @@ class PieceReader:
                 return take(*ordering.scroll(view, node, order_by, int(limit), cursor, *selections, self._filters, with_payload))
             return take(*read.scroll(view, node, int(limit), cursor, *selections, self._filters, with_payload), read.encode_cursor)
 
-    def search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, take: Callable[[execute.Answers], T]) -> T:
-        """Return ``take(answers)`` of a search for one query, or with ``batch`` for many."""
+    def search(
+        self,
+        request: SearchRequest,
+        vectors: Any,
+        text: Any,
+        batch: bool,
+        take: Callable[[execute.Answers], T],
+        tenant: str | None = None,
+    ) -> T:
+        """Return ``take(answers)`` of a search for one query, or with ``batch`` for many. With a tenant, the request has its filter too."""
         if text is None and not batch:
             hits = self.direct.search(request, vectors)
             if hits is not None:
                 return take(cast(execute.Answers, direct.Whole(hits)))
-        return self.search_anything(request, vectors, text, batch, take)
+        return self.search_anything(request, vectors, text, batch, take, tenant)
 
-    def search_anything(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, take: Callable[[execute.Answers], T]) -> T:
+    def search_anything(
+        self,
+        request: SearchRequest,
+        vectors: Any,
+        text: Any,
+        batch: bool,
+        take: Callable[[execute.Answers], T],
+        tenant: str | None = None,
+    ) -> T:
         """``search`` for those that can't be done directly."""
-        with self._snapshots.pin() as view:
+        with pinned(self._snapshots, tenant, self._filters) as view:
             if request.order_by is not None:
                 return take(cast(execute.Answers, ordering.Ordered(view, request, vectors, text, batch, self._filters)))
             search, filters, asked = self._requests.search(view, request, vectors, text, batch), self._filters, view
@@ -89,12 +110,22 @@ class PieceReader:
             return taken
 
     def changes(
-        self, since: int, *, follow: Any = False, with_vectors: Any = False, with_attributes: Any = False, timeout: Any = None
+        self,
+        since: int,
+        *,
+        follow: Any = False,
+        with_vectors: Any = False,
+        with_attributes: Any = False,
+        timeout: Any = None,
+        tenant: str | None = None,
     ) -> Iterator[tuple[Change, bool]]:
-        """``Collection.changes`` with large batches split into parts. The bool says whether more parts of the same batch follow."""
-        return changes.pieces(
-            self._snapshots, since=since, follow=follow, with_vectors=with_vectors, with_attributes=with_attributes, timeout=timeout
-        )
+        """``Collection.changes`` with large batches split into parts. The bool says whether more parts of the same batch follow.
+
+        tenant: leave out the points of other tenants.
+        """
+        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes}
+        own = None if tenant is None else (tenant, self._filters)
+        return changes.pieces(self._snapshots, since=since, follow=follow, timeout=timeout, own=own, **selected)
 
 
 def _selections(view: View, with_attributes: Any, with_vectors: Any) -> tuple[bool | Sequence[str], Sequence[str]]:

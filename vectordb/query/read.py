@@ -117,7 +117,7 @@ def get(
     view: View, ids: Sequence[Id], attributes: bool | Sequence[str], vectors: Sequence[str], payload: bool | Sequence[str] | None = None
 ) -> tuple[list[bool], Iterator[list[Point]]]:
     """(for each id, whether it exists; an iterator over lists of the points that exist)."""
-    entries = view.store.entries(deadline.each(ids))
+    entries = view.entries(deadline.each(ids))
     if view.snapshot.expired:
         entries = [None if entry is not None and entry[0] in view.snapshot.expired else entry for entry in entries]
     existing = [(value, entry) for value, entry in zip(ids, entries, strict=True) if entry is not None]

@@ -114,6 +114,9 @@ def add_fields(
     new = [name for name in (*vectors, *attributes) if name not in meta.fields]
     if not new:
         return None
+    if schema.tenant in new and format.unpack_state(txn.get(format.key(number, format.STATE)))[2]:
+        what = f"{schema.tenant!r} can't be added, because every point must have a tenant and there are points already"
+        raise SchemaError(f"{what}; create a new collection with it", field=schema.tenant, value=schema.attributes[schema.tenant])
     following = next_field(meta)
     fields = meta.fields | {field: following + i for i, field in enumerate(new)}
     rules = meta.rules | {name: rule for name, rule in _newest_rules(vectors, attributes).items() if name in new}

@@ -97,7 +97,8 @@ def oldest(txn: Txn, collection: int) -> int | None:
 def forget_deleted_ids(txn: Txn, collection: int) -> int:
     """Remove the ids of deleted points from all entries; returns how many entries were changed."""
     entries = [(key, format.unpack_record(value, "change log")) for key, value in format.walk(txn, format.key(collection, format.LOG))]
-    changed = [(key, {name: value for name, value in entry.items() if name != "ids"}) for key, entry in entries if "ids" in entry]
+    named = ("ids", "tenants")
+    changed = [(key, {name: value for name, value in entry.items() if name not in named}) for key, entry in entries if "ids" in entry]
     for key, entry in changed:
         txn.put(key, format.pack_record(entry))
     stored = txn.get(format.key(collection, format.LOG_KEPT))

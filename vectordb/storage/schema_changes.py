@@ -75,9 +75,9 @@ def drop_fields(txn: Txn, number: int, names: Collection[str]) -> tuple[Meta, li
             store.remove(format.field_key(number, kind, field))
         reach("field.removed")
     gone = {name for name in names if name in before.attributes}
-    _rewrite_rows(store, lambda old: {name: value for name, value in old.items() if name not in gone} if gone & old.keys() else old)
+    rewrite_rows(store, lambda old: {name: value for name, value in old.items() if name not in gone} if gone & old.keys() else old)
     kept = [{name: value for name, value in part.items() if name not in names} for part in (meta.fields, meta.encoders, meta.rules)]
-    return _described(store, meta, schema, *kept), files
+    return described(store, meta, schema, *kept), files
 
 
 def rename_fields(txn: Txn, number: int, names: Mapping[str, str]) -> Meta:
@@ -85,12 +85,13 @@ def rename_fields(txn: Txn, number: int, names: Mapping[str, str]) -> Meta:
     meta, store = catalog.read_meta(txn, number), Store(txn, number)
     before = catalog.schema_of(meta)
     schema, changed = renamed(before, names), {name for name in names if name in before.attributes}
-    _rewrite_rows(store, lambda old: {names.get(name, name): value for name, value in old.items()} if changed & old.keys() else old)
+    rewrite_rows(store, lambda old: {names.get(name, name): value for name, value in old.items()} if changed & old.keys() else old)
     parts = [{names.get(name, name): value for name, value in part.items()} for part in (meta.fields, meta.encoders, meta.rules)]
-    return _described(store, meta, schema, *parts)
+    return described(store, meta, schema, *parts)
 
 
-def _described(store: Store, meta: Meta, schema: Schema, fields: dict, encoders: dict, rules: dict) -> Meta:
+def described(store: Store, meta: Meta, schema: Schema, fields: dict, encoders: dict, rules: dict) -> Meta:
+    """Write the descriptor with a new schema, and return it."""
     data = schema.to_dict()
     for name, spec in data["vectors"].items():  # what ``catalog.schema_of`` adds for fields of earlier versions is not stored
         if name not in rules and spec.get("weighting") == "none":
@@ -104,7 +105,7 @@ def _described(store: Store, meta: Meta, schema: Schema, fields: dict, encoders:
     return changed
 
 
-def _rewrite_rows(store: Store, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def rewrite_rows(store: Store, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Write the records of rows again whose attributes ``change`` changes; it returns the same object if there is nothing to do."""
     field, part = format.ROWS_FIELD, format.FORWARD
     for first in [first for first, _ in store.chunk_values(field, part)]:

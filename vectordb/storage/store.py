@@ -232,19 +232,20 @@ class Store:
         bm25: Iterable[int],
         milliseconds: int,
         limits: change_log.Limits,
-        ttl: str | None = None,
+        schema: Schema,
     ) -> None:
-        """Remove ids from the map and mark their rows dead. bm25: numbers of the BM25 fields. milliseconds: Unix time in milliseconds.
-        ttl: the attribute that says when rows end.
-        """
+        """Remove ids from the map and mark their rows dead. bm25: numbers of the BM25 fields. milliseconds: Unix time in milliseconds."""
         _, rows, live = self.existing_state()
         for value in ids:
             self.txn.delete(format.id_key(self.collection, value))
         reach("delete.ids")
-        self._add_tombstones(docids, bm25, ttl)
+        self._add_tombstones(docids, bm25, schema.ttl)
         reach("delete.buried")
         named = [value.bytes if isinstance(value, uuid.UUID) else value for value in ids]
-        self._finish(sequence, rows, live - len(docids), {"op": "delete", "at": milliseconds, "dead": sorted(docids), "ids": named}, limits)
+        entry = {"op": "delete", "at": milliseconds, "dead": sorted(docids), "ids": named}
+        if schema.tenant is not None:
+            entry["tenants"] = self._values(schema.tenant, docids)
+        self._finish(sequence, rows, live - len(docids), entry, limits)
 
     def touch(self, sequence: int, entry: dict, limits: change_log.Limits) -> None:
         """Log a change without rows, such as a new schema, so that other processes notice it."""
@@ -270,6 +271,12 @@ class Store:
             if stored is not None:
                 bitmap |= BitMap.deserialize(format.verify_checksum(stored, "dead rows"))
             self.txn.put(key, format.with_checksum(bitmap.serialize()))
+
+    def _values(self, attribute: str, docids: Sequence[int]) -> list[Any]:
+        """The values of rows in an attribute."""
+        ordered = sorted(docids)
+        values = {docid: row.attributes.get(attribute) for docid, row in zip(ordered, self.rows(np.array(ordered, np.int64)), strict=True)}
+        return [values[docid] for docid in docids]
 
     def _finish(self, sequence: int, rows: int, live: int, entry: dict, limits: change_log.Limits) -> None:
         self.txn.put(format.key(self.collection, format.STATE), format.pack_state(sequence, rows, live))

@@ -49,8 +49,9 @@ COLLECTION_METHODS = {
     **dict.fromkeys(("search_many", "query_batch", "search_all", "batch_search"), "search_batch({field: vectors})"),
     **dict.fromkeys(("set_payload", "modify"), "update(…)"),
     **dict.fromkeys(("drop_field", "drop_column", "drop_columns", "remove_field", "delete_field"), "drop_fields(names)"),
-    **dict.fromkeys(("rename_field", "rename_column", "rename_columns", "alter_columns"), "rename_fields({old: new})"),
-    **dict.fromkeys(("add_field", "add_columns", "alter"), "add_fields(…)"),
+    **dict.fromkeys(("rename_field", "rename_column", "rename_columns"), "rename_fields({old: new})"),
+    **dict.fromkeys(("alter_columns", "alter_fields", "alter_table", "change_type"), "alter(attributes={…})"),
+    **dict.fromkeys(("add_field", "add_columns"), "add_fields(…)"),
 }
 
 

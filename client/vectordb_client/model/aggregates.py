@@ -55,14 +55,15 @@ def check_against(schema: Schema, aggregates: Aggregates) -> None:
     """Check that the attributes have the types that the functions need. Raises SchemaError."""
     for name, functions in aggregates.items():
         spec = attribute_of(schema, name, "aggregate")
-        possible = _possible(spec)
+        possible = possible_functions(spec)
         for function in functions:
             if function not in possible and not ("p50" in possible and percent_of(function) is not None):
                 what = f"aggregate can't take {function!r} of {name!r}, which is {type(spec).__name__}; possible are: {listing(possible)}"
                 raise SchemaError(what, field=name, value=function)
 
 
-def _possible(spec: AttributeType) -> tuple[str, ...]:
+def possible_functions(spec: AttributeType) -> tuple[str, ...]:
+    """The functions that a type has; "p50" stands for all percentiles."""
     if spec.stored == "text":
         return ("count",)
     if spec.stored == "place":

@@ -17,28 +17,16 @@ import numpy as np
 from ..errors import InvalidArgumentError, SchemaError, listing, shown
 from .batch_ids import as_framed, check_ids, check_length, listed_values, versions_of
 from .checks import check_flag
-from .dynamic import undeclared, with_keys
+from .dynamic import changed_keys, undeclared, with_keys
 from .fields import Column
 from .foreign import Table, as_table, is_nan, is_null, is_number
 from .info_text import many
 from .results import Point
 from .schema import Schema, VectorField
+from .unset import UNSET
 from .values import Id
 from .vectors import opened
 from .write_options import EVERY, check_options, increments, merges, wrapped
-
-
-class _Unset:
-    """The value of a field that an update leaves as it is."""
-
-    def __repr__(self) -> str:
-        return "UNSET"
-
-    def __reduce__(self):
-        return "UNSET"
-
-
-UNSET = _Unset()
 
 
 @dataclass(frozen=True)
@@ -58,6 +46,9 @@ class Batch:
         increments: name → for each point a number to add to an attribute, or None (updates only).
         payload_merge: for each point an object to merge into its payload, or None (updates only).
         if_absent: leave points that exist as they are (upserts only).
+        keys: key of the payload → for each point a JSON value, None to remove the key, or UNSET (updates only, of attributes that aren't
+            declared).
+        tenant: write only points of this tenant, as a writer who sees no others; None: of all.
         schema: the schema that the batch was checked against; None if unknown.
     """
 
@@ -73,6 +64,8 @@ class Batch:
     increments: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     payload_merge: Sequence[Any] | None = None
     if_absent: bool = False
+    keys: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict, kw_only=True)
+    tenant: str | None = dataclasses.field(default=None, kw_only=True)
     schema: Schema | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
@@ -145,11 +138,13 @@ def make_batch(
             removed[name] = cleared
     checked = {}
     attributes = dict(_mapping(attributes, "attributes"))
-    if schema.dynamic and (names := undeclared(schema, attributes, kind)):
+    keys: dict[str, Any] = {}
+    if schema.dynamic and (names := undeclared(schema, attributes)):
         keys = {name: _key_column(name, attributes.pop(name), n) for name in names}
         if payload is not None:
             payload = _payload_column(payload, n)
-        payload = with_keys(payload, keys, n)
+        if kind == "upsert":
+            payload, keys = with_keys(payload, keys, n), {}
     for name, values in attributes.items():
         spec = schema.attribute(name)
         if values is None:
@@ -168,7 +163,8 @@ def make_batch(
         payload = _each(payload, ids, lambda value: None if value is None else _plain_json(value), kind == "update")
     added = increments(schema, increment, checked, n)
     merging = merges(payload_merge, payload, n, _plain_json)
-    if filter is not None and not (columns or checked or removed or added or merging or payload):
+    keys = changed_keys(keys, ids, payload, merging, _plain_json)
+    if filter is not None and not (columns or checked or removed or added or merging or payload or keys):
         raise InvalidArgumentError(
             "an update by filter needs something to change: attributes, vectors, payload, …", field="filter", value=filter
         )
@@ -186,6 +182,7 @@ def make_batch(
         merging,
         if_absent,
         schema,
+        keys=keys,
     )
 
 

@@ -8,11 +8,10 @@ from typing import Any
 from ..errors import InvalidArgumentError, listing, shown
 from .foreign import is_nan, is_null
 from .schema import Schema
+from .unset import UNSET
 
-Listed = Callable[[str, Any], Sequence[Any]]
 
-
-def undeclared(schema: Schema, attributes: Mapping[str, Any], kind: str) -> list[str]:
+def undeclared(schema: Schema, attributes: Mapping[str, Any]) -> list[str]:
     """The names of attributes that become keys of the payload. Raises InvalidArgumentError where that can't be."""
     if not schema.dynamic:
         return []
@@ -21,10 +20,46 @@ def undeclared(schema: Schema, attributes: Mapping[str, Any], kind: str) -> list
         if not isinstance(name, str) or not name or name in schema.vectors:
             what = "is a vector field" if name in schema.vectors else "is not a name: write a non-empty string"
             raise InvalidArgumentError(f"attribute {shown(name)} {what}", field="attributes", value=name)
-    if names and kind == "update":
-        what = f"{listing(names)} isn't declared, so it is a key of the payload, and an update can only replace the whole payload"
-        raise InvalidArgumentError(f"{what}; write payload=[{{…}}], or upsert the point", field="attributes", value=names[0])
     return names
+
+
+def changed_keys(
+    keys: Mapping[str, Sequence[Any]], ids: Sequence[Any], payload: Any, merging: Any, to_json: Callable[[Any], Any]
+) -> dict[str, list[Any]]:
+    """The keys of the payload that an update changes: name → for each point a JSON value, None to remove the key, UNSET to leave it.
+
+    payload, merging: the payloads of the update and what it merges into them. Raises InvalidArgumentError.
+    """
+    changed: dict[str, list[Any]] = {}
+    for name, values in keys.items():
+        changed[name] = []
+        for row, value in enumerate(values):
+            if value is UNSET:
+                changed[name].append(UNSET)
+                continue
+            for field, others in (("payload", payload), ("payload_merge", merging)):
+                other = None if others is None else others[row]
+                if isinstance(other, Mapping) and name in other:
+                    raise InvalidArgumentError(f"{name!r} is given twice: as an attribute and in {field}", field=name, value=value)
+            try:
+                changed[name].append(None if is_null(value) or is_nan(value) else to_json(value))
+            except InvalidArgumentError as error:
+                what = f"attribute {name!r} of point {shown(ids[row])}: {error.message}"
+                raise InvalidArgumentError(what, field=name, value=value) from error.__cause__
+    return changed
+
+
+def with_changed(payload: Any, keys: Mapping[str, Any], id: Any) -> Any:
+    """The payload of a point after an update changed some of its keys. Raises InvalidArgumentError if it isn't an object."""
+    if payload is not None and not isinstance(payload, Mapping):
+        first = next(iter(keys))
+        what = (
+            f"attribute {first!r} isn't declared, so it is a key of the payload, but the payload of point {shown(id)} is {shown(payload)}"
+        )
+        raise InvalidArgumentError(f"{what}; replace it by an object: payload=[{{…}}]", field=first, value=payload)
+    made = {**(payload or {}), **{name: value for name, value in keys.items() if value is not None}}
+    made = {name: value for name, value in made.items() if name not in keys or keys[name] is not None}
+    return made or (None if payload is None else {})
 
 
 def with_keys(payload: Sequence[Any] | None, keys: Mapping[str, Sequence[Any]], n: int) -> list[Any]:

@@ -183,6 +183,7 @@ class Reading(Hinting, Searching):
         *,
         filter: FilterLike | None = None,
         page: int = 1000,
+        order_by: Sequence[str] | str | None = None,
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         with_payload: Selection | None = None,
@@ -192,6 +193,7 @@ class Reading(Hinting, Searching):
         Args:
             filter: only points that match.
             page: the number of points read at a time.
+            order_by: attributes that order the points, as in ``scroll``.
             with_vectors: as in ``get``.
             with_attributes: as in ``get``.
             with_payload: as in ``get``.
@@ -206,7 +208,7 @@ class Reading(Hinting, Searching):
         cursor = None
         selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload}
         while True:
-            points = self.scroll(filter=filter, limit=page, cursor=cursor, **selected)
+            points = self.scroll(filter=filter, limit=page, cursor=cursor, order_by=order_by, **selected)
             yield from points
             cursor = points.cursor
             if cursor is None:

@@ -72,6 +72,7 @@ class Schema:
             a list may also hold their attributes and vectors directly: ``{"id": 1, "color": "red"}``.
         ttl: the name of a ``Datetime()`` attribute that says when a point ends. From that moment on no read shows the point, and a write
             takes its id for a free one; the next write or ``optimize`` deletes it. A point without a value never ends.
+        tenant: the name of the attribute ``Keyword(tenant=True)``, None if there is none. It follows from the attributes.
         earlier: names of fields that an earlier version of vectordb created and that still follow its rules: BM25 fields with weights fixed
             at the write, Text attributes with its words. The database sets it; it is not compared, sent or stored.
 
@@ -91,6 +92,7 @@ class Schema:
     attributes: Mapping[str, AttributeType] = dataclasses.field(default_factory=dict)
     dynamic: bool = dataclasses.field(default=False, kw_only=True)
     ttl: str | None = dataclasses.field(default=None, kw_only=True)
+    tenant: str | None = dataclasses.field(default=None, init=False, compare=False, repr=False)
     earlier: frozenset[str] = dataclasses.field(default=frozenset(), init=False, compare=False, repr=False)
 
     def __post_init__(self):
@@ -136,6 +138,11 @@ class Schema:
                     field="ttl",
                     value=self.ttl,
                 )
+        tenants = [name for name, spec in self.attributes.items() if spec.tenant]
+        if len(tenants) > 1:
+            what = f"{tenants[0]!r} and {tenants[1]!r} are both the tenant; a collection has at most one attribute Keyword(tenant=True)"
+            raise SchemaError(what, field=tenants[1], value=tenants)
+        object.__setattr__(self, "tenant", tenants[0] if tenants else None)
         object.__setattr__(self, "vectors", {name: self._analyzed(spec) for name, spec in self.vectors.items()})
         object.__setattr__(self, "attributes", dict(self.attributes))
 

@@ -149,6 +149,13 @@ _GROUP_BY = Flag("text", "group the hits by the values of this attribute", "NAME
 _GROUP_SIZE = Flag("count", "number of hits in a group (default: 1)", "N")
 _GROUPS = Flag("count", "number of groups (default: 10)", "N")
 _FACETS = Flag("names", "also count the values of these attributes over all points that match the filter", "NAME[,NAME…]")
+_FUSION = Flag("text", "how the scores of several fields are combined: rrf (default), relative, dbsf or linear", "METHOD")
+_CANDIDATES = Flag("count", "how many of its best points each field passes to the fusion", "N")
+_PAYLOAD = Flag("names", "show only these parts of the payload, such as title,meta.page", "PATH[,PATH…]")
+_LIKE = Flag("ids", "search for points like these, in the only dense field, in place of a query; ids as in vectordb get", "ID[,ID…]")
+_UNLIKE = Flag("ids", "with --like: points that hits should not be like", "ID[,ID…]")
+_POOL = Flag("text", "with --like: how several points make one score: mean (default), max or attention", "KIND")
+_DIVERSITY = Flag("number", "choose hits that differ from one another: a weight from 0 to 1, such as 0.3", "WEIGHT")
 _FUZZY = Flag("count", "1 or 2 letters of a word may differ, in BM25 fields", "N")
 _WILDCARDS = Flag("switch", "in the words of TEXT, * stands for any characters and ? for one, in BM25 fields")
 _HIGHLIGHT = Flag("names", "mark the words of TEXT in these attributes", "NAME[,NAME…]")
@@ -227,12 +234,12 @@ class SearchOptions(TypedDict, total=False):
     limit: Annotated[int | Literal["auto"], Option(10, check_limit, _LIMIT)]
     recall: Annotated[float | None, Option(None, check_recall, _RECALL)]
     exact: Annotated[bool, Option(False, check_flag, _EXACT)]
-    fusion: Annotated[FusionLike, Option("rrf", as_it_is)]
-    candidates: Annotated[int | None, Option(None, check_count)]
+    fusion: Annotated[FusionLike, Option("rrf", as_it_is, _FUSION)]
+    candidates: Annotated[int | None, Option(None, check_count, _CANDIDATES)]
     prefetch: Annotated[Prefetch | None, Option(None, check_prefetch, batch_doc="; its queries are n as well", show=None)]
     with_attributes: Annotated[Selection, Option(True, check_selection)]
     with_vectors: Annotated[Selection, Option(False, check_selection, _VECTORS)]
-    with_payload: Annotated[Selection | None, Option(None, check_paths)]
+    with_payload: Annotated[Selection | None, Option(None, check_paths, _PAYLOAD)]
     fuzzy: Annotated[int, Option(0, check_fuzzy, _FUZZY)]
     wildcards: Annotated[bool, Option(False, check_flag, _WILDCARDS)]
     highlight: Annotated[Sequence[str] | None, Option(None, check_name_list, _HIGHLIGHT)]
@@ -243,13 +250,17 @@ class SearchOptions(TypedDict, total=False):
     radius: Annotated[float | None, Option(None, check_radius, _RADIUS)]
     score: Annotated[Literal["raw", "calibrated"], Option("raw", check_score, _SCORE)]
     order_by: Annotated[Sequence[str] | str | None, Option(None, check_order, _ORDER, batch_doc=", and refused here")]
-    like: Annotated[ExamplesLike | None, Option(None, check_listed, show=listed_shown, to_json=listed_as_json, batch_doc=_IN_VECTORS)]
-    unlike: Annotated[ExamplesLike | None, Option(None, check_listed, show=listed_shown, to_json=listed_as_json, batch_doc=_IN_VECTORS)]
-    pool: Annotated[str, Option("mean", check_pool, batch_doc=_IN_VECTORS)]
+    like: Annotated[
+        ExamplesLike | None, Option(None, check_listed, _LIKE, show=listed_shown, to_json=listed_as_json, batch_doc=_IN_VECTORS)
+    ]
+    unlike: Annotated[
+        ExamplesLike | None, Option(None, check_listed, _UNLIKE, show=listed_shown, to_json=listed_as_json, batch_doc=_IN_VECTORS)
+    ]
+    pool: Annotated[str, Option("mean", check_pool, _POOL, batch_doc=_IN_VECTORS)]
     context: Annotated[ExamplesLike | None, Option(None, check_listed, show=listed_shown, to_json=listed_as_json, batch_doc=_IN_VECTORS)]
     boost: Annotated[BoostLike | None, Option(None, check_boosts, show=boosts_as_json, to_json=boosts_as_json)]
     without: Annotated[ExamplesLike | str | None, Option(None, check_listed, _WITHOUT, show=listed_shown, to_json=listed_as_json)]
-    diversity: Annotated[DiversityLike | None, Option(None, check_diversity, show=Diversity.to_json, to_json=Diversity.to_json)]
+    diversity: Annotated[DiversityLike | None, Option(None, check_diversity, _DIVERSITY, show=Diversity.to_json, to_json=Diversity.to_json)]
     rerank: Annotated[RerankLike | None, Option(None, check_rerank, show=shown_as, to_json=not_sent)]
     group_by: Annotated[str | None, Option(None, check_name, _GROUP_BY)]
     group_size: Annotated[int, Option(SIZE, check_count, _GROUP_SIZE)]

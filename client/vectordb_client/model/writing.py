@@ -12,6 +12,7 @@ from .bulk import Bulk, BulkResult, write_all
 from .point_writes import PointWrites
 from .results import WriteResult
 from .schema import AttributeType, VectorField
+from .unset import UNSET
 
 
 class Writing(PointWrites[WriteResult]):
@@ -128,6 +129,29 @@ class Writing(PointWrites[WriteResult]):
 
         Raises:
             SchemaError: there is no such field, or a new name is taken or not valid.
+        """
+        raise NotImplementedError
+
+    def alter(self, *, attributes: Mapping[str, AttributeType] | None = None, ttl: Any = UNSET) -> None:
+        """Change definitions of the schema, all in one transaction: let attributes take floats, and say when points end.
+
+        An ``Int()`` can become a ``Float()``, also of arrays. All values stay equal, and reads return them as floats. The values and the
+        records of rows are written again, which takes as long as rewriting them all. Nothing else can change its type: add another
+        attribute, write its values, and drop the old one. Attributes that aren't declared (``Schema(dynamic=True)``) take all types anyway.
+
+        Args:
+            attributes: name → ``Float()``.
+            ttl: the name of a ``Datetime()`` attribute that says when points end, from now on; those whose moment has passed end at once.
+                None: points don't end any more; those that have ended stay deleted. Left out: as it is.
+
+        Raises:
+            SchemaError: there is no such attribute, it can't get this type, or an integer has no equal float (some above 2^53); the error
+                names the point and the value.
+
+        Example:
+            ```python
+            docs.alter(attributes={"price": Float()}, ttl="until")
+            ```
         """
         raise NotImplementedError
 

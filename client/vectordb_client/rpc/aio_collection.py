@@ -12,6 +12,7 @@ from ..model.batch import Columns
 from ..model.bulk import Bulk, BulkResult, write_all_async
 from ..model.results import WriteResult
 from ..model.schema import AttributeType, VectorField
+from ..model.unset import UNSET
 from . import calls
 from .aio_reads import AsyncReads
 from .aio_transport import is_large
@@ -297,6 +298,30 @@ class AsyncCollection(AsyncReads):
             SchemaError: there is no such field, or a new name is taken or not valid.
         """
         return await self._client._run(calls.rename_fields(self._remote, names), timeout)
+
+    async def alter(self, *, attributes: Mapping[str, AttributeType] | None = None, ttl: Any = UNSET, timeout: float | None = None) -> None:
+        """Change definitions of the schema, all in one transaction: let attributes take floats, and say when points end.
+
+        An ``Int()`` can become a ``Float()``, also of arrays. All values stay equal, and reads return them as floats. The values and the
+        records of rows are written again, which takes as long as rewriting them all. Nothing else can change its type: add another
+        attribute, write its values, and drop the old one. Attributes that aren't declared (``Schema(dynamic=True)``) take all types anyway.
+
+        Args:
+            attributes: name → ``Float()``.
+            ttl: the name of a ``Datetime()`` attribute that says when points end, from now on; those whose moment has passed end at once.
+                None: points don't end any more; those that have ended stay deleted. Left out: as it is.
+            timeout: seconds; None is the timeout of the client.
+
+        Raises:
+            SchemaError: there is no such attribute, it can't get this type, or an integer has no equal float (some above 2^53); the error
+                names the point and the value.
+
+        Example:
+            ```python
+            await docs.alter(attributes={"price": Float()}, ttl="until")
+            ```
+        """
+        return await self._client._run(calls.alter(self._remote, attributes, ttl), timeout)
 
     async def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
         """Index rows that are not indexed yet, merge the index segments of each field, and remove deleted rows.

@@ -480,6 +480,7 @@ class AsyncReads(AsyncPointsOfCollection):
         *,
         filter: FilterLike | None = None,
         page: int = 1000,
+        order_by: Sequence[str] | str | None = None,
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         with_payload: Selection | None = None,
@@ -490,6 +491,7 @@ class AsyncReads(AsyncPointsOfCollection):
         Args:
             filter: only points that match.
             page: the number of points read at a time.
+            order_by: attributes that order the points, as in ``scroll``.
             with_vectors: as in ``get``.
             with_attributes: as in ``get``.
             with_payload: as in ``get``.
@@ -504,7 +506,7 @@ class AsyncReads(AsyncPointsOfCollection):
         cursor = None
         selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload}
         while True:
-            points = await self.scroll(filter=filter, limit=page, cursor=cursor, **selected, timeout=timeout)
+            points = await self.scroll(filter=filter, limit=page, cursor=cursor, order_by=order_by, **selected, timeout=timeout)
             for each in points:
                 yield each
             cursor = points.cursor

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from ..errors import InvalidArgumentError, LimitError, SchemaError
 from ..model import aggregates, groups
 from ..model import facets as facet_model
+from ..model.alterations import altered
 from ..model.batch import Batch, Columns, make_batch
 from ..model.batch_ids import check_deleted_ids, check_each_id, check_not_a_filter, check_what, versions_of
 from ..model.checks import LONGEST_WAIT, check_count, check_durability, check_flag, check_wait, not_a_cursor
@@ -26,6 +27,7 @@ from ..model.schema import Schema, check_field_names, check_name, check_new_name
 from ..model.search_request import SearchRequest
 from ..model.searching import no_queries
 from ..model.terms import check_page, check_sparse, check_words
+from ..model.unset import UNSET
 from ..model.values import check_id, is_single_id, text_of
 from ..v1 import vectordb_pb2 as pb
 from . import answers, wire, wire_terms
@@ -162,6 +164,16 @@ def drop_fields(remote: Remote, names: Any) -> Steps[None]:
 def rename_fields(remote: Remote, names: Any) -> Steps[None]:
     request = pb.RenameFieldsRequest(collection=remote.name, names=check_new_names(names))
     remote.adopt((yield from _ask(remote, "RenameFields", request)))
+
+
+def alter(remote: Remote, attributes: Any, ttl: Any) -> Steps[None]:
+    def build(schema: Schema) -> pb.AlterRequest:
+        whole = altered(schema, attributes, ttl).to_dict()["attributes"]
+        given = wire.pack_json({name: whole[name] for name in attributes or ()}, "attributes")
+        return pb.AlterRequest(collection=remote.name, attributes=given, ttl=None if ttl is UNSET else ttl, no_ttl=ttl is None)
+
+    request = yield from _with_schema(remote, build)
+    remote.adopt((yield from _ask(remote, "Alter", request)))
 
 
 def optimize(remote: Remote, wait: Any, timeout: Any) -> Steps[dict[str, Any]]:

@@ -12,6 +12,7 @@ from ..model.batch import Columns
 from ..model.bulk import Bulk, BulkResult, write_all
 from ..model.results import WriteResult
 from ..model.schema import AttributeType, VectorField
+from ..model.unset import UNSET
 from ..model.writing import Writing
 from . import calls
 from .reads import Reads
@@ -123,6 +124,10 @@ class Collection(Reads, Writing):
     @like(Writing.rename_fields)
     def rename_fields(self, names: Mapping[str, str], *, timeout: float | None = None) -> None:
         return self._client._run(calls.rename_fields(self._remote, names), timeout)
+
+    @like(Writing.alter)
+    def alter(self, *, attributes: Mapping[str, AttributeType] | None = None, ttl: Any = UNSET, timeout: float | None = None) -> None:
+        return self._client._run(calls.alter(self._remote, attributes, ttl), timeout)
 
     def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
         return self._client._run(calls.optimize(self._remote, wait, timeout), calls.call_timeout(timeout), endless=wait)

@@ -26,6 +26,7 @@ class Method:
     role: "read", "write" or "admin". collection: the field of the request that names the collection, or "". collections: the fields that
     name them, of a method that concerns several. pool: "read", "write", "wait",
     "stream" or "other". limits: (path, setting). selects_vectors: the request has a field ``with_vectors``.
+    tenants: whether API keys bound to a tenant may call it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Method:
     idempotent_reversed_by: tuple[tuple[str, ...], ...]
     limits: tuple[tuple[tuple[str, ...], str], ...]
     collections: tuple[tuple[str, ...], ...]
+    tenants: bool
 
     def named(self, request: Any) -> list[str]:
         """The collections that a request of a method with ``collections`` names, without repetitions."""
@@ -65,7 +67,7 @@ def _read(method: MethodDescriptor) -> Method:
     extension: Any = options.method  # the stub file gives it a type that ``Extensions`` doesn't take
     given = method.GetOptions().Extensions[extension]
     for field in given.DESCRIPTOR.fields:
-        if not field.is_repeated and not (given.HasField(field.name) and (field.enum_type is None or getattr(given, field.name))):
+        if field.has_presence and not (given.HasField(field.name) and (field.enum_type is None or getattr(given, field.name))):
             raise ValueError(f"method {method.full_name} has no option {field.name!r}; see vectordb/v1/options.proto")
     fields = method.input_type.fields_by_name
     if given.collection and given.collection not in fields:
@@ -89,6 +91,7 @@ def _read(method: MethodDescriptor) -> Method:
         idempotent_reversed_by=tuple(_path(method.input_type, path) for path in given.idempotent_reversed_by),
         limits=tuple((_path(method.input_type, limit.field), limit.setting) for limit in given.limits),
         collections=tuple(_path(method.input_type, path) for path in given.collections),
+        tenants=given.tenants,
     )
 
 

@@ -181,6 +181,7 @@ class Reads(Reading):
         *,
         filter: FilterLike | None = None,
         page: int = 1000,
+        order_by: Sequence[str] | str | None = None,
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         with_payload: Selection | None = None,
@@ -189,7 +190,7 @@ class Reads(Reading):
         cursor = None
         selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload}
         while True:
-            points = self.scroll(filter=filter, limit=page, cursor=cursor, **selected, timeout=timeout)
+            points = self.scroll(filter=filter, limit=page, cursor=cursor, order_by=order_by, **selected, timeout=timeout)
             yield from points
             cursor = points.cursor
             if cursor is None:

@@ -28,6 +28,7 @@ def slice_batch(batch: Batch, low: int, high: int) -> Batch:
         increments={name: values[low:high] for name, values in batch.increments.items()},
         payload_merge=None if batch.payload_merge is None else batch.payload_merge[low:high],
         if_absent=batch.if_absent,
+        keys={name: values[low:high] for name, values in batch.keys.items()},
     )
 
 

@@ -271,6 +271,9 @@ def pack_batch(message: pb.Batch, batch: Batch, schema: Schema) -> None:
         column = message.attributes.add(name=name, json=pack_json(known if spec.plain else [*map(spec.restore, known)], name))
         if update:
             column.unset = pack_bits([value is UNSET for value in values])
+    for name, values in batch.keys.items():  # the server finds that they aren't declared
+        known = [None if value is UNSET else value for value in values]
+        message.attributes.add(name=name, json=pack_json(known, name), unset=pack_bits([value is UNSET for value in values]))
     if batch.payload is not None:
         message.payload.json = pack_json([None if value is UNSET else value for value in batch.payload], "payload")
         message.payload.unset = pack_bits([value is UNSET for value in batch.payload])

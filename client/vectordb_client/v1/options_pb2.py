@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19vectordb/v1/options.proto\x12\x0bvectordb.v1\x1a google/protobuf/descriptor.proto\"\'\n\x05Limit\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0f\n\x07setting\x18\x02 \x01(\t\"\xdb\x03\n\x06Method\x12$\n\x04role\x18\x01 \x01(\x0e\x32\x11.vectordb.v1.RoleH\x00\x88\x01\x01\x12\x17\n\ncollection\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x1c\n\x0f\x61ll_collections\x18\x03 \x01(\x08H\x02\x88\x01\x01\x12\x1a\n\rreads_vectors\x18\x04 \x01(\x08H\x03\x88\x01\x01\x12$\n\x04pool\x18\x05 \x01(\x0e\x32\x11.vectordb.v1.PoolH\x04\x88\x01\x01\x12\x14\n\x07\x61udited\x18\x06 \x01(\x08H\x05\x88\x01\x01\x12\x18\n\x0bslow_logged\x18\x07 \x01(\x08H\x06\x88\x01\x01\x12\x13\n\x06traced\x18\x08 \x01(\x08H\x07\x88\x01\x01\x12\x17\n\nidempotent\x18\t \x01(\x08H\x08\x88\x01\x01\x12\x1e\n\x16idempotent_reversed_by\x18\n \x03(\t\x12\"\n\x06limits\x18\x0b \x03(\x0b\x32\x12.vectordb.v1.Limit\x12\x13\n\x0b\x63ollections\x18\x0c \x03(\tB\x07\n\x05_roleB\r\n\x0b_collectionB\x12\n\x10_all_collectionsB\x10\n\x0e_reads_vectorsB\x07\n\x05_poolB\n\n\x08_auditedB\x0e\n\x0c_slow_loggedB\t\n\x07_tracedB\r\n\x0b_idempotent*K\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_READ\x10\x01\x12\x0e\n\nROLE_WRITE\x10\x02\x12\x0e\n\nROLE_ADMIN\x10\x03*k\n\x04Pool\x12\x14\n\x10POOL_UNSPECIFIED\x10\x00\x12\r\n\tPOOL_READ\x10\x01\x12\x0e\n\nPOOL_WRITE\x10\x02\x12\r\n\tPOOL_WAIT\x10\x03\x12\x0f\n\x0bPOOL_STREAM\x10\x04\x12\x0e\n\nPOOL_OTHER\x10\x05:E\n\x06method\x12\x1e.google.protobuf.MethodOptions\x18\xd2\x87\x03 \x01(\x0b\x32\x13.vectordb.v1.Methodb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19vectordb/v1/options.proto\x12\x0bvectordb.v1\x1a google/protobuf/descriptor.proto\"\'\n\x05Limit\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0f\n\x07setting\x18\x02 \x01(\t\"\xec\x03\n\x06Method\x12$\n\x04role\x18\x01 \x01(\x0e\x32\x11.vectordb.v1.RoleH\x00\x88\x01\x01\x12\x17\n\ncollection\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x1c\n\x0f\x61ll_collections\x18\x03 \x01(\x08H\x02\x88\x01\x01\x12\x1a\n\rreads_vectors\x18\x04 \x01(\x08H\x03\x88\x01\x01\x12$\n\x04pool\x18\x05 \x01(\x0e\x32\x11.vectordb.v1.PoolH\x04\x88\x01\x01\x12\x14\n\x07\x61udited\x18\x06 \x01(\x08H\x05\x88\x01\x01\x12\x18\n\x0bslow_logged\x18\x07 \x01(\x08H\x06\x88\x01\x01\x12\x13\n\x06traced\x18\x08 \x01(\x08H\x07\x88\x01\x01\x12\x17\n\nidempotent\x18\t \x01(\x08H\x08\x88\x01\x01\x12\x1e\n\x16idempotent_reversed_by\x18\n \x03(\t\x12\"\n\x06limits\x18\x0b \x03(\x0b\x32\x12.vectordb.v1.Limit\x12\x13\n\x0b\x63ollections\x18\x0c \x03(\t\x12\x0f\n\x07tenants\x18\r \x01(\x08\x42\x07\n\x05_roleB\r\n\x0b_collectionB\x12\n\x10_all_collectionsB\x10\n\x0e_reads_vectorsB\x07\n\x05_poolB\n\n\x08_auditedB\x0e\n\x0c_slow_loggedB\t\n\x07_tracedB\r\n\x0b_idempotent*K\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_READ\x10\x01\x12\x0e\n\nROLE_WRITE\x10\x02\x12\x0e\n\nROLE_ADMIN\x10\x03*k\n\x04Pool\x12\x14\n\x10POOL_UNSPECIFIED\x10\x00\x12\r\n\tPOOL_READ\x10\x01\x12\x0e\n\nPOOL_WRITE\x10\x02\x12\r\n\tPOOL_WAIT\x10\x03\x12\x0f\n\x0bPOOL_STREAM\x10\x04\x12\x0e\n\nPOOL_OTHER\x10\x05:E\n\x06method\x12\x1e.google.protobuf.MethodOptions\x18\xd2\x87\x03 \x01(\x0b\x32\x13.vectordb.v1.Methodb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vectordb.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=595
-  _globals['_ROLE']._serialized_end=670
-  _globals['_POOL']._serialized_start=672
-  _globals['_POOL']._serialized_end=779
+  _globals['_ROLE']._serialized_start=612
+  _globals['_ROLE']._serialized_end=687
+  _globals['_POOL']._serialized_start=689
+  _globals['_POOL']._serialized_end=796
   _globals['_LIMIT']._serialized_start=76
   _globals['_LIMIT']._serialized_end=115
   _globals['_METHOD']._serialized_start=118
-  _globals['_METHOD']._serialized_end=593
+  _globals['_METHOD']._serialized_end=610
 # @@protoc_insertion_point(module_scope)

@@ -45,7 +45,7 @@ class Limit(_message.Message):
     def __init__(self, field: _Optional[str] = ..., setting: _Optional[str] = ...) -> None: ...
 
 class Method(_message.Message):
-    __slots__ = ("role", "collection", "all_collections", "reads_vectors", "pool", "audited", "slow_logged", "traced", "idempotent", "idempotent_reversed_by", "limits", "collections")
+    __slots__ = ("role", "collection", "all_collections", "reads_vectors", "pool", "audited", "slow_logged", "traced", "idempotent", "idempotent_reversed_by", "limits", "collections", "tenants")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     ALL_COLLECTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +58,7 @@ class Method(_message.Message):
     IDEMPOTENT_REVERSED_BY_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     COLLECTIONS_FIELD_NUMBER: _ClassVar[int]
+    TENANTS_FIELD_NUMBER: _ClassVar[int]
     role: Role
     collection: str
     all_collections: bool
@@ -70,4 +71,5 @@ class Method(_message.Message):
     idempotent_reversed_by: _containers.RepeatedScalarFieldContainer[str]
     limits: _containers.RepeatedCompositeFieldContainer[Limit]
     collections: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, role: _Optional[_Union[Role, str]] = ..., collection: _Optional[str] = ..., all_collections: _Optional[bool] = ..., reads_vectors: _Optional[bool] = ..., pool: _Optional[_Union[Pool, str]] = ..., audited: _Optional[bool] = ..., slow_logged: _Optional[bool] = ..., traced: _Optional[bool] = ..., idempotent: _Optional[bool] = ..., idempotent_reversed_by: _Optional[_Iterable[str]] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., collections: _Optional[_Iterable[str]] = ...) -> None: ...
+    tenants: bool
+    def __init__(self, role: _Optional[_Union[Role, str]] = ..., collection: _Optional[str] = ..., all_collections: _Optional[bool] = ..., reads_vectors: _Optional[bool] = ..., pool: _Optional[_Union[Pool, str]] = ..., audited: _Optional[bool] = ..., slow_logged: _Optional[bool] = ..., traced: _Optional[bool] = ..., idempotent: _Optional[bool] = ..., idempotent_reversed_by: _Optional[_Iterable[str]] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., collections: _Optional[_Iterable[str]] = ..., tenants: _Optional[bool] = ...) -> None: ...

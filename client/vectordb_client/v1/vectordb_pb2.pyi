@@ -270,6 +270,20 @@ class RenameFieldsRequest(_message.Message):
     collection_number: int
     def __init__(self, collection: _Optional[str] = ..., names: _Optional[_Mapping[str, str]] = ..., collection_number: _Optional[int] = ...) -> None: ...
 
+class AlterRequest(_message.Message):
+    __slots__ = ("collection", "attributes", "ttl", "no_ttl", "collection_number")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    NO_TTL_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    attributes: bytes
+    ttl: str
+    no_ttl: bool
+    collection_number: int
+    def __init__(self, collection: _Optional[str] = ..., attributes: _Optional[bytes] = ..., ttl: _Optional[str] = ..., no_ttl: _Optional[bool] = ..., collection_number: _Optional[int] = ...) -> None: ...
+
 class RenameCollectionRequest(_message.Message):
     __slots__ = ("collection", "new_name")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]

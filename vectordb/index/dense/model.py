@@ -15,8 +15,9 @@ from ..base import Run, SegmentTarget
 from ..model import DEPTHS, PlanModel, with_setting
 from .plans import PLANS
 
-# Constants: unit and meaning, then the source in brackets. [k400]: on wordnet and hybrid-100k of the harness, the graph finds up to 1 % less
-# of 400 rows than of 100 with the same setting; other plans about as much. [estimate]: a rounded time, twice that of the best case measured; machines differ.
+# Constants: unit and meaning, then the source in brackets. [k400]: on wordnet and hybrid-100k of the harness, the graph finds up to 1 %
+# less of 400 rows than of 100 with the same setting; other plans about as much. [estimate]: a rounded time, twice that of the best case
+# measured; machines differ.
 NEVER = 1e7  # microseconds; the cost of a plan that can't be used
 UNMEASURED_ROW, UNMEASURED_NUMBER = 0.008, 0.00025  # microseconds per row, per dimension of an unmeasured exact scan [estimate]
 LOWEST = 11  # the power of a target that the queries with the lowest recalls have to reach [chosen]

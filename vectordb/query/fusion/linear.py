@@ -80,6 +80,11 @@ class Ranking:
         scores[present], ranks[present] = self.scores, self.ranks
         return replace(self, scores=scores, ranks=ranks)
 
+    def at(self, i: int) -> Ranking:
+        """The ranking of the row at a position alone."""
+        one = slice(i, i + 1)
+        return replace(self, docids=self.docids[one], sums=self.sums[one], scores=self.scores[:, one], ranks=self.ranks[:, one])
+
 
 def top(sources: Sequence[Source], limit: int, depth: int, exact: bool) -> Ranking:
     """The best ``limit`` rows. Ties go to the lower docid. depth: the length of the first lists.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -23,6 +23,16 @@ Ranked = tuple[list[int], list[float], Sequence[dict[str, ArmScore]]]
 
 
 _arm_score = tuple.__new__  # half the cost of the named tuple's constructor
+
+
+class Rows(NamedTuple):
+    """A ranking that may be as long as the collection. docids: int64. scores: as users see them, float64. parts: position → the scores by
+    arm of the row there.
+    """
+
+    docids: np.ndarray
+    scores: np.ndarray
+    parts: Callable[[int], dict[str, ArmScore]]
 
 
 def fuse(view: View, search: Search, lists: Sequence[Found]) -> Ranked:

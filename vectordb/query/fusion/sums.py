@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from vectordb_client.model.results import ArmScore
@@ -19,15 +21,19 @@ from ..row_filter import RowFilter
 from ..trace import Clock
 from .linear import Listed, Ranking, Source, top
 from .missing import Group, arm_weights, groups, has_vectors, rescaled
-from .ranks import Ranked
+from .ranks import Ranked, Rows
 
 
-def sum_arms(view: View, search: Search, rows: RowFilter, filters: FilterCache, clock: Clock) -> Iterator[tuple[Ranked, list[dict], dict]]:
+def sum_arms(
+    view: View, search: Search, rows: RowFilter, filters: FilterCache, clock: Clock, arrays: bool = False
+) -> Iterator[tuple[Any, list[dict], dict]]:
     """Rank the points of highest Σ weight · score. Yields, for each query, its ranking, the plans of its arms if the search is explained,
     and what was done: proven, depth, scored.
 
     With missing="renormalise", points that lack the same fields form a group with its own weights. Each group is searched by itself, so its
     result can be proven like any other.
+
+    arrays: rankings are ``Rows`` and not ``Ranked``.
     """
     weights = arm_weights(search)
     single = [Group((True,) * len(search.arms), rows)]
@@ -45,14 +51,15 @@ def sum_arms(view: View, search: Search, rows: RowFilter, filters: FilterCache, 
             ranking = top(sources, search.limit, search.candidates, search.proven or part.rows.given is not None)
             clock.lap("fusion")
             ranking = ranking.among(present, len(part.has) + len(attributes))
-            rankings.append(_explained(view, search, own_weights.tolist(), ranking, len(parts) == 1))
+            explain = functools.partial(_explained, view, search, own_weights.tolist(), ranked=len(parts) == 1)
+            rankings.append(_lazily(ranking, explain) if arrays else explain(ranking))
             done = {
                 "proven": done["proven"] and ranking.proven,
                 "depth": max(done["depth"], ranking.depth),
                 "scored": done["scored"] + ranking.scored,
             }
             plans += own_plans.values()
-        yield _merged(rankings, search.limit), plans, done
+        yield (_merged_rows if arrays else _merged)(rankings, search.limit), plans, done
 
 
 def _source(
@@ -155,3 +162,26 @@ def _merged(rankings: Sequence[Ranked], limit: int) -> Ranked:
     rows = [row for ranking in rankings for row in zip(*ranking, strict=True)]
     rows = sorted(rows, key=lambda row: (-row[1], row[0]))[:limit]
     return [docid for docid, _, _ in rows], [score for _, score, _ in rows], [arms for _, _, arms in rows]
+
+
+def _lazily(ranking: Ranking, explain: Callable[[Ranking], Ranked]) -> Rows:
+    """A ranking whose scores by arm are put together for the rows that are asked for."""
+
+    def parts(i: int) -> dict[str, ArmScore]:
+        return explain(ranking.at(i))[2][0]
+
+    return Rows(ranking.docids, ranking.sums, parts)
+
+
+def _merged_rows(rankings: Sequence[Rows], limit: int) -> Rows:
+    """``_merged`` of arrays."""
+    if len(rankings) == 1:
+        return rankings[0]
+    docids, sums = (np.concatenate(columns) for columns in ([each.docids for each in rankings], [each.scores for each in rankings]))
+    order, starts = np.lexsort((docids, -sums))[:limit], np.cumsum([0, *(len(each.docids) for each in rankings)])
+
+    def parts(i: int) -> dict[str, ArmScore]:
+        group = int(np.searchsorted(starts, order[i], "right")) - 1
+        return rankings[group].parts(int(order[i] - starts[group]))
+
+    return Rows(docids[order], sums[order], parts)

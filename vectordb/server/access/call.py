@@ -20,6 +20,7 @@ from ..deadlines import time_left
 from ..turns import Place, Turn
 from . import limits
 from .keys import ANYBODY, ROLES
+from .tenants import CALLER
 
 if TYPE_CHECKING:
     from .guard import Guard
@@ -75,6 +76,7 @@ class AdmittedCall:
             turn.leave()
         self._scope = deadline.scope(turn)
         self._scope.__enter__()
+        CALLER.tenant = self.key.tenant
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -84,7 +86,8 @@ class AdmittedCall:
         audit = self._guard.audit
         if audit is not None and (self.method.audited or self._reads_vectors):
             audit.write(**self._facts(error))
-        if self.key.collections is not None and isinstance(error, NotFoundError) and error.field == "collection":
+        limited = self.key.collections is not None or self.key.tenant is not None
+        if limited and isinstance(error, NotFoundError) and error.field == "collection":
             # The database's error lists all collections, which this key may not know.
             raise NotFoundError(f"no collection {shown(error.value)}", field="collection", value=error.value) from None
 
@@ -97,6 +100,8 @@ class AdmittedCall:
         self.collections = method.named(request) if method.collections else ()
         if _LEVEL[key.role] < _LEVEL[method.role]:
             raise self._denied(f"the role {method.role}", "role", method.role)
+        if key.tenant is not None and not method.tenants:
+            raise self._denied("a key without a tenant", "tenant", key.tenant)
         if key.collections is not None and (method.all_collections or (method.collection and not self._may_use(self.collection))):
             needed = "a key for all collections" if method.all_collections else "a key for that collection"
             raise self._denied(needed, "collection", self.collection)

@@ -48,7 +48,9 @@ _DURATION = re.compile(r"(\d{1,6})([hd])")
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A key as stored. collections: None means all. vectors: whether it may read vectors. expires: None means never."""
+    """A key as stored. collections: None means all. vectors: whether it may read vectors. expires: None means never. tenant: the only one
+    whose points it may read and write; None: all points.
+    """
 
     id: str
     hash: str
@@ -58,6 +60,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     created: datetime
     expires: datetime | None = None
     note: str = ""
+    tenant: str | None = None
 
 
 # The caller of all calls when no keys are in use.
@@ -77,6 +80,7 @@ def create(
     vectors: bool = False,
     expires: datetime | None = None,
     note: str = "",
+    tenant: str | None = None,
 ) -> tuple[str, Key]:
     """Create a key and add it to the file. Returns (token, key); the token is not stored.
 
@@ -86,6 +90,9 @@ def create(
         raise InvalidArgumentError(f"role must be one of {', '.join(ROLES)}, not {shown(role)}", field="role", value=role)
     for name in collections or ():
         check_name(name, "collection")
+    if tenant is not None and role == "admin":
+        what = f"a key bound to a tenant can't have the role admin, which changes what belongs to all tenants; tenant is {shown(tenant)}"
+        raise InvalidArgumentError(f"{what}: choose the role read or write", field="tenant", value=tenant)
     now = datetime.now(UTC).replace(microsecond=0)
     if expires is not None and expires <= now:
         raise InvalidArgumentError(f"expires must be in the future, not {expires.isoformat()}", field="expires", value=expires.isoformat())
@@ -100,6 +107,7 @@ def create(
         created=now,
         expires=expires,
         note=note,
+        tenant=tenant,
     )
     with _locked(path):
         keys = read(path) if path.exists() else ()

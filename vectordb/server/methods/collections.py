@@ -8,6 +8,7 @@ import grpc
 from vectordb_client._version import __version__
 from vectordb_client.errors import InvalidArgumentError
 from vectordb_client.model.schema import Schema
+from vectordb_client.model.unset import UNSET
 from vectordb_client.rpc import answers, wire
 from vectordb_client.v1 import vectordb_pb2 as pb
 
@@ -92,6 +93,17 @@ class CollectionMethods(Methods):
     def rename_fields(self, request: pb.RenameFieldsRequest, context: grpc.ServicerContext) -> pb.AddFieldsResponse:
         collection, _ = self.served.find(request)
         collection.rename_fields(dict(request.names))
+        return _changed(collection)
+
+    def alter(self, request: pb.AlterRequest, context: grpc.ServicerContext) -> pb.AddFieldsResponse:
+        collection, _ = self.served.find(request)
+        given = wire.unpack_json(request.attributes, "attributes") if request.attributes else {}
+        if not isinstance(given, dict):
+            raise InvalidArgumentError("attributes must be a JSON object of definitions", field="attributes")
+        if request.no_ttl and request.HasField("ttl"):
+            raise InvalidArgumentError("ttl names an attribute, or no_ttl takes it away; not both", field="ttl", value=request.ttl)
+        ttl = None if request.no_ttl else request.ttl if request.HasField("ttl") else UNSET
+        collection.alter(attributes=Schema.from_dict({"attributes": given}).attributes, ttl=ttl)
         return _changed(collection)
 
     def optimize(self, request: pb.OptimizeRequest, context: grpc.ServicerContext) -> pb.OptimizeResponse:

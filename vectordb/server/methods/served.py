@@ -14,9 +14,11 @@ from vectordb_client.rpc.packing import Room
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 from ...common import memory
+from ..access.tenants import CALLER
 from ..deadlines import check_deadline, longest_wait
 from ..settings import Settings
 from ..telemetry.telemetry import Telemetry
+from .tenants import TenantCollection
 
 _FRESH_SECONDS, _FRESH_POLL_SECONDS = 1.0, 0.002  # how long a read waits for its caller's own write to become visible
 
@@ -81,7 +83,8 @@ class Served:
     def _open(self, name: str) -> tuple[Any, Schema]:
         """The collection by name or alias, as it is now: another process may have renamed it or switched the alias."""
         collection = self.database.collection(name)
-        return collection, collection.schema
+        schema, tenant = collection.schema, CALLER.tenant
+        return collection if tenant is None else TenantCollection(collection, schema, tenant), schema
 
 
 class Methods:

@@ -14,6 +14,7 @@ from vectordb_client.v1 import vectordb_pb2 as pb
 from ...common import memory
 from ..deadlines import check_deadline
 from .served import Methods, optional
+from .tenants import TenantCollection
 
 _VALUE_BYTES = 8  # bytes of memory per byte of JSON, in addition to those of the request
 
@@ -38,10 +39,14 @@ class WriteMethods(Methods):
                     raise InvalidArgumentError("durability belongs to the whole transaction", field="durability", value=part.durability)
                 collection, schema = self.served.find(part)
                 collections.append(collection)
+                bound = collection if isinstance(collection, TenantCollection) else None
                 if kind == "write":
-                    transaction.keep(collection, self._batch(part, schema))
-                else:
+                    batch = self._batch(part, schema)
+                    transaction.keep(*((collection, batch) if bound is None else bound.write_of(batch)))
+                elif bound is None:
                     transaction[collection].delete(**_deletion(part))
+                else:
+                    transaction.keep(*bound.deletion_of(**_deletion(part)))
                 check_deadline(context)
         response = pb.TransactResponse()
         for step, collection, result in zip(request.steps, collections, transaction.results, strict=True):

@@ -64,6 +64,7 @@ class AttributeType:
         nan_is_null: whether NaN is a missing value.
         python: the classes of the user's form, if JSON has no such values.
         analyzer: of a text, how its words are made (``Analyzer``); None: by the rules for words.
+        tenant: of a keyword, whether it says to which tenant a point belongs.
         message_list: the list in the message ``AttributeForms`` that names such attributes; "": they are in its map ``others``.
     """
 
@@ -76,6 +77,7 @@ class AttributeType:
     python: ClassVar[tuple[type, ...]] = ()
     message_list: ClassVar[str] = ""
     analyzer = cast(Any, None)  # without an annotation, so that Text can make it a field
+    tenant = cast(Any, False)  # so that Keyword can
 
     def __post_init__(self):
         check_flag("array", self.array, SchemaError)

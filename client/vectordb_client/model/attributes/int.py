@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from ...errors import InvalidArgumentError, shown
-from ..foreign import is_integer, whole
-from .base import RANGES, AttributeType, wrong
+from ..foreign import is_integer, is_number, whole
+from .base import RANGES, AttributeType
 
 LOW, HIGH = -(2**63), 2**63 - 1
 
@@ -23,7 +23,9 @@ class Int(AttributeType):
 
     def coerce_one(self, name: str, value: Any) -> int:
         if not is_integer(value):
-            raise wrong(name, value, "an integer")
+            hint = f"; alter(attributes={{{name!r}: Float(…)}}) lets it take floats" if is_number(value) else ""
+            what = f"{name} must be an integer, not {shown(value)} ({type(value).__name__}){hint}"
+            raise InvalidArgumentError(what, field=name, value=value)
         if not LOW <= value <= HIGH:
             raise InvalidArgumentError(f"{name} {shown(value)} doesn't fit 64 signed bits", field=name, value=value)
         return int(value)
