@@ -388,6 +388,7 @@ LEAST = {
     "RenameCollection": "admin",
     "SetAlias": "admin",
     "DropFields": "admin",
+    "KeepHistory": "admin",
     "RenameFields": "admin",
     "DropAlias": "admin",
     "ListAliases": "read",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.format import Txn
 from ..storage.segments import Records
-from ..storage.store import Store
+from ..storage.store import Store, Texts
 from ..storage.tables import ChunkTable
 from .directory import Directory
 from .registry import OpenSegment, Registry
@@ -41,7 +42,7 @@ class Snapshot:
     stored_dead, stored_live: dead and live without regard to moments.
     prepared: cache of segment lists and tail ranges per (field, filter). direct: (request, field) → what ``query/direct.py`` has worked out
     for such searches; None where one was seen, False where they can't be done directly. sources: attribute → where simple filters look its
-    values up (``filters/docids.py``).
+    values up (``filters/docids.py``). texts: field → counters of a BM25 field, of an earlier state.
     """
 
     sequence: int
@@ -65,6 +66,7 @@ class Snapshot:
     prepared: dict[Any, Any] = field(default_factory=dict)
     direct: dict[tuple[Any, str], Any] = field(default_factory=dict)
     sources: dict[str, Any] = field(default_factory=dict)
+    texts: dict[int, Texts] = field(default_factory=dict)
     _tails: dict[int, tuple[tuple[OpenSegment, ...], list[tuple[int, int]]]] = field(default_factory=dict)
     _tables: dict[tuple[int, int], ChunkTable] = field(default_factory=dict)
     _live_rows: np.ndarray | None = None
@@ -224,6 +226,8 @@ class View:
     """A pinned snapshot: a snapshot with the read transaction that protects its pages, and methods to read. Use it as a context manager."""
 
     __slots__ = ("_began", "again", "directory", "snapshot", "store", "txn")
+    as_of: Any = None  # what a view of an earlier state was asked for
+    told: Mapping[str, Any] = MappingProxyType({})  # what plans say about it
 
     def __init__(self, directory: Directory, txn: Txn, snapshot: Snapshot, collection: int, again: Callable[[], View] | None = None):
         self.again = again  # makes a new view of the same collection
@@ -281,6 +285,16 @@ class View:
     def chunks(self, field: int, part: int = format.FORWARD) -> ChunkTable:
         """The chunk table of a part. The caller has to verify the chunks that it reads."""
         return self.snapshot.table(self.store, field, part)
+
+    def entries(self, ids: Iterable[Id]) -> list[tuple[int, int | None] | None]:
+        """(docid, version) for each id; None for ids without a point. The version of an earlier state is None where nothing tells it."""
+        entries, expired = self.store.entries(ids), self.snapshot.expired
+        return [None if entry is not None and entry[0] in expired else entry for entry in entries] if expired else entries
+
+    def ids_after(self, after: Id | None) -> Iterator[tuple[Id, int]]:
+        """(id, docid) of live rows in the order of ids, starting after the id ``after``."""
+        expired = self.snapshot.expired
+        return (pair for pair in self.store.ids_after(after) if pair[1] not in expired) if expired else self.store.ids_after(after)
 
     def ids(self, docids: np.ndarray) -> np.ndarray | list[Id]:
         """The ids of rows (docids int64): a uint64 array if all are integers, else a list."""

@@ -177,7 +177,7 @@ def _spread(vectors: np.ndarray, metric: str) -> float:
 def _looked_up(view: View, field: str, ids: Sequence[Any]) -> Any:
     """The vectors of points in a field, in order."""
     rows: list[int] = []
-    for value, entry in zip(ids, view.store.entries(ids), strict=True):
+    for value, entry in zip(ids, view.entries(ids), strict=True):
         if entry is None:
             raise NotFoundError(f"there is no point with the id {shown(value)}, which is given as an example", field="like", value=value)
         rows.append(entry[0])

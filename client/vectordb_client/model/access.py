@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Itera
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
 from ..errors import InvalidArgumentError, shown
-from .aliases import Durability
+from .aliases import Durability, Span
 from .results import Point
 from .schema import Schema
 
@@ -119,13 +119,15 @@ class Collections(Hinting, Generic[C]):
 
     _meant = _DATABASE_METHODS
 
-    def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False) -> C:
+    def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False, history: Span | None = None) -> C:
         """Create a collection.
 
         Args:
             name: 1 to 64 letters, digits, ``_``, ``.`` and ``-``, starting with a letter or ``_``.
             schema: the vector fields and attributes.
             exist_ok: return a collection that exists with the same schema.
+            history: keep earlier states readable (``as_of``) for this time, such as "7d"; a timedelta, or seconds. None keeps none. Of a
+                collection that exists it changes nothing; ``keep_history`` does.
 
         Raises:
             AlreadyExistsError: the name is taken, or with exist_ok its schema differs. The error says how.

@@ -23,6 +23,9 @@ def info_text(info: CollectionInfo) -> str:
 
 def _lines(info: CollectionInfo) -> Iterator[str]:
     yield f"{info.name}: {counts(info)}"
+    if info.history:
+        begins = f" ({info.history['time']})" if info.history.get("time") else ""
+        yield f"history of {info.history['seconds']:,g} s, from sequence {info.history['first']:,}{begins}"
     if info.maintenance.get("state") in ("running", "failed"):
         yield f"maintenance {activity(info.maintenance)}"
     rows = field_rows(info)

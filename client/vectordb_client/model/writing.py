@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .aliases import Column, Durability, Ids, PointsLike, VectorColumn
+from .aliases import Column, Durability, Ids, PointsLike, Span, VectorColumn
 from .arguments import named
 from .bulk import Bulk, BulkResult, write_all
 from .point_writes import PointWrites
@@ -128,6 +128,28 @@ class Writing(PointWrites[WriteResult]):
 
         Raises:
             SchemaError: there is no such field, or a new name is taken or not valid.
+        """
+        raise NotImplementedError
+
+    def keep_history(self, history: Span | None) -> None:
+        """Keep the history of the collection from now on, for another time, or no longer, so that ``as_of`` can read earlier states.
+
+        While history is kept, compaction and the change log spare what the states of that time need: replaced and deleted rows take space
+        until they are older. A state stays readable for at least that time. ``purge`` removes deleted and replaced points at once, and
+        history begins anew.
+
+        Args:
+            history: a time such as "7d", "12h" or "30m", a timedelta, or seconds. None or 0 keeps none: earlier states can't be read any
+                more, and their rows are removed by the next compaction. A longer time brings nothing back that was removed.
+
+        Raises:
+            InvalidArgumentError: not a time.
+
+        Example:
+            ```python
+            docs.keep_history("7d")
+            docs.search({"v": query}, as_of="2026-11-30T18:00:00Z")
+            ```
         """
         raise NotImplementedError
 
