@@ -57,7 +57,7 @@ def test_earlier_states_answer_as_they_did(database):
     for state in (*states, *reversed(states)):
         assert not difference(states[state], answers(docs, as_of=state)), state
     history = docs.info().history
-    assert (history["seconds"], history["first"]) == (604_800.0, 0) and "history of 604,800 s, from sequence 0" in str(docs.info())
+    assert (history["seconds"], history["first"]) == (604_800.0, 0) and "history of 7 days, from sequence 0" in str(docs.info())
     assert docs.count(as_of=datetime.now(UTC)) == docs.count() and docs.count(as_of="1990-01-01T00:00:00+01:00") == 0
     plan = docs.search({"d": [1, 2, 3]}, as_of=2, explain=True).plan
     assert plan["request"] == {"as_of": 2} and plan["sequence"] == 2

@@ -50,6 +50,7 @@ COLLECTION_METHODS = {
     **dict.fromkeys(("set_payload", "modify"), "update(…)"),
     **dict.fromkeys(("drop_field", "drop_column", "drop_columns", "remove_field", "delete_field"), "drop_fields(names)"),
     **dict.fromkeys(("rename_field", "rename_column", "rename_columns", "alter_columns"), "rename_fields({old: new})"),
+    **dict.fromkeys(("checkout", "list_versions", "time_travel"), "as_of=… in search, get and count; keep_history(…) keeps the states"),
     **dict.fromkeys(("add_field", "add_columns", "alter"), "add_fields(…)"),
 }
 

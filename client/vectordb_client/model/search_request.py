@@ -153,7 +153,7 @@ _FACETS = Flag("names", "also count the values of these attributes over all poin
 _FUZZY = Flag("count", "1 or 2 letters of a word may differ, in BM25 fields", "N")
 _WILDCARDS = Flag("switch", "in the words of TEXT, * stands for any characters and ? for one, in BM25 fields")
 _HIGHLIGHT = Flag("names", "mark the words of TEXT in these attributes", "NAME[,NAME…]")
-_AS_OF = Flag("moment", "read the state of this sequence, or of this moment: ISO text, or -2h for two hours ago", "STATE")
+_AS_OF = Flag("moment", "read the state of this sequence, or of this moment: ISO text, or 2h for two hours ago", "STATE")
 _EXPLAIN = Flag("switch", "show the query plan: stages, plans considered, predicted and actual cost")
 
 

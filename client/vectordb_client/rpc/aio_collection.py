@@ -346,7 +346,8 @@ class AsyncCollection(AsyncReads):
 
         Index files that contain deleted rows are rebuilt, chunks are compacted, the change log forgets the ids of deleted points, and
         data.mdb is rewritten, which needs free space for a second copy. Reads continue, except for the moment in which the files are
-        exchanged. Writes wait. Every process that has the directory open must run this version of vectordb.
+        exchanged. Writes wait. Every process that has the directory open must run this version of vectordb. A history (``keep_history``)
+        loses these points, too: it begins anew with the present state.
 
         Not erased: names in dictionaries (keywords and words that no point uses any more), earlier snapshots and exports, and blocks that
         the disk itself keeps of removed files.

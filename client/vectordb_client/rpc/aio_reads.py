@@ -589,7 +589,7 @@ class AsyncReads(AsyncPointsOfCollection):
 
         Raises:
             NotFoundError: changes that far back are not kept (field "since"). By default the newest 65,536 batches are kept, at most 64
-                MiB and 30 days; a purge also removes the changes of deleted points.
+                MiB and 30 days (longer for ``keep_history``); a purge also removes the changes of deleted points.
             InvalidArgumentError: ``since`` is higher than the newest sequence number.
             DeadlineError: the timeout passed without ``follow``.
             LimitError: the service answers as many streams as it may.
