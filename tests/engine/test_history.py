@@ -29,6 +29,7 @@ from vectordb import (
 )
 from vectordb.common import clock
 from vectordb.engine.check import check
+from vectordb.storage import format
 from vectordb.storage.change_log import Limits
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -197,7 +198,7 @@ def test_rows_and_log_entries_that_the_history_needs_no_longer_are_removed(tmp_p
         # At 2 h 30: what was replaced before 1 h 30 isn't needed; the state of 1 h 30 is.
         history = docs.info().history
         assert (history["first"], datetime.fromisoformat(history["time"])) == (4, time.at(5400))
-        assert docs.info().deleted_rows == 9
+        assert docs.info().deleted_rows == 6
         assert [docs.get(1, as_of=state).attributes["n"] for state in (4, 5, 6)] == [3, 4, 5]
         assert docs.get(1, as_of=time.at(5400.5)) == docs.get(1, as_of=4)
         for state in (3, 0, time.at(5399)):
@@ -390,6 +391,8 @@ def test_the_change_log_keeps_what_the_history_needs(tmp_path):
                 docs.upsert([{"id": i}])
             with docs._snapshots.pin() as view:
                 assert sum(view.store.log(sequence) is not None for sequence in range(1, 10)) == kept
+                descriptor = bytes(view.txn.get(format.key(docs.number, format.META)))
+                assert (b"history" in descriptor) == (history is not None)
     assert Limits().history == 0.0
 
 

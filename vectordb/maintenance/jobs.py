@@ -143,7 +143,7 @@ def dead_before(view: View, milliseconds: int) -> tuple[BitMap, int]:
     dead, since = view.dead, BitMap()
     for sequence in range(view.sequence, 0, -1):
         entry = view.store.log(sequence)
-        if entry is None or entry.get("at", 0) < milliseconds:
+        if entry is None or entry.get("at", 0) <= milliseconds:
             return dead - since, sequence
         since.update(entry.get("dead", ()))
     return dead - since, 0

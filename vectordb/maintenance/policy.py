@@ -185,9 +185,9 @@ def _dead(pieces: Sequence[Span], limit: int) -> Iterator[list[Span]]:
 
 
 def pending(view: View) -> int:
-    """Number of jobs that are due if nobody writes."""
+    """Number of jobs that are due if nobody writes. While history is kept, dead rows aren't a sign of one."""
     builds = [next_build(name, field, spec, survey(view, field), True) for name, field, spec in indexed(view)]
-    compact = worth_compacting(view, None, True) is not None
+    compact = not view.snapshot.meta.history and worth_compacting(view, None, True) is not None
     return sum(build is not None for build in builds) + compact + bool(view.snapshot.record_problems)
 
 

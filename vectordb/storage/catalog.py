@@ -35,7 +35,7 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     revision: int
     rules: dict[str, int] = {}
     next_field: int = 0
-    history: float = 0.0
+    history: float = 0  # the same object as the default, or it would be stored
     history_from: int = 0
 
 
@@ -85,7 +85,7 @@ def create(txn: Txn, name: str, schema: Schema, encoders: dict[str, str], histor
     number = format.unpack_record(stored, "catalog") if stored else 1
     fields = {field: format.FIRST_FIELD + i for i, field in enumerate((*schema.vectors, *schema.attributes))}
     rules = _newest_rules(schema.vectors, schema.attributes)
-    write_meta(txn, number, Meta(name, schema.to_dict(), fields, encoders, 1, rules, history=history))
+    write_meta(txn, number, Meta(name, schema.to_dict(), fields, encoders, 1, rules, history=history or 0))
     txn.put(format.key(number, format.STATE), format.pack_state(0, 0, 0))
     reach("collection.described")
     txn.put(key, format.pack_record(number))

@@ -28,7 +28,7 @@ def keep(txn: Txn, number: int, seconds: float) -> None:
         catalog.write_meta(txn, number, structs.replace(meta, history=seconds))
     elif meta.history or seconds:  # it begins with the present state, or ends
         present = Store(txn, number).existing_state()[0] if seconds else 0
-        catalog.write_meta(txn, number, structs.replace(meta, history=seconds, history_from=present))
+        catalog.write_meta(txn, number, structs.replace(meta, history=seconds or 0, history_from=present))
 
 
 def ended(meta: Meta, sequence: int) -> Meta:
@@ -46,6 +46,8 @@ def begin_later(txn: Txn, number: int, sequence: int) -> None:
 
 
 def first_of(txn: Txn, number: int, meta: Meta) -> int:
-    """The earliest sequence whose state can be read, of a collection that keeps history: the log has its entry and all after it."""
-    oldest = change_log.oldest(txn, number) or 1
-    return max(meta.history_from, oldest if oldest > 1 else 0)
+    """The earliest sequence whose state can be read, of a collection that keeps history: the log has all entries after it."""
+    oldest, present = change_log.oldest(txn, number), Store(txn, number).existing_state()[0]
+    if oldest is None:
+        return max(meta.history_from, present)
+    return meta.history_from if oldest <= meta.history_from + 1 else oldest
