@@ -12,8 +12,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from pyroaring import BitMap
@@ -51,14 +51,21 @@ class _State:
     texts: dict[int, Texts] = field(default_factory=dict)
 
 
-@dataclass(eq=False)
 class _Moment:
     """A state as it was at a moment, for views of one snapshot. old: rows that were live, and are dead now."""
 
-    now: Snapshot
-    snapshot: Snapshot
-    old: BitMap
-    filters: FilterCache
+    def __init__(self, snapshot: Snapshot, old: BitMap):
+        self.snapshot, self.old = snapshot, old
+        self._ids: dict[Id, int] | None = None
+
+    def ids(self, view: View) -> dict[Id, int]:
+        """id → docid of the old rows, in the order of ids."""
+        if self._ids is None:  # two threads may make it at the same time
+            docids = np.asarray(self.old.to_array(), np.int64)
+            ids = view.ids(docids) if len(docids) else []
+            pairs = zip(ids.tolist() if isinstance(ids, np.ndarray) else ids, docids.tolist(), strict=True)
+            self._ids = dict(sorted(pairs, key=lambda pair: format.id_key(0, pair[0])))
+        return self._ids
 
 
 class _IndexFiles:
@@ -86,26 +93,19 @@ class _IndexFiles:
 
 
 class PastView(View):
-    """A view of an earlier state. old: rows that were live then, and are dead now."""
+    """A view of an earlier state."""
 
-    def __init__(self, view: View, snapshot: Snapshot, old: BitMap, as_of: int | str):
-        super().__init__(view.directory, view.txn, snapshot, view.store.collection, view.again)
-        self.old, self.as_of, self.newest = old, as_of, view.sequence
+    def __init__(self, view: View, moment: _Moment, as_of: int | str):
+        super().__init__(view.directory, view.txn, moment.snapshot, view.store.collection, view.again)
+        self._moment, self.as_of, self._newest = moment, as_of, view.sequence
 
     @property
     def told(self) -> Mapping[str, Any]:
         files = self.snapshot.registry
         assert isinstance(files, _IndexFiles)
         used, left_out = files.counts(self.snapshot.indexable, self.snapshot.txn_id)
-        facts = {"sequence": self.sequence, "newest": self.newest, "old_rows": len(self.old)}
+        facts = {"sequence": self.sequence, "newest": self._newest, "old_rows": len(self._moment.old)}
         return {"as_of": facts | {"index_files": {"used": used, "left_out": left_out}}}
-
-    @cached_property
-    def _old_rows(self) -> dict[Id, int]:
-        """Ids of the old rows."""
-        docids = np.asarray(self.old.to_array(), np.int64)
-        ids = self.ids(docids) if len(docids) else []
-        return dict(zip(ids.tolist() if isinstance(ids, np.ndarray) else ids, docids.tolist(), strict=True))
 
     def entries(self, ids: Iterable[Id]) -> list[tuple[int, int | None] | None]:
         asked, dead = list(ids), self.snapshot.dead
@@ -114,16 +114,16 @@ class PastView(View):
             if entry is not None and entry[0] not in dead:
                 entries.append(entry)
             else:
-                docid = self._old_rows.get(value)
+                docid = self._moment.ids(self).get(value)
                 entries.append(None if docid is None else (docid, _written(self.store, docid, self.sequence)))
         return entries
 
     def ids_after(self, after: Id | None) -> Iterator[tuple[Id, int]]:
         dead, bound = self.snapshot.dead, b"" if after is None else format.id_key(0, after)
-        old = [(format.id_key(0, value), value, docid) for value, docid in self._old_rows.items()]
-        old = sorted((each for each in old if each[0] > bound), key=lambda each: each[0])
+        old = ((format.id_key(0, value), value, docid) for value, docid in self._moment.ids(self).items())
         kept = ((format.id_key(0, value), value, docid) for value, docid in self.store.ids_after(after) if docid not in dead)
-        return ((value, docid) for _, value, docid in heapq.merge(kept, old, key=lambda each: each[0]))
+        merged = heapq.merge(kept, (each for each in old if each[0] > bound), key=lambda each: each[0])
+        return ((value, docid) for _, value, docid in merged)
 
 
 class Histories:
@@ -133,7 +133,9 @@ class Histories:
         self._present = filters
         self._lock = threading.Lock()
         self._states: OrderedDict[int, _State] = OrderedDict()
-        self._moments: OrderedDict[tuple[int, int | None], _Moment] = OrderedDict()
+        self._cached: OrderedDict[tuple[int, int | None], FilterCache] = OrderedDict()
+        # By the present snapshot: an old one would keep index files open that were removed.
+        self._moments: WeakKeyDictionary[Snapshot, dict[tuple[int, int | None], _Moment]] = WeakKeyDictionary()
 
     def at(self, view: View, as_of: int | str | None, cursor: str | None = None) -> tuple[View, FilterCache]:
         """(a view of the state that ``as_of`` asks for, the cache of its filters). view: of the present. cursor: of a page of that state.
@@ -153,14 +155,14 @@ class Histories:
             state = self._state(view, sequence)
             ends = view.schema.ttl is not None
             moment = None if not ends else moment_of(as_of) if isinstance(as_of, str) else 1000 * state.at
-            known = self._moments.get((sequence, moment))
-            if known is None or known.now is not view.snapshot:
-                filters = FilterCache(FILTER_BYTES) if known is None else known.filters
-                known = self._moments[sequence, moment] = _moment(view, state, moment, filters)
-            self._moments.move_to_end((sequence, moment))
-            while len(self._moments) > MOMENTS:
-                self._moments.popitem(last=False)
-        return PastView(view, known.snapshot, known.old, as_of), known.filters
+            key = sequence, moment
+            filters = self._cached[key] = self._cached.pop(key, None) or FilterCache(FILTER_BYTES)
+            while len(self._cached) > MOMENTS:
+                self._moments.get(view.snapshot, {}).pop(self._cached.popitem(last=False)[0], None)
+            moments = self._moments.setdefault(view.snapshot, {})
+            if key not in moments:
+                moments[key] = _moment(view, state, moment)
+            return PastView(view, moments[key], as_of), filters
 
     def _state(self, view: View, sequence: int) -> _State:
         state = self._states.get(sequence)
@@ -253,7 +255,7 @@ def _found(store: Store, sequence: int, later: int, rows: int, dead: BitMap) -> 
     return _State(sequence, rows, (dead - BitMap(died)) & BitMap(range(rows)), _at(store, sequence))
 
 
-def _moment(view: View, state: _State, moment: int | None, filters: FilterCache) -> _Moment:
+def _moment(view: View, state: _State, moment: int | None) -> _Moment:
     """A state at a moment (Unix time in microseconds; None where points don't end)."""
     now, before = view.snapshot, BitMap(range(state.rows))
     later = BitMap(range(state.rows, now.rows))
@@ -282,7 +284,7 @@ def _moment(view: View, state: _State, moment: int | None, filters: FilterCache)
         stored_dead=dead,
         stored_live=now.rows - len(dead),
     )
-    return _Moment(now, snapshot, old, filters)
+    return _Moment(snapshot, old)
 
 
 def _written(store: Store, docid: int, sequence: int) -> int | None:
