@@ -21,6 +21,7 @@ from vectordb import (
     Linear,
     NotFoundError,
     PreconditionError,
+    Prefetch,
     Range,
     Schema,
     Sparse,
@@ -127,6 +128,10 @@ def answers(docs, **state):
     for fusion in ("rrf", "relative", "dbsf", "linear", Linear({"d": 0.5}, missing="renormalise")):
         found.append(docs.search(query, text={"t": "bee cat"}, fusion=fusion, exact=True, **state))
     found.append(docs.search({"a": Arm("d", d["d"], filter="n > 2"), "b": Arm("t", "eel")}, **state))
+    found.append(docs.search(d, prefetch=Prefetch(e, limit=6), diversity=0.3, **state))
+    found.append(docs.search(text={"t": "caat hen"}, fuzzy=1, highlight=["body"], **state))
+    if docs.get(3, **state) is not None and "d" in docs.get(3, with_vectors=True, **state).vectors:
+        found.append(docs.search(like={"d": [3]}, filter="n > 1", **state))
     found += [docs.search(order_by=order, **state) for order in (["-n", "x"], ["k", "-x"])]
     page = docs.scroll(order_by=["x", "-n"], limit=5, **state)
     found.append(page.points)
@@ -159,7 +164,7 @@ def replayed(path, made, **given):
 @pytest.mark.parametrize("seed", range(2))
 def test_each_state_answers_like_a_replay(tmp_path, seed):
     rng = np.random.default_rng(seed)
-    made = operations(rng, 14)
+    made = operations(rng, 12)
     expected, path = replayed(tmp_path / "replayed", made), tmp_path / "data"
     database = vectordb.open(path, durability="batched", maintenance=False)
     docs = database.create_collection("docs", SCHEMA, history="7d")

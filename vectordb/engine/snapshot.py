@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -227,7 +226,6 @@ class View:
 
     __slots__ = ("_began", "again", "directory", "snapshot", "store", "txn")
     as_of: Any = None  # what a view of an earlier state was asked for
-    told: Mapping[str, Any] = MappingProxyType({})  # what plans say about it
 
     def __init__(self, directory: Directory, txn: Txn, snapshot: Snapshot, collection: int, again: Callable[[], View] | None = None):
         self.again = again  # makes a new view of the same collection
@@ -245,6 +243,11 @@ class View:
         if self._began:
             deadline.end()
         self.directory.env.end_read(self.txn, error)
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """What plans say about an earlier state; of the present nothing."""
+        return {}
 
     # The interface that filters read (``filters.bitmap.Reader``).
 

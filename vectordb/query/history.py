@@ -52,10 +52,10 @@ class _State:
 
 
 class _Moment:
-    """A state as it was at a moment, for views of one snapshot. old: rows that were live, and are dead now."""
+    """A state as it was at a moment, for views of one snapshot. old: rows that were live, and are dead now. files: the snapshot's."""
 
-    def __init__(self, snapshot: Snapshot, old: BitMap):
-        self.snapshot, self.old = snapshot, old
+    def __init__(self, snapshot: Snapshot, old: BitMap, files: _IndexFiles):
+        self.snapshot, self.old, self.files = snapshot, old, files
         self._ids: dict[Id, int] | None = None
 
     def ids(self, view: View) -> dict[Id, int]:
@@ -101,9 +101,7 @@ class PastView(View):
 
     @property
     def told(self) -> Mapping[str, Any]:
-        files = self.snapshot.registry
-        assert isinstance(files, _IndexFiles)
-        used, left_out = files.counts(self.snapshot.indexable, self.snapshot.txn_id)
+        used, left_out = self._moment.files.counts(self.snapshot.indexable, self.snapshot.txn_id)
         facts = {"sequence": self.sequence, "newest": self._newest, "old_rows": len(self._moment.old)}
         return {"as_of": facts | {"index_files": {"used": used, "left_out": left_out}}}
 
@@ -273,18 +271,19 @@ def _moment(view: View, state: _State, moment: int | None) -> _Moment:
         ended = ((expiry.due(view.txn, view.store.collection, moment)[0] & before) - state.dead) | gone
         old = died - gone
     dead = state.dead | later
+    files = _IndexFiles(now.registry, state.sequence, died)
     snapshot = earlier(
         now,
         state.sequence,
         dead | ended,
         dict(state.texts),
-        _IndexFiles(now.registry, state.sequence, died),
+        files,
         expired=ended,
         ends=expiry.NEVER,
         stored_dead=dead,
         stored_live=now.rows - len(dead),
     )
-    return _Moment(snapshot, old)
+    return _Moment(snapshot, old, files)
 
 
 def _written(store: Store, docid: int, sequence: int) -> int | None:
