@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from vectordb_client.errors import InvalidArgumentError
-from vectordb_client.model.aliases import Durability
+from vectordb_client.model.aliases import Durability, Span
 from vectordb_client.model.alterations import altered
 from vectordb_client.model.batch import Batch, Columns, make_batch
 from vectordb_client.model.batch_ids import check_deleted_ids, check_not_a_filter, check_what, versions_of
 from vectordb_client.model.checks import check_flag
+from vectordb_client.model.history import check_history
 from vectordb_client.model.results import WriteResult
 from vectordb_client.model.schema import AttributeType, VectorField, check_field_names, check_new_names
 from vectordb_client.model.terms import check_sparse, check_words
@@ -25,8 +26,9 @@ from .filters import as_filter
 from .index.base import check_options
 from .maintenance.jobs import discard
 from .reads import Reads
-from .storage import alterations, catalog, change_log, schema_changes, segments, term_words
+from .storage import alterations, catalog, change_log, history, schema_changes, segments, term_words
 from .storage.format import Txn
+from .storage.history import keep
 from .storage.store import Store
 
 MAX_KNOWN_TERMS = 1_000_000  # dictionary entries kept in memory for a field
@@ -109,7 +111,8 @@ class Collection(Reads, Writing):
             if meta is not None:
                 state = store.state()
                 assert state is not None
-                store.touch(state[0] + 1, {"op": "schema", "at": time, "revision": meta.revision}, self._directory.change_log)
+                limits = history.limits(self._directory.change_log, meta)
+                store.touch(state[0] + 1, {"op": "schema", "at": time, "revision": meta.revision}, limits)
 
         self._handle.write(work)
 
@@ -146,7 +149,12 @@ class Collection(Reads, Writing):
         store = Store(txn, self._number)
         state = store.state()
         assert state is not None
-        store.touch(state[0] + 1, {"op": "schema", "at": change_log.now(), "revision": revision}, self._directory.change_log)
+        limits = history.limits(self._directory.change_log, catalog.read_meta(txn, self._number))
+        store.touch(state[0] + 1, {"op": "schema", "at": change_log.now(), "revision": revision}, limits)
+
+    def keep_history(self, history: Span | None) -> None:
+        seconds = check_history("history", history)
+        self._handle.write(lambda txn: keep(txn, self._number, seconds))
 
     def set_terms(self, field: str, terms: Mapping[int, str | None], *, durability: Durability | None = None) -> int:
         words = check_words(terms)

@@ -11,9 +11,10 @@ from typing import Any
 
 from vectordb_client.errors import AlreadyExistsError, ClosedError, InvalidArgumentError, StorageError, shown
 from vectordb_client.model.access import Collections
-from vectordb_client.model.aliases import Durability
+from vectordb_client.model.aliases import Durability, Span
 from vectordb_client.model.arguments import UnknownArgumentError, named
 from vectordb_client.model.checks import check_durability, check_flag, check_write_timeout
+from vectordb_client.model.history import check_history
 from vectordb_client.model.schema import Schema, check_schema
 from vectordb_client.model.schema_diff import exists_already
 
@@ -173,14 +174,15 @@ class Database(Collections[Collection]):
         self.close()
 
     @named
-    def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False) -> Collection:
+    def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False, history: Span | None = None) -> Collection:
         self._check_open()
         check_schema(schema)
         check_flag("exist_ok", exist_ok)
+        seconds = check_history("history", history)
         identities = encoder_identities(schema)
         check_options(schema.vectors)
         try:
-            number = self._handle.write(lambda txn: catalog.create(txn, name, schema, identities))
+            number = self._handle.write(lambda txn: catalog.create(txn, name, schema, identities, seconds))
         except AlreadyExistsError:
             if not exist_ok:
                 raise

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from vectordb_client.model.aggregates import check_aggregates
-from vectordb_client.model.aliases import FilterLike, Ids, Selection
+from vectordb_client.model.aliases import AsOf, FilterLike, Ids, Selection
 from vectordb_client.model.arguments import named
 from vectordb_client.model.batch_ids import check_each_id
 from vectordb_client.model.collection_info import CollectionInfo
 from vectordb_client.model.facets import FacetLike, FacetResult, check_against, check_facets
+from vectordb_client.model.history import check_as_of
 from vectordb_client.model.reading import Reading
 from vectordb_client.model.rerank import late_of
 from vectordb_client.model.results import Page, Point
@@ -79,7 +80,9 @@ class Reads(Reading):
         with self._snapshots.pin() as view:
             return view.sequence >= sequence
 
-    def _get(self, ids: Ids, with_vectors: Selection, with_attributes: Selection, with_payload: Any) -> list[Point | None] | Point | None:
+    def _get(
+        self, ids: Ids, with_vectors: Selection, with_attributes: Selection, with_payload: Any, as_of: Any
+    ) -> list[Point | None] | Point | None:
         single = is_single_id(ids)
         asked = [check_id(ids)] if single else check_each_id(ids)
 
@@ -87,29 +90,35 @@ class Reads(Reading):
             points = chain.from_iterable(pieces)
             return [next(points) if one else None for one in exists]
 
-        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload}
+        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload, "as_of": as_of}
         points = self.pieces.get(asked, take, **selected)
         return points[0] if single else points
 
     @named
-    def count(self, filter: FilterLike | None = None) -> int:
-        with self._snapshots.pin() as view:
-            return read.count(view, self._filters.bind(filter, view.schema), self._filters)
+    def count(self, filter: FilterLike | None = None, *, as_of: AsOf = None) -> int:
+        state = check_as_of("as_of", as_of)
+        with self._snapshots.pin() as present:
+            view, filters = self.pieces.histories.at(present, state)
+            return read.count(view, self._filters.bind(filter, view.schema), filters)
 
     @named
-    def facets(self, facets: FacetLike, *, filter: FilterLike | None = None) -> dict[str, FacetResult]:
-        asked = check_facets("facets", facets)
-        with self._snapshots.pin() as view:
-            check_against(view.schema, asked)
-            rows = RowFilter(view, self._filters.bind(filter, view.schema), self._filters)
-            return counts.facets_of(view, rows, asked, self._filters)
+    def facets(self, facets: FacetLike, *, filter: FilterLike | None = None, as_of: AsOf = None) -> dict[str, FacetResult]:
+        asked, state = check_facets("facets", facets), check_as_of("as_of", as_of)
+        with self._snapshots.pin() as present:
+            check_against(present.schema, asked)
+            view, filters = self.pieces.histories.at(present, state)
+            rows = RowFilter(view, self._filters.bind(filter, view.schema), filters)
+            return counts.facets_of(view, rows, asked, filters)
 
     @named
-    def aggregate(self, functions: Mapping[str, str | Sequence[str]], *, filter: FilterLike | None = None) -> dict[str, dict[str, Any]]:
-        asked = check_aggregates(functions)
-        with self._snapshots.pin() as view:
-            rows = RowFilter(view, self._filters.bind(filter, view.schema), self._filters)
-            return counts.aggregates_of(view, rows, asked, self._filters)
+    def aggregate(
+        self, functions: Mapping[str, str | Sequence[str]], *, filter: FilterLike | None = None, as_of: AsOf = None
+    ) -> dict[str, dict[str, Any]]:
+        asked, state = check_aggregates(functions), check_as_of("as_of", as_of)
+        with self._snapshots.pin() as present:
+            view, filters = self.pieces.histories.at(present, state)
+            rows = RowFilter(view, self._filters.bind(filter, view.schema), filters)
+            return counts.aggregates_of(view, rows, asked, filters)
 
     def _scroll(
         self,
@@ -120,12 +129,13 @@ class Reads(Reading):
         with_vectors: Selection,
         with_attributes: Selection,
         with_payload: Any,
+        as_of: Any,
     ) -> Page:
         def take(pieces: Iterator[list[Point]], more: bool, cursor_at: Callable[[Id], str]) -> Page:
             points = tuple(chain.from_iterable(pieces))
             return Page(points, cursor_at(points[-1].id) if more else None)
 
-        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload}
+        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload, "as_of": as_of}
         return self.pieces.scroll(take, filter, limit, cursor, order, **selected)
 
     def _search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool) -> Any:

@@ -77,6 +77,7 @@ LEAST = {
     "SetAlias": "admin",
     "Alter": "admin",
     "DropFields": "admin",
+    "KeepHistory": "admin",
     "RenameFields": "admin",
     "DropAlias": "admin",
     "ListAliases": "read",

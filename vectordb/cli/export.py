@@ -10,7 +10,7 @@ from typing import Any
 
 from vectordb_client.errors import AlreadyExistsError, NotFoundError, StorageError
 
-from .options import Command, add_collection, add_directory, add_order, add_word, console, counted, open_directory
+from .options import Command, add_collection, add_directory, add_order, add_state, add_word, console, counted, open_directory
 
 _FORMS = ".jsonl, .csv (or these with .gz) or .parquet; - writes JSON lines to stdout"
 
@@ -21,6 +21,7 @@ def add_arguments(parser: Command) -> None:
     add_collection(parser, required=True)
     add_word(parser, "file", "FILE", "out", _FORMS, required=True)
     parser.add_argument("--filter", metavar="EXPR", help="only points that match, such as \"lines > 20 AND module = 'json'\"")
+    add_state(parser)
     parser.add_argument("--with-vectors", action="store_true", help="export vectors too; without them, an import encodes the texts again")
     parser.add_argument(
         "--schema", metavar="FILE", type=Path, help="also write the collection's schema and term words to this file, for import --schema"
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         collection = database.collection(arguments.collection)
         if arguments.schema:
             _write(arguments.schema, json.dumps(schema_file(collection, arguments.with_vectors), indent=1, ensure_ascii=False) + "\n")
-        options: dict[str, Any] = {"filter": arguments.filter, "with_vectors": arguments.with_vectors}
+        options: dict[str, Any] = {"filter": arguments.filter, "with_vectors": arguments.with_vectors, "as_of": arguments.as_of}
         if arguments.out == "-":
             export_stream(collection, sys.stdout.buffer, **options)
             return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .options import Command, add_place, check_columns, console, opened, positive
+from .options import Command, add_place, add_state, check_columns, console, opened, positive
 
 
 def add_arguments(parser: Command) -> None:
@@ -19,6 +19,7 @@ def add_arguments(parser: Command) -> None:
         help="the number of values of each attribute, the most frequent first (default: 10)",
     )
     add("--prefix", metavar="TEXT", help="count only keywords that start with this text")
+    add_state(parser)
     add("--json", action="store_true", help="print JSON lines, one attribute per line")
 
     def check(arguments: argparse.Namespace) -> None:
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         collection = database.collection(arguments.collection)
         check_columns(collection.schema, arguments.attributes, "ATTRIBUTE")
         facets = [Facet(name, arguments.limit, arguments.prefix) for name in dict.fromkeys(arguments.attributes)]
-        results = collection.facets(facets, filter=arguments.filter)
+        results = collection.facets(facets, filter=arguments.filter, as_of=arguments.as_of)
     out = console()
     for name, result in results.items():
         if arguments.json:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from .options import Command, add_place, check_columns, console, names, opened
+from .options import Command, add_place, add_state, check_columns, console, names, opened
 
 _DETAILS = """\
 How to write an ID: digits are an integer (17); uuid:6f9619ff-8b86-d011-b42d-00c04fc964ff is a UUID; anything else is a string. Put a
@@ -22,6 +22,7 @@ def add_arguments(parser: Command) -> None:
     about = "show only these parts of the payload, such as title,meta.page"
     parser.add_argument("--with-payload", metavar="PATH[,PATH…]", type=names, help=about)
     parser.add_argument("--with-vectors", action="store_true", help="also show the vectors")
+    add_state(parser)
     parser.add_argument("--json", action="store_true", help="print JSON lines, one point per line, in the format that import reads")
 
     def check(arguments: argparse.Namespace) -> None:
@@ -41,10 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
         schema = collection.schema
         check_columns(schema, arguments.columns)
         selected = {"with_attributes": arguments.columns or True, "with_payload": arguments.with_payload}
-        points = collection.get(ids, with_vectors=arguments.with_vectors, **selected)
+        points = collection.get(ids, with_vectors=arguments.with_vectors, **selected, as_of=arguments.as_of)
         missing = list(dict.fromkeys(point_id for point_id, point in zip(ids, points, strict=True) if point is None))
         numbers = [point_id for point_id in missing if isinstance(point_id, int)]
-        texts = collection.get([str(number) for number in numbers], with_attributes=False) if numbers else []
+        texts = collection.get([str(number) for number in numbers], with_attributes=False, as_of=arguments.as_of) if numbers else []
     out = console()
     for point in points:
         if point is None:

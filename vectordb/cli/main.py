@@ -40,6 +40,7 @@ COMMANDS = {
     "drop": ("drop", "(DIR | --target HOST:PORT) COLLECTION", "delete a collection and all its points"),
     "rename": ("rename", "(DIR | --target HOST:PORT) COLLECTION NEW", "give a collection another name"),
     "alias": ("alias", "(DIR | --target HOST:PORT) [COLLECTION ALIAS]", "list aliases of collections, make one, switch it, or drop it"),
+    "history": ("history", "(DIR | --target HOST:PORT) COLLECTION [TIME]", "show or set for how long earlier states can be read"),
     "terms": (
         "terms",
         "DIR COLLECTION FIELD (--import FILE | --export FILE)",

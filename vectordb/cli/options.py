@@ -12,10 +12,12 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vectordb_client.errors import InvalidArgumentError, NotFoundError
+from vectordb_client.model.history import check_as_of, check_history
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -308,6 +310,30 @@ def seconds(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return number
+
+
+def state(text: str) -> int | str:
+    """A state of a collection: a sequence, ISO text of a moment, or a time such as "2h" that has passed since."""
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        passed = check_history("as_of", text.removeprefix("-"))
+        return (datetime.now(UTC) - timedelta(seconds=passed)).isoformat()
+    except InvalidArgumentError:
+        pass
+    try:
+        found = check_as_of("as_of", text)
+        assert found is not None
+        return found
+    except InvalidArgumentError:
+        what = "is not a sequence number, a moment with a time zone such as 2026-11-30T18:00:00Z, or a time ago such as 2h"
+        raise argparse.ArgumentTypeError(f"{text!r} {what}") from None
+
+
+def add_state(parser: Command) -> None:
+    """Add --as-of."""
+    what = "read the state of this sequence, or of this moment: ISO text, or 2h for two hours ago"
+    parser.add_argument("--as-of", metavar="STATE", type=state, help=what)
 
 
 def names(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from vectordb_client.model.page_options import AUTO
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.search_request import OPTIONS
 
-from .options import Command, add_place, check_columns, console, names, opened, positive
+from .options import Command, add_place, check_columns, console, names, opened, positive, state
 
 _DETAILS = """\
 TEXT is searched in every field that has an encoder, or in the fields that --field names. It may be several words without quotes.
@@ -180,4 +180,5 @@ _KINDS = {
     "number": _number,
     "names": names,
     "ids": _ids,
+    "moment": state,
 }  # kind of a flag → what reads its value

@@ -22,7 +22,7 @@ from ..common import clock
 from ..filters import as_filter
 from ..filters.bitmap import matching
 from ..filters.canonical import canonical
-from ..storage import catalog, expiry, term_words
+from ..storage import catalog, expiry, history, term_words
 from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.format import Txn
@@ -81,11 +81,11 @@ class Transaction:
     def __init__(self, txn: Txn, collection: int, directory: Directory, newest: Snapshot | None):
         self.txn = txn
         self.directory = directory
-        self.limits = directory.change_log
         self.collection = collection
         self.newest = newest
         self.store = Store(txn, collection)
         self.meta: Meta = catalog.read_meta(txn, collection)
+        self.limits = history.limits(directory.change_log, self.meta)
         self.schema = catalog.schema_of(self.meta) if newest is None or newest.meta.revision != self.meta.revision else newest.schema
         self.sequence = self.store.existing_state()[0] + 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.format import Txn
 from ..storage.segments import Records
-from ..storage.store import Store
+from ..storage.store import Store, Texts
 from ..storage.tables import ChunkTable
 from .directory import Directory
 from .registry import OpenSegment, Registry
@@ -44,7 +44,7 @@ class Snapshot:
     stored_dead, stored_live: dead and live without regard to moments.
     prepared: cache of segment lists and tail ranges per (field, filter). direct: (request, field) → what ``query/direct.py`` has worked out
     for such searches; None where one was seen, False where they can't be done directly. sources: attribute → where simple filters look its
-    values up (``filters/docids.py``).
+    values up (``filters/docids.py``). texts: field → counters of a BM25 field, of an earlier state.
     """
 
     sequence: int
@@ -68,6 +68,7 @@ class Snapshot:
     prepared: dict[Any, Any] = field(default_factory=dict)
     direct: dict[tuple[Any, str], Any] = field(default_factory=dict)
     sources: dict[str, Any] = field(default_factory=dict)
+    texts: dict[int, Texts] = field(default_factory=dict)
     _tails: dict[int, tuple[tuple[OpenSegment, ...], list[tuple[int, int]]]] = field(default_factory=dict)
     _tables: dict[tuple[int, int], ChunkTable] = field(default_factory=dict)
     _live_rows: np.ndarray | None = None
@@ -233,11 +234,16 @@ class Within(NamedTuple):
         """Their docids."""
         return matching(self.node, view, self.cache)
 
+    def elsewhere(self, cache: FilterCache | None = None) -> Within:
+        """The same of another state, whose rows are other ones."""
+        return Within(self.node, FilterCache() if cache is None else cache)
+
 
 class View:
     """A pinned snapshot: a snapshot with the read transaction that protects its pages, and methods to read. Use it as a context manager."""
 
     __slots__ = ("_began", "again", "directory", "snapshot", "store", "txn", "within")
+    as_of: Any = None  # what a view of an earlier state was asked for
 
     def __init__(self, directory: Directory, txn: Txn, snapshot: Snapshot, collection: int, again: Callable[[], View] | None = None):
         self.again = again  # makes a new view of the same collection
@@ -256,6 +262,11 @@ class View:
         if self._began:
             deadline.end()
         self.directory.env.end_read(self.txn, error)
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """What plans say about an earlier state; of the present nothing."""
+        return {}
 
     # The interface that filters read (``filters.bitmap.Reader``).
 
@@ -297,6 +308,19 @@ class View:
         """The chunk table of a part. The caller has to verify the chunks that it reads."""
         return self.snapshot.table(self.store, field, part)
 
+    def entries(self, ids: Iterable[Id]) -> list[tuple[int, int | None] | None]:
+        """(docid, version) for each id; None for ids without a point, or without one that the reader may know of. The version of an earlier
+        state is None where nothing tells it.
+        """
+        entries, expired = self.store.entries(ids), self.snapshot.expired
+        entries = [None if entry is not None and entry[0] in expired else entry for entry in entries] if expired else entries
+        return self.known_entries(entries)
+
+    def ids_after(self, after: Id | None) -> Iterator[tuple[Id, int]]:
+        """(id, docid) of live rows in the order of ids, starting after the id ``after``."""
+        expired = self.snapshot.expired
+        return (pair for pair in self.store.ids_after(after) if pair[1] not in expired) if expired else self.store.ids_after(after)
+
     def ids(self, docids: np.ndarray) -> np.ndarray | list[Id]:
         """The ids of rows (docids int64): a uint64 array if all are integers, else a list."""
         table = self.snapshot.table(self.store, format.ROWS_FIELD, format.FORWARD)
@@ -305,9 +329,8 @@ class View:
             return ids
         return format.unpack_ids(table.records(docids.tolist()))
 
-    def entries(self, ids: Iterable[Id]) -> list[tuple[int, int] | None]:
-        """The entries of ids in the id map; None where there is no point, or none that the reader may know of."""
-        entries = self.store.entries(ids)
+    def known_entries(self, entries: list[tuple[int, int | None] | None]) -> list[tuple[int, int | None] | None]:
+        """These entries; None in the place of those that the reader may not know of."""
         if self.within is None or not any(entries):
             return entries
         rows = self.within.rows(self)

@@ -123,7 +123,7 @@ class SparseType(FieldType):
         saturation = cache.get(key)
         if saturation is None:
             field = view.fields[name]
-            live = cache.get(("texts", field)) or view.store.texts(field)  # of an earlier state, if the view is of one
+            live = view.snapshot.texts.get(field) or view.store.texts(field)  # of an earlier state, if the view is of one
             if view.snapshot.expired:  # counted until they are deleted
                 lengths = view.store.lengths(field, np.asarray(view.snapshot.expired.to_array(), np.int64))
                 live = Texts(live.documents - len(lengths), live.words - int(lengths.sum()))

@@ -83,7 +83,7 @@ def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap
     if type(node) is Nothing:
         return BitMap()
     if type(node) is HasId:  # not cached: an update moves an id to a new row
-        return BitMap([entry[0] for entry in reader.store.entries(tuple(node.ids)) if entry is not None])
+        return BitMap([entry[0] for entry in reader.entries(tuple(node.ids)) if entry is not None])
     # The key holds the field's number: converting a field gives it a new number, and its texts other words.
     key = ("leaf", node, reader.fields.get(cast(Leaf, node).field))
     cached = cache.get(key) if cache is not None else None

@@ -11,6 +11,7 @@ import numpy as np
 from pyroaring import BitMap
 from vectordb_client.model.filter_nodes import Filter
 from vectordb_client.model.schema import Schema
+from vectordb_client.model.values import Id
 
 from ..storage.attribute_forms import Ordinals
 from ..storage.store import Store
@@ -47,6 +48,7 @@ class Reader(Protocol):
     def table(self, field: int, part: int) -> np.ndarray: ...
     def chunks(self, field: int, part: int) -> ChunkTable: ...
     def stored(self, docids: Sequence[int]) -> list[memoryview]: ...
+    def entries(self, ids: Sequence[Id]) -> list[tuple[int, int | None] | None]: ...
 
 
 class FilterCache:

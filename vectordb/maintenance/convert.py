@@ -25,7 +25,7 @@ from ..common.tokenize import RULE, words
 from ..encoders.bm25 import FrozenBM25
 from ..engine.directory import Directory
 from ..engine.snapshot import View
-from ..storage import attribute_forms, catalog, change_log, compact, format, segments, term_words
+from ..storage import attribute_forms, catalog, change_log, compact, format, history, segments, term_words
 from ..storage.catalog import Meta
 from ..storage.change_log import Limits
 from ..storage.store import Store
@@ -221,10 +221,12 @@ def _finished(store: Store, meta: Meta, name: str, new: int, limits: Limits) -> 
             store.remove(format.field_key(store.collection, kind, old))
         reach("convert.removed")
     changed = replace(meta, fields=meta.fields | {name: new}, rules=meta.rules | {name: RULE}, revision=meta.revision + 1)
+    if rewritten:  # without the rows that are dead now
+        changed = history.ended(changed, store.existing_state()[0] + 1)
     catalog.write_meta(txn, store.collection, changed)
     if rewritten:  # results may change
         entry = {"op": "schema", "at": change_log.now(), "revision": changed.revision}
-        store.touch(store.existing_state()[0] + 1, entry, limits)
+        store.touch(store.existing_state()[0] + 1, entry, history.limits(limits, meta))
     return files
 
 

@@ -20,8 +20,9 @@ from ..engine.snapshot import View
 from ..fields import FIELD_TYPES
 from ..index.base import Cancelled, kind_for
 from ..index.file import header_of
-from ..storage import catalog, compact, modes, segments
+from ..storage import catalog, compact, history, modes, segments
 from ..storage.compact import CompactionUnit
+from ..storage.format import Txn
 from ..storage.lmdb_env import Env
 from ..storage.segments import Record
 from . import policy
@@ -137,15 +138,17 @@ def discard(path: Path) -> None:
         log.warning("%s can't be removed: %s", path, error)
 
 
-def dead_before(view: View, milliseconds: int) -> BitMap:
-    """The rows that were dead at a Unix time in milliseconds, as far as the change log tells; and those that ended since (ttl)."""
-    dead = view.dead
+def dead_before(view: View, milliseconds: int) -> tuple[BitMap, int]:
+    """(the rows that were dead at a Unix time in milliseconds, as far as the change log tells; the sequence of that state). Rows that ended
+    since (ttl) are among them.
+    """
+    dead, since = view.dead, BitMap()
     for sequence in range(view.sequence, 0, -1):
         entry = view.store.log(sequence)
-        if entry is None or entry["at"] < milliseconds:
-            break
-        dead = dead - BitMap(entry.get("dead", ()))
-    return dead
+        if entry is None or entry.get("at", 0) <= milliseconds:
+            return dead - since, sequence
+        since.update(entry.get("dead", ()))
+    return dead - since, 0
 
 
 def units_to_compact(view: View, dead: BitMap, share: float) -> tuple[list[CompactionUnit], list[CorruptionError]]:
@@ -175,8 +178,17 @@ def in_batches(units: list[CompactionUnit]) -> Iterator[list[CompactionUnit]]:
         yield group
 
 
-def compact_batch(directory: Directory, number: int, group: list[CompactionUnit], dead: BitMap) -> tuple[int, list[CorruptionError]]:
-    """Run one transaction of compaction; returns (row records dropped, errors of damaged chunks). It isn't synced."""
-    done = directory.write(lambda txn: compact.rewrite(txn, number, group, dead), "batched")
+def compact_batch(
+    directory: Directory, number: int, group: list[CompactionUnit], dead: BitMap, sequence: int
+) -> tuple[int, list[CorruptionError]]:
+    """Run one transaction of compaction; returns (row records dropped, errors of damaged chunks). It isn't synced. sequence: of a state in
+    which all rows of ``dead`` were dead.
+    """
+
+    def work(txn: Txn) -> tuple[int, list[CorruptionError]]:
+        history.begin_later(txn, number, sequence)
+        return compact.rewrite(txn, number, group, dead)
+
+    done = directory.write(work, "batched")
     reach("compact.committed")
     return done

@@ -20,6 +20,7 @@ MERGE_SEGMENTS = 4  # this many neighbours of one size tier are merged
 TIER_FACTOR = 4  # ratio of the sizes of two tiers
 DEAD_SHARE = 0.25  # of a segment's rows: above it the segment is built again without its dead rows
 SPARE_SECONDS = 60.0  # after which a dead row may be removed in the background; until then cursors of searches find it
+HISTORY_LOOKS = 32  # times in the span of a history that a look for rows which it needs no longer is repeated
 CHUNK_DEAD_SHARE = 0.20  # of a chunk's rows: above it the chunk is written again without its dead rows
 COMPACT_ROWS = 1_024  # stored dead rows before chunks are examined
 COMPACT_SHARE = 0.05  # of the stored rows, likewise
@@ -184,9 +185,9 @@ def _dead(pieces: Sequence[Span], limit: int) -> Iterator[list[Span]]:
 
 
 def pending(view: View) -> int:
-    """Number of jobs that are due if nobody writes."""
+    """Number of jobs that are due if nobody writes. While history is kept, dead rows aren't a sign of one."""
     builds = [next_build(name, field, spec, survey(view, field), True) for name, field, spec in indexed(view)]
-    compact = worth_compacting(view, None, True) is not None
+    compact = not view.snapshot.meta.history and worth_compacting(view, None, True) is not None
     return sum(build is not None for build in builds) + compact + bool(view.snapshot.record_problems)
 
 

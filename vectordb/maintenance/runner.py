@@ -118,15 +118,18 @@ class Runner:
         """Remove damaged records from the registry of index files."""
         self._directory.write(lambda txn: segments.remove_damaged(txn, number))
 
-    def compact(self, number: int, share: float, spare: float = 0.0) -> dict[str, int]:
+    def compact(self, number: int, share: float, spare: float = 0.0, erase: bool = False) -> dict[str, int]:
         """Compact chunks with a share of dead rows above ``share``. Returns rows_dropped, bytes_rewritten and spared. spare: rows that died
-        in the last so many seconds are kept, because cursors of searches may still need them.
+        in the last so many seconds are kept, because cursors of searches may still need them. Rows that the history of the collection
+        needs are kept, too, unless ``erase``.
 
         Raises CorruptionError naming the first damaged chunk, after all others were compacted.
         """
         done = {"rows_dropped": 0, "bytes_rewritten": 0, "spared": 0}
         with self.pin(number) as view:
-            dead = view.dead if not spare else jobs.dead_before(view, int(1000 * (time.time() - spare)))
+            spare = spare if erase else max(spare, view.snapshot.meta.history)
+            since = int(change_log.now() - 1000 * spare)
+            dead, sequence = jobs.dead_before(view, since) if spare else (view.dead, view.sequence)
             done["spared"] = len(view.dead) - len(dead)
             units, damage = jobs.units_to_compact(view, dead, share)
         if units:
@@ -135,7 +138,7 @@ class Runner:
                 for group in jobs.in_batches(units):
                     if self._stopping():
                         raise Cancelled("compact")
-                    dropped, damaged = jobs.compact_batch(self._directory, number, group, dead)
+                    dropped, damaged = jobs.compact_batch(self._directory, number, group, dead, sequence)
                     damage += damaged
                     done["rows_dropped"] += dropped
                     done["bytes_rewritten"] += sum(unit.nbytes for unit in group)
@@ -149,7 +152,9 @@ class Runner:
         """Compact in the background. dead: stored dead rows, remembered if no chunk is worth it."""
         done = self.compact(number, policy.CHUNK_DEAD_SHARE, policy.SPARE_SECONDS)
         if not done["bytes_rewritten"]:
-            self._not_worth[number] = dead, time.monotonic() + policy.SPARE_SECONDS if done["spared"] else math.inf
+            with self.pin(number) as view:
+                wait = max(policy.SPARE_SECONDS, view.snapshot.meta.history / policy.HISTORY_LOOKS)
+            self._not_worth[number] = dead, time.monotonic() + wait if done["spared"] else math.inf
 
     def not_worth(self, number: int) -> tuple[int | None, bool]:
         """(the dead rows stored when a look found no chunk worth compacting, None if that doesn't hold any more; whether to look later)."""
@@ -180,7 +185,7 @@ class Runner:
     def _purge(self, request: Request) -> dict[str, Any]:
         for number in request.purged:
             self._prepare(number)
-        purge = Purge(self._directory, self.pin, self.build, lambda number: self.compact(number, 0.0))
+        purge = Purge(self._directory, self.pin, self.build, lambda number: self.compact(number, 0.0, erase=True))
         return purge.run(request.purged, request.patience)
 
     def _optimize(self, number: int) -> dict[str, Any]:

@@ -174,7 +174,9 @@ class Answers:
         request = search.request.shown()
         if search.filter is not None:
             request = {"filter": to_string(search.filter, values=True)} | request
-        return {"request": request, **whole_plan(search, self._view.snapshot.live, self._view.sequence, self._rows.matches, stage, clock)}
+        view = self._view
+        plan = whole_plan(search, view.snapshot.live, view.sequence, self._rows.matches, stage, clock)
+        return {"request": request, **plan, **view.told}
 
     def _rank(self, search: Search, rows: RowFilter, clock: Clock) -> Iterator[tuple[Ranked, dict | None]]:
         """Run a stage, after the prefetch stage before it if there is one. Yields, for each query, its ranking and how the stage was run:

@@ -12,6 +12,7 @@ from vectordb_client.model.schema import Sparse
 from ..engine.snapshot import View
 from ..kernels import ITEMS
 from ..storage import attribute_forms, format
+from . import history
 from .terms import dictionary
 
 
@@ -50,7 +51,8 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
         total += sum(sizes)
     snapshot = view.snapshot
     dead = snapshot.stored_rows(view.store) - snapshot.live
-    return CollectionInfo(name, view.schema, snapshot.live, snapshot.sequence, dead, total, statistics, maintenance)
+    counts = (snapshot.live, snapshot.sequence, dead, total)
+    return CollectionInfo(name, view.schema, *counts, statistics, maintenance, history.facts(view))
 
 
 def _kept(field: str, spec: Sparse | AttributeType) -> str:

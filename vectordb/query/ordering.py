@@ -41,7 +41,8 @@ class Order:
     def __init__(self, view: View, node: Filter | None, names: Sequence[str], limit: int, after: str | None, cache: FilterCache):
         columns = tuple([name.removeprefix("-") for name in names])
         check_ordered(view, columns)
-        self._search = blake2b(repr((node, tuple(names))).encode(errors="surrogatepass"), digest_size=8).digest()
+        asked = (node, tuple(names), *(() if view.as_of is None else (view.as_of,)))
+        self._search = blake2b(repr(asked).encode(errors="surrogatepass"), digest_size=8).digest()
         self._state, last, hidden, present = view.snapshot.state, None, None, view
         if after is not None:
             cursor = cursors.decode(after)
@@ -133,7 +134,7 @@ def scroll(
     docids = order.docids
     ids = [value.item() if isinstance(value, np.generic) else value for value in order.view.ids(docids)]
     entries = []
-    for docid, entry in zip(docids.tolist(), view.store.entries(ids), strict=True):
+    for docid, entry in zip(docids.tolist(), order.view.entries(ids), strict=True):
         entries.append((docid, entry[1] if entry is not None and entry[0] == docid else None))
     places = dict(zip(ids, docids.tolist(), strict=True))
     found = points(order.view, ids, entries, attributes, vectors, payload)
@@ -189,6 +190,7 @@ class Ordered:
         return {
             "request": request,
             "sequence": self._order.view.sequence,
+            **self._order.view.told,
             "queries": 1,
             "live_rows": self._live,
             "filter": None if self._node is None else {"matches": matches, "selectivity": matches / max(self._live, 1)},

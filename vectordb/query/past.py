@@ -1,4 +1,4 @@
-"""The state of a collection at an earlier sequence, as far as it is still stored, for the later pages of a search.
+"""The state of a collection at an earlier sequence, as far as it is still stored: for later pages of a search, and for ``history.py``.
 
 Rows are never changed, so the rows that were live then are the rows below the number of rows then, without those that were dead. Which rows
 died since is in the change log. Compaction removes them for good.
@@ -64,26 +64,39 @@ def past_view(view: View, cursor: Cursor, every_row: bool) -> Past:
             raise PreconditionError(what, field="cursor", value=cursor.sequence)
         dead = dead - died
     dead |= later
-    prepared: dict[Any, Any] = {}
-    for name in view.schema.vectors:
-        if view.schema.is_bm25(name):
-            prepared["texts", view.fields[name]] = _texts(view, view.fields[name], later - now.dead, died)
-    snapshot = replace(
+    texts = {field: texts_of(view, field, later - now.dead, died) for field in bm25_numbers(view)}
+    snapshot = earlier(now, cursor.sequence, dead, texts, _NoIndex() if died else now.registry)
+    then = View(view.directory, view.txn, snapshot, view.store.collection, view.again)
+    then.within = view.within and view.within.elsewhere()
+    return Past(then, died, deleted)
+
+
+def earlier(now: Snapshot, sequence: int, dead: BitMap, texts: dict[int, Texts], registry: Any, **others: Any) -> Snapshot:
+    """The snapshot of an earlier state.
+
+    now: that of the present. dead: rows that don't count, which includes all that were written since. texts: the counters of the BM25
+    fields. registry: the index files to use. others: further fields that differ.
+    """
+    return replace(
         now,
-        sequence=cursor.sequence,
+        sequence=sequence,
         live=now.rows - len(dead),
         dead=dead,
-        registry=_NoIndex() if died else now.registry,
-        prepared=prepared,
+        registry=registry,
+        texts=texts,
+        prepared={},
         direct={},
         sources={},
         _tails={},
         _live_rows=None,
         _dead_words=None,
+        **others,
     )
-    then = View(view.directory, view.txn, snapshot, view.store.collection, view.again)
-    then.within = view.within
-    return Past(then, died, deleted)
+
+
+def bm25_numbers(view: View) -> list[int]:
+    """The numbers of the BM25 fields."""
+    return [view.fields[name] for name in view.schema.vectors if view.schema.is_bm25(name)]
 
 
 def _died(view: View, cursor: Cursor) -> tuple[BitMap, BitMap]:
@@ -106,7 +119,7 @@ def _died(view: View, cursor: Cursor) -> tuple[BitMap, BitMap]:
     return replaced | deleted, deleted
 
 
-def _texts(view: View, field: int, newer: BitMap, died: BitMap) -> Texts:
+def texts_of(view: View, field: int, newer: BitMap, died: BitMap) -> Texts:
     """The counters of a BM25 field as they were. newer: live rows that were written since."""
     documents, words = view.store.texts(field)
     for rows, factor in ((newer, -1), (died, 1)):

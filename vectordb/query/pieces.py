@@ -16,6 +16,7 @@ from vectordb_client.model.values import Id
 from ..engine.snapshot import Snapshots, View
 from ..filters.cache import FilterCache
 from . import changes, direct, direct_groups, execute, ordering, paging, read
+from .history import Histories
 from .request import RequestCache
 from .tenants import pinned
 
@@ -29,6 +30,7 @@ class PieceReader:
         self._snapshots = snapshots
         self._filters = filters
         self._requests = RequestCache(filters)
+        self.histories = Histories(filters)
         self.direct = direct.DirectSearches(snapshots, filters)
         self.direct_groups = direct_groups.DirectGroups(self.direct, snapshots, filters)
 
@@ -40,13 +42,15 @@ class PieceReader:
         with_vectors: Any,
         with_attributes: Any,
         with_payload: Any = None,
+        as_of: int | str | None = None,
         tenant: str | None = None,
     ) -> T:
         """Return ``take(exists, pieces)``: whether each id exists, and their points, read in pieces while ``take`` consumes them.
 
         tenant, here and below: the reader knows of the points of this tenant only.
         """
-        with pinned(self._snapshots, tenant, self._filters) as view:
+        with pinned(self._snapshots, tenant, self._filters) as present:
+            view, _ = self.histories.at(present, as_of)
             return take(*read.get(view, ids, *_selections(view, with_attributes, with_vectors), with_payload))
 
     def scroll(
@@ -60,17 +64,19 @@ class PieceReader:
         with_vectors: Any,
         with_attributes: Any,
         with_payload: Any = None,
+        as_of: int | str | None = None,
     ) -> T:
         """Return ``take(pieces, more, cursor_at)``: the points of a page, read in pieces; whether more points follow the page; a function
         from the id of one of its points to the cursor behind it.
         """
         check_count("limit", limit)
-        with self._snapshots.pin() as view:
+        with self._snapshots.pin() as present:
+            view, filters = self.histories.at(present, as_of, cursor if order_by is not None else None)
             selections = _selections(view, with_attributes, with_vectors)
             node = self._filters.bind(filter, view.schema)
             if order_by is not None:
-                return take(*ordering.scroll(view, node, order_by, int(limit), cursor, *selections, self._filters, with_payload))
-            return take(*read.scroll(view, node, int(limit), cursor, *selections, self._filters, with_payload), read.encode_cursor)
+                return take(*ordering.scroll(view, node, order_by, int(limit), cursor, *selections, filters, with_payload))
+            return take(*read.scroll(view, node, int(limit), cursor, *selections, filters, with_payload), read.encode_cursor)
 
     def search(
         self,
@@ -98,15 +104,17 @@ class PieceReader:
         tenant: str | None = None,
     ) -> T:
         """``search`` for those that can't be done directly."""
-        with pinned(self._snapshots, tenant, self._filters) as view:
+        with pinned(self._snapshots, tenant, self._filters) as present:
+            view, filters = self.histories.at(present, request.as_of, request.cursor)
             if request.order_by is not None:
-                return take(cast(execute.Answers, ordering.Ordered(view, request, vectors, text, batch, self._filters)))
-            search, filters, asked = self._requests.search(view, request, vectors, text, batch), self._filters, view
+                return take(cast(execute.Answers, ordering.Ordered(view, request, vectors, text, batch, filters)))
+            search, asked = self._requests.search(view, request, vectors, text, batch), view
             paging.check_single(batch, search)
             if not batch and (request.offset or request.cursor is not None):
                 asked, search, filters = paging.begin(view, search, filters)
             taken = take(execute.Answers(asked, search, filters))
-            self.direct.learn(view, search)
+            if view is present:
+                self.direct.learn(view, search)
             return taken
 
     def changes(

@@ -118,8 +118,6 @@ def get(
 ) -> tuple[list[bool], Iterator[list[Point]]]:
     """(for each id, whether it exists; an iterator over lists of the points that exist)."""
     entries = view.entries(deadline.each(ids))
-    if view.snapshot.expired:
-        entries = [None if entry is not None and entry[0] in view.snapshot.expired else entry for entry in entries]
     existing = [(value, entry) for value, entry in zip(ids, entries, strict=True) if entry is not None]
     ids, entries_of_ids = [value for value, _ in existing], [entry for _, entry in existing]
     return [entry is not None for entry in entries], points(view, ids, entries_of_ids, attributes, vectors, payload)
@@ -155,15 +153,15 @@ def scroll(
         page = [(value, docid) for key, value, docid in keys if key > bound][: limit + 1]
     else:
         page = []
-        for value, docid in deadline.each(view.store.ids_after(after)):
-            if docid in bitmap if bitmap is not None else docid not in view.snapshot.expired:
+        for value, docid in deadline.each(view.ids_after(after)):
+            if bitmap is None or docid in bitmap:
                 page.append((value, docid))
                 if len(page) > limit:
                     break
     more, page = len(page) > limit, page[:limit]
     ids = [value for value, _ in page]
     entries = []
-    for value, entry in zip(ids, view.store.entries(ids), strict=True):
+    for value, entry in zip(ids, view.entries(ids), strict=True):
         if entry is None:
             raise CorruptionError(f"the id map has no entry for id {shown(value)} of a live row", field="ids")
         entries.append(entry)

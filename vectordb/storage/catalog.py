@@ -17,12 +17,15 @@ from .format import Txn
 MAX_COLLECTIONS = 10_000
 
 
-class Meta(msgspec.Struct, frozen=True):
+class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     """A collection's descriptor. fields: name → field number, never reused. next_field: new numbers are at least this. revision: raised by
     every change of the schema.
 
     rules: for Text attributes and BM25 fields, field name → version of the word rules (``words.RULE``) that they are written and read with;
     1 if missing. From version 2 on BM25 fields store term frequencies, before that finished weights.
+
+    history: seconds for which earlier states can be read; 0 keeps none. history_from: the earliest sequence whose state is whole: at it
+    history began, or rows that were dead then were removed.
     """
 
     name: str
@@ -32,6 +35,8 @@ class Meta(msgspec.Struct, frozen=True):
     revision: int
     rules: dict[str, int] = {}
     next_field: int = 0
+    history: float = 0  # the same object as the default, or it would be stored
+    history_from: int = 0
 
 
 def names(txn: Txn) -> dict[str, int]:
@@ -59,8 +64,8 @@ def find(txn: Txn, name: str) -> tuple[str, int]:
     return name, format.unpack_record(value, "catalog")
 
 
-def create(txn: Txn, name: str, schema: Schema, encoders: dict[str, str]) -> int:
-    """Create a collection and return its number. Raises AlreadyExistsError, LimitError or SchemaError."""
+def create(txn: Txn, name: str, schema: Schema, encoders: dict[str, str], history: float = 0.0) -> int:
+    """Create a collection and return its number. history: seconds, see ``Meta``. Raises AlreadyExistsError, LimitError or SchemaError."""
     check_name(name, "collection")
     if not schema.vectors and not schema.attributes:
         raise SchemaError("a schema needs at least one field", field="schema")
@@ -79,7 +84,8 @@ def create(txn: Txn, name: str, schema: Schema, encoders: dict[str, str]) -> int
     stored = txn.get(next_key)
     number = format.unpack_record(stored, "catalog") if stored else 1
     fields = {field: format.FIRST_FIELD + i for i, field in enumerate((*schema.vectors, *schema.attributes))}
-    write_meta(txn, number, Meta(name, schema.to_dict(), fields, encoders, 1, _newest_rules(schema.vectors, schema.attributes)))
+    rules = _newest_rules(schema.vectors, schema.attributes)
+    write_meta(txn, number, Meta(name, schema.to_dict(), fields, encoders, 1, rules, history=history or 0))
     txn.put(format.key(number, format.STATE), format.pack_state(0, 0, 0))
     reach("collection.described")
     txn.put(key, format.pack_record(number))
@@ -120,7 +126,9 @@ def add_fields(
     following = next_field(meta)
     fields = meta.fields | {field: following + i for i, field in enumerate(new)}
     rules = meta.rules | {name: rule for name, rule in _newest_rules(vectors, attributes).items() if name in new}
-    changed = Meta(meta.name, schema.to_dict(), fields, {**encoders, **meta.encoders}, meta.revision + 1, rules, meta.next_field)
+    changed = msgspec.structs.replace(
+        meta, schema=schema.to_dict(), fields=fields, encoders={**encoders, **meta.encoders}, revision=meta.revision + 1, rules=rules
+    )
     write_meta(txn, number, changed)
     reach("schema.described")
     return changed

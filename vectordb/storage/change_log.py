@@ -6,13 +6,13 @@ So a write reads only the entries that it drops.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from vectordb_client.errors import InvalidArgumentError, shown
 
+from ..common import clock
 from . import format
 from .format import Txn
 
@@ -24,11 +24,13 @@ class Limits:
     """Limits of the log. The newest entry is always kept.
 
     batches: most entries, at least 1. bytes: of all entries, at least 0. seconds: age of the oldest entry, above 0.
+    history: seconds for which a collection keeps its history; entries that states of this time need are kept whatever the others say.
     """
 
     batches: int = 65_536
     bytes: int = 64 << 20
     seconds: float = 30 * 86_400.0
+    history: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in (("batches", 1), ("bytes", 0)):
@@ -49,11 +51,16 @@ class _Written(msgspec.Struct):
 
 def now() -> int:
     """Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
+    return clock.now() // 1_000
 
 
 def append(txn: Txn, collection: int, sequence: int, entry: dict[str, Any], limits: Limits) -> None:
-    """Append the entry of a batch, and drop the oldest entries beyond the limits. ``entry["at"]``: Unix time in milliseconds."""
+    """Append the entry of a batch, and drop the oldest entries beyond the limits. ``entry["at"]``: Unix time in milliseconds.
+
+    While history is kept, an entry has the time at which it is appended, and none is earlier than that of the entry before.
+    """
+    if limits.history:
+        entry = entry | {"at": max(now(), entry["at"], _written(txn.get(format.log_key(collection, sequence - 1))))}
     record = format.pack_record(entry)
     stored = txn.get(format.key(collection, format.LOG_KEPT))
     kept = None if stored is None else format.unpack_log_kept(stored)  # read before a put may move the pages
@@ -65,6 +72,8 @@ def append(txn: Txn, collection: int, sequence: int, entry: dict[str, Any], limi
         written = entry["at"]
     end = min(sequence, first + DROPPED_AT_ONCE)
     while first < end and (sequence - first >= limits.batches or size > limits.bytes or entry["at"] - written > 1000 * limits.seconds):
+        if limits.history and _written(txn.get(format.log_key(collection, first + 1))) > entry["at"] - 1000 * limits.history:
+            break
         key = format.log_key(collection, first)
         size -= len(txn.get(key, b""))
         txn.delete(key)

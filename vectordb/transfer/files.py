@@ -35,24 +35,31 @@ def written_format(path: Path) -> str:
 
 
 def export_points(
-    collection: Collection, target: Path, *, filter: Any = None, with_vectors: bool = False, progress: Callable[[int], None] | None = None
+    collection: Collection,
+    target: Path,
+    *,
+    filter: Any = None,
+    with_vectors: bool = False,
+    as_of: Any = None,
+    progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Write the points (that match a filter) to a file in the format of its name. Returns the number of points.
+    """Write the points (that match a filter) to a file in the format of its name. Returns the number of points. as_of: of an earlier state.
 
     The file appears under its name only when it is complete. Raises VectorDBError if a non-integer id is written during a Parquet export
     of integer ids.
     """
     # A Parquet column has one type. Integers come first in id order, so all ids must be looked at.
     integers = written_format(target) == "parquet" and all(
-        type(p.id) is int for p in collection.iterate(filter=filter, with_attributes=False)
+        type(p.id) is int for p in collection.iterate(filter=filter, with_attributes=False, as_of=as_of)
     )
-    points = _counted(collection.iterate(filter=filter, with_vectors=with_vectors), progress, integers)
+    points = _counted(collection.iterate(filter=filter, with_vectors=with_vectors, as_of=as_of), progress, integers)
     return write_points(target, collection.schema, points, with_vectors, integers)
 
 
-def export_stream(collection: Collection, stream: BinaryIO, *, filter: Any = None, with_vectors: bool = False) -> int:
+def export_stream(collection: Collection, stream: BinaryIO, *, filter: Any = None, with_vectors: bool = False, as_of: Any = None) -> int:
     """Write the points as JSON lines to a binary stream. Returns the number of points."""
-    return write_text(stream, "jsonl", collection.schema, collection.iterate(filter=filter, with_vectors=with_vectors), with_vectors)
+    points = collection.iterate(filter=filter, with_vectors=with_vectors, as_of=as_of)
+    return write_text(stream, "jsonl", collection.schema, points, with_vectors)
 
 
 def _counted(points: Iterator, progress: Callable[[int], None] | None, integers: bool) -> Iterator:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Itera
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
 from ..errors import InvalidArgumentError, shown
-from .aliases import Durability
+from .aliases import Durability, Span
 from .results import Point
 from .schema import Schema
 
@@ -51,6 +51,7 @@ COLLECTION_METHODS = {
     **dict.fromkeys(("drop_field", "drop_column", "drop_columns", "remove_field", "delete_field"), "drop_fields(names)"),
     **dict.fromkeys(("rename_field", "rename_column", "rename_columns"), "rename_fields({old: new})"),
     **dict.fromkeys(("alter_columns", "alter_fields", "alter_table", "change_type"), "alter(attributes={…})"),
+    **dict.fromkeys(("checkout", "list_versions", "time_travel"), "as_of=… in search, get and count; keep_history(…) keeps the states"),
     **dict.fromkeys(("add_field", "add_columns"), "add_fields(…)"),
 }
 
@@ -120,13 +121,15 @@ class Collections(Hinting, Generic[C]):
 
     _meant = _DATABASE_METHODS
 
-    def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False) -> C:
+    def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False, history: Span | None = None) -> C:
         """Create a collection.
 
         Args:
             name: 1 to 64 letters, digits, ``_``, ``.`` and ``-``, starting with a letter or ``_``.
             schema: the vector fields and attributes.
             exist_ok: return a collection that exists with the same schema.
+            history: keep earlier states readable (``as_of``) for this time, such as "7d"; a timedelta, or seconds. None keeps none. Of a
+                collection that exists it changes nothing; ``keep_history`` does.
 
         Raises:
             AlreadyExistsError: the name is taken, or with exist_ok its schema differs. The error says how.

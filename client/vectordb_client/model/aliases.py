@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -85,3 +86,9 @@ Versions: TypeAlias = int | Sequence[int | None] | Mapping[Any, int]
 Durability: TypeAlias = Literal["commit", "batched"]
 Selection: TypeAlias = bool | Sequence[str]
 """True: all. False: none. A list: these names."""
+
+AsOf: TypeAlias = int | datetime | str | None
+"""A state of a collection: a sequence number, a datetime with a time zone, or ISO text of one. None: the present."""
+
+Span: TypeAlias = str | float | timedelta
+"""A time: text such as "7d" or "12h", seconds, or a timedelta."""

@@ -36,6 +36,8 @@ class CollectionInfo:
               (the recall they reached), predicted, p5 (the 5th percentile), since the answering process opened the directory.
         maintenance: state (running, idle, failed, or off: only on request); task, stage and share (0 to 1) of the work under way; error of
             the last failure; pending: the number of tasks that wait.
+        history: of a collection that keeps its history: seconds, for which it is kept; first, the earliest sequence that ``as_of`` can
+            read; time, when that was written (ISO text; None if that isn't known). Empty if none is kept.
     """
 
     name: str
@@ -46,6 +48,7 @@ class CollectionInfo:
     bytes: int
     statistics: Mapping[str, Mapping[str, Any]]
     maintenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    history: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         return info_text.info_text(self)
@@ -57,6 +60,7 @@ class CollectionInfo:
             "schema": self.schema.to_dict(),
             "statistics": {name: dict(values) for name, values in self.statistics.items()},
             "maintenance": dict(self.maintenance),
+            **({"history": dict(self.history)} if self.history else {}),
         }
 
     def _repr_html_(self) -> str:

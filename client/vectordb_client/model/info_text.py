@@ -12,6 +12,7 @@ from .schema import Schema
 if TYPE_CHECKING:
     from .collection_info import CollectionInfo
 
+_UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60))
 # Facts of a field that have a line of their own, or that the header of the field already says.
 _SEPARATE = ("kind", "segments", "damaged", "stale", "tail", "dictionary", "recall", "note")
 
@@ -23,6 +24,8 @@ def info_text(info: CollectionInfo) -> str:
 
 def _lines(info: CollectionInfo) -> Iterator[str]:
     yield f"{info.name}: {counts(info)}"
+    if info.history:
+        yield history_text(info.history)
     if info.maintenance.get("state") in ("running", "failed"):
         yield f"maintenance {activity(info.maintenance)}"
     rows = field_rows(info)
@@ -37,11 +40,23 @@ def _lines(info: CollectionInfo) -> Iterator[str]:
     yield from (*indexes(info), *vocabularies(info), *notes(info))
 
 
+def history_text(history: Mapping[str, Any]) -> str:
+    """For how long history is kept, and where it begins now."""
+    seconds, begins = history["seconds"], f" ({history['time']})" if history.get("time") else ""
+    unit = next((unit for unit in _UNITS if seconds >= unit[1] and seconds % unit[1] == 0), ("s", 1))
+    return f"history of {seconds / unit[1]:,g} {unit[0]}, from sequence {history['first']:,}{begins}"
+
+
 def counts(info: CollectionInfo) -> str:
     """Points, size, sequence and deleted rows in one line."""
     deleted = ""
     if info.deleted_rows:
-        deleted = f", {many(info.deleted_rows, 'deleted row')} not yet removed (the counts below include them, until optimize())"
+        why = (
+            "kept as history (the counts below include them)"
+            if info.history
+            else "not yet removed (the counts below include them, until optimize())"
+        )
+        deleted = f", {many(info.deleted_rows, 'deleted row')} {why}"
     return f"{many(info.points, 'point')}, {size(info.bytes)}, sequence {info.sequence:,}{deleted}"
 
 

@@ -19,6 +19,8 @@ class Plan(dict):
     * request: the options of the search that differ from their defaults, and the filter in canonical form.
     * live_rows, sequence, queries. exact: whether every arm returned its exact result. milliseconds: step → time. filter: matches,
       selectivity (the share of live rows that match).
+    * as_of (of an earlier state): its sequence and the newest one; old_rows: rows that were live then and were replaced or deleted since;
+      index_files: used, and left_out because they lack some of these rows, whose rows are searched exactly.
     * fusion (several arms): method; candidates of each arm; missing ("zero" or "renormalise"); lacking: field → number of points that match
       the filter and have no vector in it. Linear fusion also has proven (whether the hits are certainly the true best), depth (rows
       taken from each arm) and scored (scores looked up besides). Other fusions of indexed arms have lists: field → the depth and the recall
@@ -62,7 +64,17 @@ def _lines(plan: Mapping[str, Any]) -> Iterator[str]:
         yield f"request: {', '.join(f'{name}={_value(value)}' for name, value in plan['request'].items())}"
     if plan.get("filter"):
         yield f"filter: {_many(plan['filter'].get('matches', 0), 'match', 'matches')}{_share(', {} of the live rows', plan['filter'])}"
+    if plan.get("as_of"):
+        yield _earlier(plan["as_of"])
     yield from _stage(plan)
+
+
+def _earlier(state: Mapping[str, Any]) -> str:
+    writes = _many(state.get("newest", 0) - state.get("sequence", 0), "write")
+    old, files = state.get("old_rows", 0), state.get("index_files") or {}
+    left = files.get("left_out", 0)
+    note = f"; {_many(left, 'index file')} left out, because rows of this state are missing there: exact scan" if left else ""
+    return f"as of sequence {state.get('sequence', 0):,}, {writes} ago: {_many(old, 'row')} replaced or deleted since{note}"
 
 
 def _stage(plan: Mapping[str, Any]) -> Iterator[str]:

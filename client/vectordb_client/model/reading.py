@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 from .access import COLLECTION_METHODS, Hinting
-from .aliases import FilterLike, Ids, Selection, SupportsArray
+from .aliases import AsOf, FilterLike, Ids, Selection, SupportsArray
 from .arguments import named
 from .checks import check_count, check_paths
 from .collection_info import CollectionInfo
 from .facets import FacetLike, FacetResult
+from .history import check_as_of
 from .page_options import check_order
 from .results import Change, Page, Point
 from .searching import Searching
@@ -31,7 +32,13 @@ class Reading(Hinting, Searching):
 
     @overload
     def get(
-        self, ids: Id, *, with_vectors: Selection = False, with_attributes: Selection = True, with_payload: Selection | None = None
+        self,
+        ids: Id,
+        *,
+        with_vectors: Selection = False,
+        with_attributes: Selection = True,
+        with_payload: Selection | None = None,
+        as_of: AsOf = None,
     ) -> Point | None: ...
 
     @overload
@@ -42,11 +49,18 @@ class Reading(Hinting, Searching):
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         with_payload: Selection | None = None,
+        as_of: AsOf = None,
     ) -> list[Point | None]: ...
 
     @named
     def get(
-        self, ids: Ids, *, with_vectors: Selection = False, with_attributes: Selection = True, with_payload: Selection | None = None
+        self,
+        ids: Ids,
+        *,
+        with_vectors: Selection = False,
+        with_attributes: Selection = True,
+        with_payload: Selection | None = None,
+        as_of: AsOf = None,
     ) -> list[Point | None] | Point | None:
         """Read points by id.
 
@@ -56,20 +70,26 @@ class Reading(Hinting, Searching):
             with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
             with_payload: True for the payload, a list of paths such as ``["title", "meta.page"]`` for a part of it, or False for none.
                 None follows ``with_attributes``: the payload, unless that is False.
+            as_of: read the collection as it was: a sequence number, or a moment (a datetime with a time zone, or ISO text), which means
+                the last write until then. The version of a point that was changed since is None where the change log doesn't reach back.
 
         Returns:
             For one id the point, or None if it doesn't exist. For several ids a list in the order of the ids.
 
         Raises:
-            InvalidArgumentError: an id is not valid, or a name is not in the schema.
+            InvalidArgumentError: an id is not valid, a name is not in the schema, or ``as_of`` is in the future or has no time zone.
+            NotFoundError: ``as_of`` is older than the history of the collection.
+            PreconditionError: ``as_of`` of a collection that keeps no history.
         """
-        return self._get(ids, with_vectors, with_attributes, check_paths("with_payload", with_payload))
+        state = check_as_of("as_of", as_of)
+        return self._get(ids, with_vectors, with_attributes, check_paths("with_payload", with_payload), state)
 
-    def count(self, filter: FilterLike | None = None) -> int:
+    def count(self, filter: FilterLike | None = None, *, as_of: AsOf = None) -> int:
         """Count points.
 
         Args:
             filter: count the points that match; None counts all points.
+            as_of: as in ``get``.
 
         Returns:
             The number of points.
@@ -79,12 +99,13 @@ class Reading(Hinting, Searching):
         """
         raise NotImplementedError
 
-    def facets(self, facets: FacetLike, *, filter: FilterLike | None = None) -> dict[str, FacetResult]:
+    def facets(self, facets: FacetLike, *, filter: FilterLike | None = None, as_of: AsOf = None) -> dict[str, FacetResult]:
         """Count the points that have each value of attributes, or a value in each of some ranges. The counts are exact.
 
         Args:
             facets: names of attributes, ``Facet`` and ``Range``, one or a list of at most 64.
             filter: count only points that match; None counts all points.
+            as_of: as in ``get``.
 
         Returns:
             The name of each facet, which is that of its attribute unless it has its own → its result.
@@ -104,7 +125,9 @@ class Reading(Hinting, Searching):
         """
         raise NotImplementedError
 
-    def aggregate(self, functions: Mapping[str, str | Sequence[str]], *, filter: FilterLike | None = None) -> dict[str, dict[str, Any]]:
+    def aggregate(
+        self, functions: Mapping[str, str | Sequence[str]], *, filter: FilterLike | None = None, as_of: AsOf = None
+    ) -> dict[str, dict[str, Any]]:
         """Compute numbers of all values of attributes. They are exact, and don't depend on the order of points.
 
         Functions: "count" (points that have a value), "distinct" (different values), "min", "max", "sum", "mean", and percentiles such as
@@ -114,6 +137,7 @@ class Reading(Hinting, Searching):
         Args:
             functions: attribute → the name of a function, or a list of names.
             filter: only points that match; None takes all points.
+            as_of: as in ``get``.
 
         Returns:
             attribute → function → result. Without values, a sum is 0, and "min", "max", "mean" and percentiles are None. A sum that exceeds
@@ -143,6 +167,7 @@ class Reading(Hinting, Searching):
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         with_payload: Selection | None = None,
+        as_of: AsOf = None,
     ) -> Page:
         """Read one page of points in the order of ids: integers, then strings, then UUIDs. Or in the order of attributes.
 
@@ -157,6 +182,7 @@ class Reading(Hinting, Searching):
             with_vectors: as in ``get``.
             with_attributes: as in ``get``.
             with_payload: as in ``get``.
+            as_of: as in ``get``; the same for every page.
 
         Returns:
             The page. Its ``cursor`` is None if it is the last one.
@@ -176,7 +202,7 @@ class Reading(Hinting, Searching):
         """
         order = None if order_by is None else check_order("order_by", order_by)
         selected = (with_vectors, with_attributes, check_paths("with_payload", with_payload))
-        return self._scroll(filter, limit, cursor, order, *selected)
+        return self._scroll(filter, limit, cursor, order, *selected, check_as_of("as_of", as_of))
 
     def iterate(
         self,
@@ -187,6 +213,7 @@ class Reading(Hinting, Searching):
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         with_payload: Selection | None = None,
+        as_of: AsOf = None,
     ) -> Iterator[Point]:
         """Read all points, page by page, in the order of ``scroll``. ``for point in docs`` does the same.
 
@@ -197,6 +224,7 @@ class Reading(Hinting, Searching):
             with_vectors: as in ``get``.
             with_attributes: as in ``get``.
             with_payload: as in ``get``.
+            as_of: as in ``get``.
 
         Yields:
             The points.
@@ -206,7 +234,7 @@ class Reading(Hinting, Searching):
         """
         check_count("page", page)
         cursor = None
-        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload}
+        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload, "as_of": as_of}
         while True:
             points = self.scroll(filter=filter, limit=page, cursor=cursor, order_by=order_by, **selected)
             yield from points
@@ -263,7 +291,7 @@ class Reading(Hinting, Searching):
 
         Raises:
             NotFoundError: changes that far back are not kept (field "since"). By default the newest 65,536 batches are kept, at most 64
-                MiB and 30 days; a purge also removes the changes of deleted points.
+                MiB and 30 days (longer for ``keep_history``); a purge also removes the changes of deleted points.
             InvalidArgumentError: ``since`` is higher than the newest sequence number.
             DeadlineError: the timeout passed without ``follow``.
             LimitError: the service answers as many streams as it may.

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_type_hint
 import numpy as np
 
 from ..errors import FilterError, InvalidArgumentError, shown
-from .aliases import BoostLike, ExamplesLike, FilterLike, FusionLike, Selection
+from .aliases import AsOf, BoostLike, ExamplesLike, FilterLike, FusionLike, Selection
 from .arguments import NOT_PREPARED, Method, UnknownArgumentError, named, with_options
 from .boosts import boosts_as_json, check_boosts
 from .checks import check_count, check_flag, check_fuzzy, check_name_list, check_paths, check_recall, check_selection
@@ -29,6 +29,7 @@ from .filter import from_dict
 from .filter_nodes import Filter
 from .foreign import is_number
 from .groups import COUNT, SIZE, check_name
+from .history import check_as_of
 from .page_options import (
     check_bound,
     check_cursor,
@@ -52,7 +53,7 @@ _HASHED = _PLAIN | {str, *_FILTERS}  # types whose values are hashed before they
 
 class Flag(NamedTuple):
     """The flag of an option in ``vectordb search``. kind: "text", "count" (an integer > 0), "share" (> 0 and ≤ 1), "limit" (a count or
-    "auto"), "whole" (an integer ≥ 0), "number", "names" (separated by commas) or "switch".
+    "auto"), "whole" (an integer ≥ 0), "number", "names" (separated by commas), "moment" (a state, as ``as_of``) or "switch".
     """
 
     kind: str
@@ -159,6 +160,7 @@ _DIVERSITY = Flag("number", "choose hits that differ from one another: a weight 
 _FUZZY = Flag("count", "1 or 2 letters of a word may differ, in BM25 fields", "N")
 _WILDCARDS = Flag("switch", "in the words of TEXT, * stands for any characters and ? for one, in BM25 fields")
 _HIGHLIGHT = Flag("names", "mark the words of TEXT in these attributes", "NAME[,NAME…]")
+_AS_OF = Flag("moment", "read the state of this sequence, or of this moment: ISO text, or 2h for two hours ago", "STATE")
 _EXPLAIN = Flag("switch", "show the query plan: stages, plans considered, predicted and actual cost")
 
 
@@ -224,6 +226,8 @@ class SearchOptions(TypedDict, total=False):
         groups: the number of groups.
         facets: count the values of attributes over all points that match the filter: names, ``Facet`` and ``Range``, one or a list. The
             results are in ``hits.facets``, by name.
+        as_of: read the collection as it was: a sequence number, or a moment (a datetime with a time zone, or ISO text such as
+            ``"2026-11-30T18:00:00Z"``), which means the last write until then. The collection must keep its history (``keep_history``).
     """
 
     # Plans and logs show the filter in its canonical form, and each stage by itself.
@@ -266,6 +270,7 @@ class SearchOptions(TypedDict, total=False):
     group_size: Annotated[int, Option(SIZE, check_count, _GROUP_SIZE)]
     groups: Annotated[int, Option(COUNT, check_count, _GROUPS)]
     facets: Annotated[FacetLike | None, Option(None, check_facets, _FACETS, show=facets_json, to_json=facets_json)]
+    as_of: Annotated[AsOf, Option(None, check_as_of, _AS_OF)]
 
 
 def _declared() -> dict[str, Option]:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .aliases import Column, Durability, Ids, PointsLike, VectorColumn
+from .aliases import Column, Durability, Ids, PointsLike, Span, VectorColumn
 from .arguments import named
 from .bulk import Bulk, BulkResult, write_all
 from .point_writes import PointWrites
@@ -155,6 +155,28 @@ class Writing(PointWrites[WriteResult]):
         """
         raise NotImplementedError
 
+    def keep_history(self, history: Span | None) -> None:
+        """Keep the history of the collection from now on, for another time, or no longer, so that ``as_of`` can read earlier states.
+
+        While history is kept, compaction and the change log spare what the states of that time need: replaced and deleted rows take space
+        until they are older. A state stays readable for at least that time. ``purge`` removes deleted and replaced points at once, and
+        history begins anew.
+
+        Args:
+            history: a time such as "7d", "12h" or "30m", a timedelta, or seconds. None or 0 keeps none: earlier states can't be read any
+                more, and their rows are removed by the next compaction. A longer time brings nothing back that was removed.
+
+        Raises:
+            InvalidArgumentError: not a time.
+
+        Example:
+            ```python
+            docs.keep_history("7d")
+            docs.search({"v": query}, as_of="2026-11-30T18:00:00Z")
+            ```
+        """
+        raise NotImplementedError
+
     def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
         """Index rows that are not indexed yet, merge the index segments of each field, and remove deleted rows.
 
@@ -180,7 +202,8 @@ class Writing(PointWrites[WriteResult]):
 
         Index files that contain deleted rows are rebuilt, chunks are compacted, the change log forgets the ids of deleted points, and
         data.mdb is rewritten, which needs free space for a second copy. Reads continue, except for the moment in which the files are
-        exchanged. Writes wait. Every process that has the directory open must run this version of vectordb.
+        exchanged. Writes wait. Every process that has the directory open must run this version of vectordb. A history (``keep_history``)
+        loses these points, too: it begins anew with the present state.
 
         Not erased: names in dictionaries (keywords and words that no point uses any more), earlier snapshots and exports, and blocks that
         the disk itself keeps of removed files.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..model.access import AsyncCollections, awaited
-from ..model.aliases import Durability
+from ..model.aliases import Durability, Span
 from ..model.arguments import named
 from ..model.schema import Schema
 from . import calls
@@ -70,7 +70,13 @@ class AsyncClient(AsyncTransport, AsyncCollections):
     @awaited
     @named
     async def create_collection(
-        self, name: str, schema: Schema, *, exist_ok: bool = False, timeout: float | None = None
+        self,
+        name: str,
+        schema: Schema,
+        *,
+        exist_ok: bool = False,
+        history: Span | None = None,
+        timeout: float | None = None,
     ) -> AsyncCollection:
         """Create a collection.
 
@@ -78,6 +84,8 @@ class AsyncClient(AsyncTransport, AsyncCollections):
             name: 1 to 64 letters, digits, ``_``, ``.`` and ``-``, starting with a letter or ``_``.
             schema: the vector fields and attributes.
             exist_ok: return a collection that exists with the same schema.
+            history: keep earlier states readable (``as_of``) for this time, such as "7d"; a timedelta, or seconds. None keeps none. Of a
+                collection that exists it changes nothing; ``keep_history`` does.
             timeout: seconds; None is the timeout of the client.
 
         Raises:
@@ -91,7 +99,7 @@ class AsyncClient(AsyncTransport, AsyncCollections):
             docs = await db.create_collection("docs", schema, exist_ok=True)
             ```
         """
-        return AsyncCollection(self, await self._run(calls.create_collection(self._service, name, schema, exist_ok), timeout))
+        return AsyncCollection(self, await self._run(calls.create_collection(self._service, name, schema, exist_ok, history), timeout))
 
     @awaited
     @named

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..model.aliases import Column, Durability, FilterLike, Ids, PointsLike, VectorColumn, Versions
+from ..model.aliases import Column, Durability, FilterLike, Ids, PointsLike, Span, VectorColumn, Versions
 from ..model.arguments import named
 from ..model.batch import Columns
 from ..model.bulk import Bulk, BulkResult, write_all_async
@@ -323,6 +323,29 @@ class AsyncCollection(AsyncReads):
         """
         return await self._client._run(calls.alter(self._remote, attributes, ttl), timeout)
 
+    async def keep_history(self, history: Span | None, *, timeout: float | None = None) -> None:
+        """Keep the history of the collection from now on, for another time, or no longer, so that ``as_of`` can read earlier states.
+
+        While history is kept, compaction and the change log spare what the states of that time need: replaced and deleted rows take space
+        until they are older. A state stays readable for at least that time. ``purge`` removes deleted and replaced points at once, and
+        history begins anew.
+
+        Args:
+            history: a time such as "7d", "12h" or "30m", a timedelta, or seconds. None or 0 keeps none: earlier states can't be read any
+                more, and their rows are removed by the next compaction. A longer time brings nothing back that was removed.
+            timeout: seconds; None is the timeout of the client.
+
+        Raises:
+            InvalidArgumentError: not a time.
+
+        Example:
+            ```python
+            await docs.keep_history("7d")
+            await docs.search({"v": query}, as_of="2026-11-30T18:00:00Z")
+            ```
+        """
+        return await self._client._run(calls.keep_history(self._remote, history), timeout)
+
     async def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
         """Index rows that are not indexed yet, merge the index segments of each field, and remove deleted rows.
 
@@ -348,7 +371,8 @@ class AsyncCollection(AsyncReads):
 
         Index files that contain deleted rows are rebuilt, chunks are compacted, the change log forgets the ids of deleted points, and
         data.mdb is rewritten, which needs free space for a second copy. Reads continue, except for the moment in which the files are
-        exchanged. Writes wait. Every process that has the directory open must run this version of vectordb.
+        exchanged. Writes wait. Every process that has the directory open must run this version of vectordb. A history (``keep_history``)
+        loses these points, too: it begins anew with the present state.
 
         Not erased: names in dictionaries (keywords and words that no point uses any more), earlier snapshots and exports, and blocks that
         the disk itself keeps of removed files.

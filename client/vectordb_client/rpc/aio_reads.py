@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequenc
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from ..model.access import AsyncPointsOfCollection
-from ..model.aliases import FilterLike, Ids, Selection, SupportsArray, Vector, VectorColumn
+from ..model.aliases import AsOf, FilterLike, Ids, Selection, SupportsArray, Vector, VectorColumn
 from ..model.arguments import named
 from ..model.boosts import Boost
 from ..model.collection_info import CollectionInfo
@@ -57,6 +57,7 @@ class AsyncReads(AsyncPointsOfCollection):
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         with_payload: Selection | None = None,
+        as_of: AsOf = None,
         timeout: float | None = None,
     ) -> Point | None: ...
 
@@ -68,6 +69,7 @@ class AsyncReads(AsyncPointsOfCollection):
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         with_payload: Selection | None = None,
+        as_of: AsOf = None,
         timeout: float | None = None,
     ) -> list[Point | None]: ...
 
@@ -79,6 +81,7 @@ class AsyncReads(AsyncPointsOfCollection):
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         with_payload: Selection | None = None,
+        as_of: AsOf = None,
         timeout: float | None = None,
     ) -> list[Point | None] | Point | None:
         """Read points by id.
@@ -89,16 +92,20 @@ class AsyncReads(AsyncPointsOfCollection):
             with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
             with_payload: True for the payload, a list of paths such as ``["title", "meta.page"]`` for a part of it, or False for none.
                 None follows ``with_attributes``: the payload, unless that is False.
+            as_of: read the collection as it was: a sequence number, or a moment (a datetime with a time zone, or ISO text), which means
+                the last write until then. The version of a point that was changed since is None where the change log doesn't reach back.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
             For one id the point, or None if it doesn't exist. For several ids a list in the order of the ids.
 
         Raises:
-            InvalidArgumentError: an id is not valid, or a name is not in the schema.
+            InvalidArgumentError: an id is not valid, a name is not in the schema, or ``as_of`` is in the future or has no time zone.
+            NotFoundError: ``as_of`` is older than the history of the collection.
+            PreconditionError: ``as_of`` of a collection that keeps no history.
         """
         return await self._client._run(
-            calls.get(self._remote, ids, with_vectors, with_attributes, with_payload),
+            calls.get(self._remote, ids, with_vectors, with_attributes, with_payload, as_of),
             timeout,
             large=not is_single_id(ids) and is_large(ids),
         )
@@ -180,6 +187,8 @@ class AsyncReads(AsyncPointsOfCollection):
             groups: the number of groups.
             facets: count the values of attributes over all points that match the filter: names, ``Facet`` and ``Range``, one or a list. The
                 results are in ``hits.facets``, by name.
+            as_of: read the collection as it was: a sequence number, or a moment (a datetime with a time zone, or ISO text such as
+                ``"2026-11-30T18:00:00Z"``), which means the last write until then. The collection must keep its history (``keep_history``).
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -248,6 +257,7 @@ class AsyncReads(AsyncPointsOfCollection):
             group_size: as in ``search``.
             groups: as in ``search``.
             facets: as in ``search``.
+            as_of: as in ``search``.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -298,6 +308,7 @@ class AsyncReads(AsyncPointsOfCollection):
             group_size: as in ``search``.
             groups: as in ``search``.
             facets: as in ``search``.
+            as_of: as in ``search``.
             timeout: seconds for each call; None is the timeout of the client.
 
         Returns:
@@ -354,11 +365,12 @@ class AsyncReads(AsyncPointsOfCollection):
         return await run_steps_async(steps, lambda arguments: self.search_batch(**arguments, timeout=timeout))
 
     @named
-    async def count(self, filter: FilterLike | None = None, *, timeout: float | None = None) -> int:
+    async def count(self, filter: FilterLike | None = None, *, as_of: AsOf = None, timeout: float | None = None) -> int:
         """Count points.
 
         Args:
             filter: count the points that match; None counts all points.
+            as_of: as in ``get``.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -367,15 +379,18 @@ class AsyncReads(AsyncPointsOfCollection):
         Raises:
             FilterError: the filter can't be read, or doesn't fit the schema.
         """
-        return await self._client._run(calls.count(self._remote, filter), timeout)
+        return await self._client._run(calls.count(self._remote, filter, as_of), timeout)
 
     @named
-    async def facets(self, facets: FacetLike, *, filter: FilterLike | None = None, timeout: float | None = None) -> dict[str, FacetResult]:
+    async def facets(
+        self, facets: FacetLike, *, filter: FilterLike | None = None, as_of: AsOf = None, timeout: float | None = None
+    ) -> dict[str, FacetResult]:
         """Count the points that have each value of attributes, or a value in each of some ranges. The counts are exact.
 
         Args:
             facets: names of attributes, ``Facet`` and ``Range``, one or a list of at most 64.
             filter: count only points that match; None counts all points.
+            as_of: as in ``get``.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -394,11 +409,16 @@ class AsyncReads(AsyncPointsOfCollection):
             await docs.facets(Facet("brand", limit=20, prefix="ac"))
             ```
         """
-        return await self._client._run(calls.facets(self._remote, facets, filter), timeout)
+        return await self._client._run(calls.facets(self._remote, facets, filter, as_of), timeout)
 
     @named
     async def aggregate(
-        self, functions: Mapping[str, str | Sequence[str]], *, filter: FilterLike | None = None, timeout: float | None = None
+        self,
+        functions: Mapping[str, str | Sequence[str]],
+        *,
+        filter: FilterLike | None = None,
+        as_of: AsOf = None,
+        timeout: float | None = None,
     ) -> dict[str, dict[str, Any]]:
         """Compute numbers of all values of attributes. They are exact, and don't depend on the order of points.
 
@@ -409,6 +429,7 @@ class AsyncReads(AsyncPointsOfCollection):
         Args:
             functions: attribute → the name of a function, or a list of names.
             filter: only points that match; None takes all points.
+            as_of: as in ``get``.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -426,7 +447,7 @@ class AsyncReads(AsyncPointsOfCollection):
             print(found["price"]["mean"])
             ```
         """
-        return await self._client._run(calls.aggregate(self._remote, functions, filter), timeout)
+        return await self._client._run(calls.aggregate(self._remote, functions, filter, as_of), timeout)
 
     @named
     async def scroll(
@@ -439,6 +460,7 @@ class AsyncReads(AsyncPointsOfCollection):
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         with_payload: Selection | None = None,
+        as_of: AsOf = None,
         timeout: float | None = None,
     ) -> Page:
         """Read one page of points in the order of ids: integers, then strings, then UUIDs. Or in the order of attributes.
@@ -454,6 +476,7 @@ class AsyncReads(AsyncPointsOfCollection):
             with_vectors: as in ``get``.
             with_attributes: as in ``get``.
             with_payload: as in ``get``.
+            as_of: as in ``get``; the same for every page.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -472,7 +495,7 @@ class AsyncReads(AsyncPointsOfCollection):
                 page = await docs.scroll(limit=100, cursor=page.cursor)
             ```
         """
-        selected = (order_by, with_vectors, with_attributes, with_payload)
+        selected = (order_by, with_vectors, with_attributes, with_payload, as_of)
         return await self._client._run(calls.scroll(self._remote, filter, limit, cursor, *selected), timeout, large=is_large(limit))
 
     async def iterate(
@@ -484,6 +507,7 @@ class AsyncReads(AsyncPointsOfCollection):
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         with_payload: Selection | None = None,
+        as_of: AsOf = None,
         timeout: float | None = None,
     ) -> AsyncIterator[Point]:
         """Read all points, page by page, in the order of ``scroll``. ``async for point in docs`` does the same.
@@ -495,6 +519,7 @@ class AsyncReads(AsyncPointsOfCollection):
             with_vectors: as in ``get``.
             with_attributes: as in ``get``.
             with_payload: as in ``get``.
+            as_of: as in ``get``.
             timeout: seconds for each page; None is the timeout of the client.
 
         Yields:
@@ -504,7 +529,7 @@ class AsyncReads(AsyncPointsOfCollection):
             VectorDBError: what ``scroll`` raises.
         """
         cursor = None
-        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload}
+        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload, "as_of": as_of}
         while True:
             points = await self.scroll(filter=filter, limit=page, cursor=cursor, order_by=order_by, **selected, timeout=timeout)
             for each in points:
@@ -566,7 +591,7 @@ class AsyncReads(AsyncPointsOfCollection):
 
         Raises:
             NotFoundError: changes that far back are not kept (field "since"). By default the newest 65,536 batches are kept, at most 64
-                MiB and 30 days; a purge also removes the changes of deleted points.
+                MiB and 30 days (longer for ``keep_history``); a purge also removes the changes of deleted points.
             InvalidArgumentError: ``since`` is higher than the newest sequence number.
             DeadlineError: the timeout passed without ``follow``.
             LimitError: the service answers as many streams as it may.

@@ -268,6 +268,7 @@ def pack_info(info: CollectionInfo) -> pb.CollectionInfo:
         bytes=info.bytes,
         statistics=pack_json(_finite(info.statistics), "statistics"),
         maintenance=pack_json(_finite(info.maintenance), "maintenance"),
+        history=pack_json(dict(info.history), "history") if info.history else b"",
     )
 
 
@@ -289,8 +290,8 @@ def unpack_schema(data: bytes) -> Schema:
 
 def unpack_info(name: str, message: pb.DescribeCollectionResponse) -> CollectionInfo:
     info = message.info
-    statistics, maintenance = (
-        unpack_json(data, field) if data else {} for data, field in ((info.statistics, "statistics"), (info.maintenance, "maintenance"))
-    )
+    parts = ((info.statistics, "statistics"), (info.maintenance, "maintenance"), (info.history, "history"))
     counts = (info.points, info.sequence, info.deleted_rows, info.bytes)
-    return CollectionInfo(name, unpack_schema(message.schema), *counts, statistics, maintenance)
+    return CollectionInfo(
+        name, unpack_schema(message.schema), *counts, *(unpack_json(data, field) if data else {} for data, field in parts)
+    )

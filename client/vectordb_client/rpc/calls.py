@@ -20,6 +20,7 @@ from ..model.checks import LONGEST_WAIT, check_count, check_durability, check_fl
 from ..model.collection_info import CollectionInfo
 from ..model.facets import check_facets
 from ..model.foreign import repeatable
+from ..model.history import check_history, pack_as_of
 from ..model.page_options import check_order
 from ..model.rerank import late_of
 from ..model.results import Page, WriteResult
@@ -97,10 +98,13 @@ def status() -> Steps[dict]:
     return wire.unpack_json(response.status, "status")
 
 
-def create_collection(service: Service, name: str, schema: Schema, exist_ok: bool) -> Steps[Remote]:
+def create_collection(service: Service, name: str, schema: Schema, exist_ok: bool, history: Any) -> Steps[Remote]:
     check_schema(schema)
     request = pb.CreateCollectionRequest(
-        name=check_name(name, "collection"), schema=answers.pack_schema(schema), exist_ok=check_flag("exist_ok", exist_ok)
+        name=check_name(name, "collection"),
+        schema=answers.pack_schema(schema),
+        exist_ok=check_flag("exist_ok", exist_ok),
+        history=check_history("history", history),
     )
     return Remote(service, name, (yield "CreateCollection", request))
 
@@ -174,6 +178,11 @@ def alter(remote: Remote, attributes: Any, ttl: Any) -> Steps[None]:
 
     request = yield from _with_schema(remote, build)
     remote.adopt((yield from _ask(remote, "Alter", request)))
+
+
+def keep_history(remote: Remote, history: Any) -> Steps[None]:
+    request = pb.KeepHistoryRequest(collection=remote.name, history=check_history("history", history))
+    yield from _ask(remote, "KeepHistory", request)
 
 
 def optimize(remote: Remote, wait: Any, timeout: Any) -> Steps[dict[str, Any]]:
@@ -361,7 +370,7 @@ def _seen(remote: Remote, request: Any) -> Any:
     return request
 
 
-def get(remote: Remote, ids: Any, with_vectors: Any, with_attributes: Any, with_payload: Any) -> Steps[Any]:
+def get(remote: Remote, ids: Any, with_vectors: Any, with_attributes: Any, with_payload: Any, as_of: Any) -> Steps[Any]:
     single = is_single_id(ids)
     asked = [check_id(ids)] if single else check_each_id(ids)
     request = pb.GetRequest(
@@ -370,6 +379,7 @@ def get(remote: Remote, ids: Any, with_vectors: Any, with_attributes: Any, with_
         with_attributes=wire.pack_selection(with_attributes, "with_attributes"),
         with_vectors=wire.pack_selection(with_vectors, "with_vectors"),
         with_payload=wire.pack_paths(with_payload),
+        as_of=pack_as_of(as_of),
     )
     response = yield from _ask(remote, "Get", _seen(remote, request))
     points = answers.unpack_found(response, len(asked))
@@ -404,32 +414,40 @@ def prepare(remote: Remote, request: SearchRequest) -> Steps[None]:
     yield from _ask(remote, "Search", _seen(remote, message))
 
 
-def count(remote: Remote, filter: Any) -> Steps[int]:
-    request = pb.CountRequest(collection=remote.name, filter=wire.pack_filter(filter))
+def count(remote: Remote, filter: Any, as_of: Any) -> Steps[int]:
+    request = pb.CountRequest(collection=remote.name, filter=wire.pack_filter(filter), as_of=pack_as_of(as_of))
     response = yield from _ask(remote, "Count", _seen(remote, request))
     return response.count
 
 
-def facets(remote: Remote, facets: Any, filter: Any) -> Steps[dict[str, Any]]:
-    asked = check_facets("facets", facets)
+def facets(remote: Remote, facets: Any, filter: Any, as_of: Any) -> Steps[dict[str, Any]]:
+    asked, state = check_facets("facets", facets), pack_as_of(as_of)
     yield from _with_schema(remote, lambda schema: facet_model.check_against(schema, asked))
     packed = wire.pack_json(facet_model.facets_json(asked), "facets")
-    request = pb.FacetsRequest(collection=remote.name, filter=wire.pack_filter(filter), facets=packed)
+    request = pb.FacetsRequest(collection=remote.name, filter=wire.pack_filter(filter), facets=packed, as_of=state)
     response = yield from _ask(remote, "Facets", _seen(remote, request))
     return facet_model.results_from_json(wire.unpack_json(response.facets, "facets"))
 
 
-def aggregate(remote: Remote, functions: Any, filter: Any) -> Steps[dict[str, dict[str, Any]]]:
-    asked = aggregates.check_aggregates(functions)
+def aggregate(remote: Remote, functions: Any, filter: Any, as_of: Any) -> Steps[dict[str, dict[str, Any]]]:
+    asked, state = aggregates.check_aggregates(functions), pack_as_of(as_of)
     yield from _with_schema(remote, lambda schema: aggregates.check_against(schema, asked))
     packed = wire.pack_json(asked, "functions")
-    request = pb.AggregateRequest(collection=remote.name, filter=wire.pack_filter(filter), functions=packed)
+    request = pb.AggregateRequest(collection=remote.name, filter=wire.pack_filter(filter), functions=packed, as_of=state)
     response = yield from _ask(remote, "Aggregate", _seen(remote, request))
     return aggregates.results_from_json(wire.unpack_json(response.results, "results"))
 
 
 def scroll(
-    remote: Remote, filter: Any, limit: Any, cursor: Any, order_by: Any, with_vectors: Any, with_attributes: Any, with_payload: Any
+    remote: Remote,
+    filter: Any,
+    limit: Any,
+    cursor: Any,
+    order_by: Any,
+    with_vectors: Any,
+    with_attributes: Any,
+    with_payload: Any,
+    as_of: Any,
 ) -> Steps[Page]:
     request = pb.ScrollRequest(
         collection=remote.name,
@@ -440,6 +458,7 @@ def scroll(
         with_attributes=wire.pack_selection(with_attributes, "with_attributes"),
         with_vectors=wire.pack_selection(with_vectors, "with_vectors"),
         with_payload=wire.pack_paths(with_payload),
+        as_of=pack_as_of(as_of),
     )
     return answers.unpack_page((yield from _ask(remote, "Scroll", _seen(remote, request))))
 

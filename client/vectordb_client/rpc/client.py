@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..model.access import Collections
-from ..model.aliases import Durability
+from ..model.aliases import Durability, Span
 from ..model.arguments import like, named
 from ..model.schema import Schema
 from . import calls
@@ -68,8 +68,16 @@ class Client(Transport, Collections[Collection]):
 
     @like(Collections.create_collection)
     @named
-    def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False, timeout: float | None = None) -> Collection:
-        return Collection(self, self._run(calls.create_collection(self._service, name, schema, exist_ok), timeout))
+    def create_collection(
+        self,
+        name: str,
+        schema: Schema,
+        *,
+        exist_ok: bool = False,
+        history: Span | None = None,
+        timeout: float | None = None,
+    ) -> Collection:
+        return Collection(self, self._run(calls.create_collection(self._service, name, schema, exist_ok, history), timeout))
 
     @like(Collections.collection)
     @named

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..model.aliases import Column, Durability, FilterLike, Ids, PointsLike, VectorColumn, Versions
+from ..model.aliases import Column, Durability, FilterLike, Ids, PointsLike, Span, VectorColumn, Versions
 from ..model.arguments import like, named
 from ..model.batch import Columns
 from ..model.bulk import Bulk, BulkResult, write_all
@@ -128,6 +128,10 @@ class Collection(Reads, Writing):
     @like(Writing.alter)
     def alter(self, *, attributes: Mapping[str, AttributeType] | None = None, ttl: Any = UNSET, timeout: float | None = None) -> None:
         return self._client._run(calls.alter(self._remote, attributes, ttl), timeout)
+
+    @like(Writing.keep_history)
+    def keep_history(self, history: Span | None, *, timeout: float | None = None) -> None:
+        return self._client._run(calls.keep_history(self._remote, history), timeout)
 
     def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
         return self._client._run(calls.optimize(self._remote, wait, timeout), calls.call_timeout(timeout), endless=wait)

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from ..model.aliases import FilterLike, Ids, Selection, SupportsArray, Vector, VectorColumn
+from ..model.aliases import AsOf, FilterLike, Ids, Selection, SupportsArray, Vector, VectorColumn
 from ..model.arguments import like, named
 from ..model.boosts import Boost
 from ..model.collection_info import CollectionInfo
@@ -56,6 +56,7 @@ class Reads(Reading):
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         with_payload: Selection | None = None,
+        as_of: AsOf = None,
         timeout: float | None = None,
     ) -> Point | None: ...
 
@@ -67,6 +68,7 @@ class Reads(Reading):
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         with_payload: Selection | None = None,
+        as_of: AsOf = None,
         timeout: float | None = None,
     ) -> list[Point | None]: ...
 
@@ -79,10 +81,11 @@ class Reads(Reading):
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         with_payload: Selection | None = None,
+        as_of: AsOf = None,
         timeout: float | None = None,
     ) -> list[Point | None] | Point | None:
         # aio: large=not is_single_id(ids) and is_large(ids)
-        return self._client._run(calls.get(self._remote, ids, with_vectors, with_attributes, with_payload), timeout)
+        return self._client._run(calls.get(self._remote, ids, with_vectors, with_attributes, with_payload, as_of), timeout)
 
     def _search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, timeout: float | None = None) -> Any:
         # aio: large=is_large(request.limit) or (batch and is_large(*lists_in(vectors), *lists_in(text)))
@@ -142,20 +145,27 @@ class Reads(Reading):
 
     @like(Reading.count)
     @named
-    def count(self, filter: FilterLike | None = None, *, timeout: float | None = None) -> int:
-        return self._client._run(calls.count(self._remote, filter), timeout)
+    def count(self, filter: FilterLike | None = None, *, as_of: AsOf = None, timeout: float | None = None) -> int:
+        return self._client._run(calls.count(self._remote, filter, as_of), timeout)
 
     @like(Reading.facets)
     @named
-    def facets(self, facets: FacetLike, *, filter: FilterLike | None = None, timeout: float | None = None) -> dict[str, FacetResult]:
-        return self._client._run(calls.facets(self._remote, facets, filter), timeout)
+    def facets(
+        self, facets: FacetLike, *, filter: FilterLike | None = None, as_of: AsOf = None, timeout: float | None = None
+    ) -> dict[str, FacetResult]:
+        return self._client._run(calls.facets(self._remote, facets, filter, as_of), timeout)
 
     @like(Reading.aggregate)
     @named
     def aggregate(
-        self, functions: Mapping[str, str | Sequence[str]], *, filter: FilterLike | None = None, timeout: float | None = None
+        self,
+        functions: Mapping[str, str | Sequence[str]],
+        *,
+        filter: FilterLike | None = None,
+        as_of: AsOf = None,
+        timeout: float | None = None,
     ) -> dict[str, dict[str, Any]]:
-        return self._client._run(calls.aggregate(self._remote, functions, filter), timeout)
+        return self._client._run(calls.aggregate(self._remote, functions, filter, as_of), timeout)
 
     @like(Reading.scroll)
     @named
@@ -169,10 +179,11 @@ class Reads(Reading):
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         with_payload: Selection | None = None,
+        as_of: AsOf = None,
         timeout: float | None = None,
     ) -> Page:
         # aio: large=is_large(limit)
-        selected = (order_by, with_vectors, with_attributes, with_payload)
+        selected = (order_by, with_vectors, with_attributes, with_payload, as_of)
         return self._client._run(calls.scroll(self._remote, filter, limit, cursor, *selected), timeout)
 
     @like(Reading.iterate, "seconds for each page")
@@ -185,10 +196,11 @@ class Reads(Reading):
         with_vectors: Selection = False,
         with_attributes: Selection = True,
         with_payload: Selection | None = None,
+        as_of: AsOf = None,
         timeout: float | None = None,
     ) -> Iterator[Point]:
         cursor = None
-        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload}
+        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload, "as_of": as_of}
         while True:
             points = self.scroll(filter=filter, limit=page, cursor=cursor, order_by=order_by, **selected, timeout=timeout)
             yield from points

@@ -176,14 +176,16 @@ class ServerInfoResponse(_message.Message):
     def __init__(self, version: _Optional[str] = ..., max_message_bytes: _Optional[int] = ..., max_batch: _Optional[int] = ...) -> None: ...
 
 class CreateCollectionRequest(_message.Message):
-    __slots__ = ("name", "schema", "exist_ok")
+    __slots__ = ("name", "schema", "exist_ok", "history")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     EXIST_OK_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
     name: str
     schema: bytes
     exist_ok: bool
-    def __init__(self, name: _Optional[str] = ..., schema: _Optional[bytes] = ..., exist_ok: _Optional[bool] = ...) -> None: ...
+    history: float
+    def __init__(self, name: _Optional[str] = ..., schema: _Optional[bytes] = ..., exist_ok: _Optional[bool] = ..., history: _Optional[float] = ...) -> None: ...
 
 class CreateCollectionResponse(_message.Message):
     __slots__ = ("schema", "collection_number", "revision", "name")
@@ -336,20 +338,22 @@ class ListAliasesResponse(_message.Message):
     def __init__(self, aliases: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class CollectionInfo(_message.Message):
-    __slots__ = ("points", "sequence", "deleted_rows", "bytes", "statistics", "maintenance")
+    __slots__ = ("points", "sequence", "deleted_rows", "bytes", "statistics", "maintenance", "history")
     POINTS_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     DELETED_ROWS_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     STATISTICS_FIELD_NUMBER: _ClassVar[int]
     MAINTENANCE_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
     points: int
     sequence: int
     deleted_rows: int
     bytes: int
     statistics: bytes
     maintenance: bytes
-    def __init__(self, points: _Optional[int] = ..., sequence: _Optional[int] = ..., deleted_rows: _Optional[int] = ..., bytes: _Optional[int] = ..., statistics: _Optional[bytes] = ..., maintenance: _Optional[bytes] = ...) -> None: ...
+    history: bytes
+    def __init__(self, points: _Optional[int] = ..., sequence: _Optional[int] = ..., deleted_rows: _Optional[int] = ..., bytes: _Optional[int] = ..., statistics: _Optional[bytes] = ..., maintenance: _Optional[bytes] = ..., history: _Optional[bytes] = ...) -> None: ...
 
 class AddFieldsRequest(_message.Message):
     __slots__ = ("collection", "fields", "exist_ok", "collection_number")
@@ -372,6 +376,22 @@ class AddFieldsResponse(_message.Message):
     collection_number: int
     revision: int
     def __init__(self, schema: _Optional[bytes] = ..., collection_number: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class KeepHistoryRequest(_message.Message):
+    __slots__ = ("collection", "history", "collection_number")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    history: float
+    collection_number: int
+    def __init__(self, collection: _Optional[str] = ..., history: _Optional[float] = ..., collection_number: _Optional[int] = ...) -> None: ...
+
+class KeepHistoryResponse(_message.Message):
+    __slots__ = ("revision",)
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    def __init__(self, revision: _Optional[int] = ...) -> None: ...
 
 class OptimizeRequest(_message.Message):
     __slots__ = ("collection", "wait", "timeout", "collection_number")
@@ -510,12 +530,13 @@ class Position(_message.Message):
     def __init__(self, collection: _Optional[int] = ..., sequence: _Optional[int] = ...) -> None: ...
 
 class GetRequest(_message.Message):
-    __slots__ = ("collection", "ids", "with_attributes", "with_vectors", "with_payload", "seen", "collection_number")
+    __slots__ = ("collection", "ids", "with_attributes", "with_vectors", "with_payload", "as_of", "seen", "collection_number")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     WITH_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     WITH_VECTORS_FIELD_NUMBER: _ClassVar[int]
     WITH_PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
     collection: str
@@ -523,9 +544,10 @@ class GetRequest(_message.Message):
     with_attributes: Selection
     with_vectors: Selection
     with_payload: Selection
+    as_of: str
     seen: Position
     collection_number: int
-    def __init__(self, collection: _Optional[str] = ..., ids: _Optional[_Union[Ids, _Mapping]] = ..., with_attributes: _Optional[_Union[Selection, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., with_payload: _Optional[_Union[Selection, _Mapping]] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+    def __init__(self, collection: _Optional[str] = ..., ids: _Optional[_Union[Ids, _Mapping]] = ..., with_attributes: _Optional[_Union[Selection, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., with_payload: _Optional[_Union[Selection, _Mapping]] = ..., as_of: _Optional[str] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
 
 class GetResponse(_message.Message):
     __slots__ = ("points", "found", "revision")
@@ -720,16 +742,18 @@ class ArmScores(_message.Message):
     def __init__(self, arm: _Optional[str] = ..., ranks: _Optional[bytes] = ..., scores: _Optional[bytes] = ..., normalized: _Optional[bytes] = ..., weights: _Optional[bytes] = ..., contributions: _Optional[bytes] = ..., missing: _Optional[bytes] = ...) -> None: ...
 
 class CountRequest(_message.Message):
-    __slots__ = ("collection", "filter", "seen", "collection_number")
+    __slots__ = ("collection", "filter", "as_of", "seen", "collection_number")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
     collection: str
     filter: Filter
+    as_of: str
     seen: Position
     collection_number: int
-    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., as_of: _Optional[str] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
 
 class CountResponse(_message.Message):
     __slots__ = ("count", "revision")
@@ -740,18 +764,20 @@ class CountResponse(_message.Message):
     def __init__(self, count: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class FacetsRequest(_message.Message):
-    __slots__ = ("collection", "filter", "facets", "seen", "collection_number")
+    __slots__ = ("collection", "filter", "facets", "as_of", "seen", "collection_number")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     FACETS_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
     collection: str
     filter: Filter
     facets: bytes
+    as_of: str
     seen: Position
     collection_number: int
-    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., facets: _Optional[bytes] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., facets: _Optional[bytes] = ..., as_of: _Optional[str] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
 
 class FacetsResponse(_message.Message):
     __slots__ = ("facets", "revision")
@@ -762,18 +788,20 @@ class FacetsResponse(_message.Message):
     def __init__(self, facets: _Optional[bytes] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class AggregateRequest(_message.Message):
-    __slots__ = ("collection", "filter", "functions", "seen", "collection_number")
+    __slots__ = ("collection", "filter", "functions", "as_of", "seen", "collection_number")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
     collection: str
     filter: Filter
     functions: bytes
+    as_of: str
     seen: Position
     collection_number: int
-    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., functions: _Optional[bytes] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., functions: _Optional[bytes] = ..., as_of: _Optional[str] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
 
 class AggregateResponse(_message.Message):
     __slots__ = ("results", "revision")
@@ -784,7 +812,7 @@ class AggregateResponse(_message.Message):
     def __init__(self, results: _Optional[bytes] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class ScrollRequest(_message.Message):
-    __slots__ = ("collection", "filter", "limit", "cursor", "with_attributes", "with_vectors", "order_by", "with_payload", "seen", "collection_number")
+    __slots__ = ("collection", "filter", "limit", "cursor", "with_attributes", "with_vectors", "order_by", "with_payload", "as_of", "seen", "collection_number")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
@@ -793,6 +821,7 @@ class ScrollRequest(_message.Message):
     WITH_VECTORS_FIELD_NUMBER: _ClassVar[int]
     ORDER_BY_FIELD_NUMBER: _ClassVar[int]
     WITH_PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
     collection: str
@@ -803,9 +832,10 @@ class ScrollRequest(_message.Message):
     with_vectors: Selection
     order_by: _containers.RepeatedScalarFieldContainer[str]
     with_payload: Selection
+    as_of: str
     seen: Position
     collection_number: int
-    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., cursor: _Optional[str] = ..., with_attributes: _Optional[_Union[Selection, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., order_by: _Optional[_Iterable[str]] = ..., with_payload: _Optional[_Union[Selection, _Mapping]] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., cursor: _Optional[str] = ..., with_attributes: _Optional[_Union[Selection, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., order_by: _Optional[_Iterable[str]] = ..., with_payload: _Optional[_Union[Selection, _Mapping]] = ..., as_of: _Optional[str] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
 
 class ScrollResponse(_message.Message):
     __slots__ = ("points", "cursor", "revision")

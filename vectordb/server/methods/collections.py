@@ -25,7 +25,8 @@ class CollectionMethods(Methods):
         return pb.ServerInfoResponse(version=__version__, max_message_bytes=settings.max_message_bytes, max_batch=settings.max_points)
 
     def create_collection(self, request: pb.CreateCollectionRequest, context: grpc.ServicerContext) -> pb.CreateCollectionResponse:
-        collection = self.served.database.create_collection(request.name, answers.unpack_schema(request.schema), exist_ok=request.exist_ok)
+        schema, exist_ok, history = answers.unpack_schema(request.schema), request.exist_ok, request.history
+        collection = self.served.database.create_collection(request.name, schema, exist_ok=exist_ok, history=history)
         return pb.CreateCollectionResponse(
             schema=answers.pack_schema(collection.schema),
             collection_number=collection.number,
@@ -105,6 +106,11 @@ class CollectionMethods(Methods):
         ttl = None if request.no_ttl else request.ttl if request.HasField("ttl") else UNSET
         collection.alter(attributes=Schema.from_dict({"attributes": given}).attributes, ttl=ttl)
         return _changed(collection)
+
+    def keep_history(self, request: pb.KeepHistoryRequest, context: grpc.ServicerContext) -> pb.KeepHistoryResponse:
+        collection, _ = self.served.find(request)
+        collection.keep_history(request.history)
+        return pb.KeepHistoryResponse(revision=collection.revision)
 
     def optimize(self, request: pb.OptimizeRequest, context: grpc.ServicerContext) -> pb.OptimizeResponse:
         collection, _ = self.served.find(request)

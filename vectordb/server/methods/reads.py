@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 from vectordb_client.model import aggregates, facets, groups
 from vectordb_client.model.batch_ids import check_each_id
+from vectordb_client.model.history import unpack_as_of
 from vectordb_client.model.page_options import check_order
 from vectordb_client.rpc import answers, wire
 from vectordb_client.rpc.wire_search import unpack_search
@@ -26,6 +27,7 @@ class ReadMethods(Methods):
             with_vectors=wire.unpack_selection(request, "with_vectors"),
             with_attributes=wire.unpack_selection(request, "with_attributes"),
             with_payload=wire.unpack_paths(request),
+            as_of=unpack_as_of(request.as_of),
         )
         response.revision = collection.revision
         return response
@@ -64,19 +66,21 @@ class ReadMethods(Methods):
 
     def count(self, request: pb.CountRequest, context: grpc.ServicerContext) -> pb.CountResponse:
         collection, _ = self.served.find_fresh(request, context)
-        return pb.CountResponse(count=collection.count(wire.unpack_filter(request)), revision=collection.revision)
+        count = collection.count(wire.unpack_filter(request), as_of=unpack_as_of(request.as_of))
+        return pb.CountResponse(count=count, revision=collection.revision)
 
     def facets(self, request: pb.FacetsRequest, context: grpc.ServicerContext) -> pb.FacetsResponse:
         collection, schema = self.served.find_fresh(request, context)
         asked = facets.check_facets("facets", wire.unpack_json(request.facets, "facets"))
-        results = collection.facets(asked, filter=wire.unpack_filter(request))
+        results = collection.facets(asked, filter=wire.unpack_filter(request), as_of=unpack_as_of(request.as_of))
         packed = _packed_facets(results, schema, asked)
         self.served.room().take(len(packed))
         return pb.FacetsResponse(facets=packed, revision=collection.revision)
 
     def aggregate(self, request: pb.AggregateRequest, context: grpc.ServicerContext) -> pb.AggregateResponse:
         collection, schema = self.served.find_fresh(request, context)
-        results = collection.aggregate(wire.unpack_json(request.functions, "functions"), filter=wire.unpack_filter(request))
+        functions, state = wire.unpack_json(request.functions, "functions"), unpack_as_of(request.as_of)
+        results = collection.aggregate(functions, filter=wire.unpack_filter(request), as_of=state)
         packed = wire.pack_json(aggregates.results_to_json(results, schema), "results")
         return pb.AggregateResponse(results=packed, revision=collection.revision)
 
@@ -92,6 +96,7 @@ class ReadMethods(Methods):
             with_vectors=wire.unpack_selection(request, "with_vectors"),
             with_attributes=wire.unpack_selection(request, "with_attributes"),
             with_payload=wire.unpack_paths(request),
+            as_of=unpack_as_of(request.as_of),
         )
         response.revision = collection.revision
         return response

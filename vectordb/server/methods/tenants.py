@@ -53,14 +53,14 @@ class TenantCollection:
 
     # Reads
 
-    def count(self, filter: Any = None) -> int:
-        return self._collection.count(self._narrowed(filter))
+    def count(self, filter: Any = None, *, as_of: Any = None) -> int:
+        return self._collection.count(self._narrowed(filter), as_of=as_of)
 
-    def facets(self, facets: Any, *, filter: Any = None) -> Any:
-        return self._collection.facets(facets, filter=self._narrowed(filter))
+    def facets(self, facets: Any, *, filter: Any = None, as_of: Any = None) -> Any:
+        return self._collection.facets(facets, filter=self._narrowed(filter), as_of=as_of)
 
-    def aggregate(self, functions: Any, *, filter: Any = None) -> Any:
-        return self._collection.aggregate(functions, filter=self._narrowed(filter))
+    def aggregate(self, functions: Any, *, filter: Any = None, as_of: Any = None) -> Any:
+        return self._collection.aggregate(functions, filter=self._narrowed(filter), as_of=as_of)
 
     def info(self) -> CollectionInfo:
         """The schema, the number of the tenant's points and the newest sequence; nothing that depends on other points."""
@@ -113,8 +113,7 @@ class TenantPieces:
     def __init__(self, pieces: Any, narrowed: Callable[[Any], Any], tenant: str):
         self._pieces, self._narrowed, self._tenant = pieces, narrowed, tenant
 
-    def get(self, ids: Any, take: Any, *, with_vectors: Any, with_attributes: Any, with_payload: Any = None) -> Any:
-        selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload}
+    def get(self, ids: Any, take: Any, **selected: Any) -> Any:
         return self._pieces.get(ids, take, **selected, tenant=self._tenant)
 
     def scroll(self, take: Any, filter: Any, limit: int, cursor: Any, order_by: Any, **selected: Any) -> Any:
