@@ -11,7 +11,7 @@ from vectordb_client.model.schema import Sparse
 
 from ..engine.snapshot import View
 from ..kernels import ITEMS
-from ..storage import attribute_forms, format
+from ..storage import attribute_forms, branches, format
 from .terms import dictionary
 
 
@@ -50,7 +50,8 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
         total += sum(sizes)
     snapshot = view.snapshot
     dead = snapshot.stored_rows(view.store) - snapshot.live
-    return CollectionInfo(name, view.schema, snapshot.live, snapshot.sequence, dead, total, statistics, maintenance)
+    branch = branches.facts(view.txn, view.store.collection)
+    return CollectionInfo(name, view.schema, snapshot.live, snapshot.sequence, dead, total, statistics, maintenance, branch)
 
 
 def _kept(field: str, spec: Sparse | AttributeType) -> str:

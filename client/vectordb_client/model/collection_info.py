@@ -36,6 +36,9 @@ class CollectionInfo:
               (the recall they reached), predicted, p5 (the 5th percentile), since the answering process opened the directory.
         maintenance: state (running, idle, failed, or off: only on request); task, stage and share (0 to 1) of the work under way; error of
             the last failure; pending: the number of tasks that wait.
+        branch: of a branch: of (the name of the original), sequence (of the original when the branch was made), made (Unix time, seconds),
+            dropped (whether the original was dropped), shared_bytes (size of the values that other collections store for the branch;
+            ``bytes`` includes it). None for other collections.
     """
 
     name: str
@@ -46,6 +49,7 @@ class CollectionInfo:
     bytes: int
     statistics: Mapping[str, Mapping[str, Any]]
     maintenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    branch: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         return info_text.info_text(self)
@@ -57,6 +61,7 @@ class CollectionInfo:
             "schema": self.schema.to_dict(),
             "statistics": {name: dict(values) for name, values in self.statistics.items()},
             "maintenance": dict(self.maintenance),
+            **({} if self.branch is None else {"branch": dict(self.branch)}),
         }
 
     def _repr_html_(self) -> str:
