@@ -27,7 +27,6 @@ from ..storage.store import Store
 from .apply import Delete, Transaction, Write, apply, expire
 from .directory import Directory
 
-STEPS = ("merge.deleted", "merge.written", "merge.settled")
 _ROWS = 5_000  # points of a batch of a merge
 _NAMED = 5  # ids that an error names
 T = TypeVar("T")

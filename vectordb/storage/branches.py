@@ -21,10 +21,21 @@ from vectordb_client.model.schema import check_name
 from vectordb_client.model.values import Id
 
 from ..common.failpoints import reach
-from . import catalog, chunks, format, segments, sharing
+from . import catalog, format, segments, sharing
 from .format import Txn
 from .store import Store
 
+STEPS = (
+    "branch.part",
+    "branch.copied",
+    "branch.described",
+    "merge.deleted",
+    "merge.written",
+    "merge.settled",
+    "share.copied",
+    "share.given",
+)
+COPIED_BYTES = 4_096  # chunks up to this size are copied: a reference would save little
 COPIED_AT_ONCE = 20_000  # records
 _BYTES_AT_ONCE = 8 << 20
 _IDS_AT_ONCE = 10_000
@@ -129,7 +140,7 @@ def _copy(txn: Txn, of: int, number: int) -> None:
             kind = key[4:5]
             if kind in _KEPT_BY_OWNER:
                 continue
-            if kind == format.CHUNK and (len(value) == format.REFERENCE_BYTES or not chunks.moves(len(value))):
+            if kind == format.CHUNK and (len(value) == format.REFERENCE_BYTES or len(value) > COPIED_BYTES):
                 lent.append((key, bytes(value[: format.REFERENCE_BYTES]) if len(value) == format.REFERENCE_BYTES else b""))
             else:
                 items.append((target + key[4:], bytes(value)))
