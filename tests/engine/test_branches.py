@@ -13,7 +13,7 @@ import pytest
 import vectordb
 from tests.support import forked
 from tests.support.crash_load import small
-from tests.support.upkeep import index_files
+from tests.support.upkeep import hurry, index_files, until
 from vectordb import Datetime, Dense, Int, Keyword, MultiVector, PreconditionError, Schema, Sparse, Text
 from vectordb.common import clock, failpoints
 from vectordb.engine.check import check
@@ -265,6 +265,91 @@ def test_a_branch_shares_vectors_rows_and_index_files(directory, few_calibration
         database.drop_collection("next")
         database.purge()
         assert index_files(directory) == set()
+
+
+def segments_of(collection) -> tuple[int, int, int]:
+    """Numbers of segments of the field v, of those that are damaged, and of rows without an index."""
+    facts = collection.info().statistics["v"]
+    return len(facts["segments"]), len(facts["damaged"]), facts["tail"]
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_a_snapshot_holds_a_shared_index_file_once(directory, tmp_path, few_calibration_queries, archive):
+    with vectordb.open(directory, maintenance=False) as database:
+        filled(database).optimize()
+        database.branch("docs", "next").delete([3])
+        database.snapshot(tmp_path / "copy", archive=archive)
+    vectordb.restore(tmp_path / "copy", tmp_path / "restored")
+    with vectordb.open(tmp_path / "restored", maintenance=False) as database:
+        docs, branch = database.collection("docs"), database.collection("next")
+        assert segments_of(docs) == segments_of(branch) == (1, 0, 0) and len(index_files(tmp_path / "restored")) == 1
+        assert (docs.count(), branch.count(), database.diff("next").deleted) == (4_000, 3_999, (3,))
+
+
+def test_a_damaged_shared_index_file_is_built_again_for_both(directory, few_calibration_queries):
+    with vectordb.open(directory, maintenance=False) as database:
+        filled(database).optimize()
+        database.branch("docs", "next")
+    (file,) = index_files(directory)
+    (segments.folder(directory) / file).write_bytes(b"damaged")
+    with vectordb.open(directory, maintenance=False) as database:
+        docs, branch = database.collection("docs"), database.collection("next")
+        for collection in (docs, branch):
+            assert segments_of(collection) == (0, 1, 4_000)
+            collection.optimize()
+            assert segments_of(collection) == (1, 0, 0)
+        assert len(index_files(directory)) == 2 and file not in index_files(directory)
+
+
+def test_background_maintenance_builds_a_shared_file_again_for_all_that_need_it(directory, monkeypatch, few_calibration_queries):
+    hurry(monkeypatch)
+    with vectordb.open(directory, maintenance=False) as database:
+        filled(database, 300).optimize()
+        database.branch("docs", "next")
+    (file,) = index_files(directory)
+    (segments.folder(directory) / file).write_bytes(b"damaged")
+    with vectordb.open(directory) as database:
+        docs, branch = database.collection("docs"), database.collection("next")
+        branch.search({"v": [1.0] * 64}, limit=1)
+        until(lambda: segments_of(docs) == segments_of(branch) == (1, 0, 0))
+        until(lambda: file not in index_files(directory))
+
+
+def test_readers_of_another_process_follow_a_chunk_that_is_given_to_the_branch(directory, worker, monkeypatch):
+    small(monkeypatch)
+    with vectordb.open(directory, maintenance=False) as database:
+        docs = filled(database, 400)
+        branch = database.branch("docs", "next")
+        before = worker.call(look, str(directory))
+        assert before == seen(branch)
+        docs.delete(filter="n >= 20")
+        docs.optimize()
+        docs.upsert(ids=range(1_000, 1_400), vectors={"v": np.ones((400, 64))}, attributes={"n": [1] * 400})  # takes freed pages
+        assert seen(branch) == before == worker.call(look, str(directory))
+        worker.call(leave, str(directory))
+
+
+_theirs: dict[str, vectordb.Database] = {}
+
+
+def look(path: str) -> list:
+    if path not in _theirs:
+        _theirs[path] = vectordb.open(path, maintenance=False)
+    return seen(_theirs[path].collection("next"))
+
+
+def leave(path: str) -> None:
+    _theirs.pop(path).close()
+
+
+def seen(collection) -> list:
+    hits = collection.search({"v": [1.0] * 64}, limit=20, exact=True)
+    return [
+        hits.ids.tolist(),
+        hits.scores.tolist(),
+        collection.count("n < 100"),
+        collection.get(399, with_vectors=True).vectors["v"].tolist(),
+    ]
 
 
 def used(database) -> int:

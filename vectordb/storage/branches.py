@@ -11,6 +11,7 @@ original has changed since if its version is another one.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,6 +21,7 @@ from vectordb_client.errors import AlreadyExistsError, InvalidArgumentError, Not
 from vectordb_client.model.schema import check_name
 from vectordb_client.model.values import Id
 
+from ..common import deadline
 from ..common.failpoints import reach
 from . import catalog, format, segments, sharing
 from .format import Txn
@@ -115,7 +117,7 @@ def create(txn: Txn, source: str, name: str, milliseconds: int) -> int:
     """Make a branch and return its number. Raises NotFoundError, AlreadyExistsError, LimitError or SchemaError."""
     _, of = catalog.find(txn, source)
     check_free(txn, check_name(name, "collection"))
-    number = catalog.claim(txn)
+    number = catalog.claim(txn, name)
     meta, parent = catalog.read_meta(txn, of), read(txn, of)
     sequence, rows, _ = Store(txn, of).existing_state()
     root = of if parent is None else parent.root
@@ -132,10 +134,14 @@ def create(txn: Txn, source: str, name: str, milliseconds: int) -> int:
 def _copy(txn: Txn, of: int, number: int) -> None:
     """Copy the records of a collection. Chunks with pages of their own become references."""
     source, target = format.collection_prefix(of), format.collection_prefix(number)
-    start = source
-    while True:
+    cursor, start = txn.cursor(), source
+    while cursor.set_range(start):
+        deadline.check()
         items, lent, size = [], [], 0
-        for key, value in format.walk(txn, source, start):
+        for stored, value in islice(cursor.iternext(), COPIED_AT_ONCE):
+            key = bytes(stored)
+            if key[:4] != source or size >= _BYTES_AT_ONCE:
+                break
             start = key + b"\0"
             kind = key[4:5]
             if kind in _KEPT_BY_OWNER:
@@ -145,13 +151,14 @@ def _copy(txn: Txn, of: int, number: int) -> None:
             else:
                 items.append((target + key[4:], bytes(value)))
                 size += len(value)
-            if len(items) + len(lent) >= COPIED_AT_ONCE or size >= _BYTES_AT_ONCE:
-                break
-        if not items and not lent:
+        else:
+            key = source
+        items += [sharing.lend(txn, *each, number) for each in lent]
+        if items:
+            txn.append(items)
+            reach("branch.part")
+        if key[:4] != source:
             return
-        items += [sharing.lend(txn, key, value, number) for key, value in lent]
-        txn.append(items)
-        reach("branch.part")
 
 
 def note(txn: Txn, collection: int, ids: Sequence[Id], entries: Sequence[tuple[int, int] | None]) -> None:

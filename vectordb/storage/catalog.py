@@ -73,7 +73,7 @@ def create(txn: Txn, name: str, schema: Schema, encoders: dict[str, str]) -> int
     if stored is not None:
         other = read_meta(txn, format.unpack_record(stored, "catalog")).name
         raise AlreadyExistsError(f"{shown(name)} is an alias of collection {shown(other)}", field="collection", value=name)
-    number = claim(txn)
+    number = claim(txn, name)
     fields = {field: format.FIRST_FIELD + i for i, field in enumerate((*schema.vectors, *schema.attributes))}
     write_meta(txn, number, Meta(name, schema.to_dict(), fields, encoders, 1, _newest_rules(schema.vectors, schema.attributes)))
     txn.put(format.key(number, format.STATE), format.pack_state(0, 0, 0))
@@ -82,10 +82,10 @@ def create(txn: Txn, name: str, schema: Schema, encoders: dict[str, str]) -> int
     return number
 
 
-def claim(txn: Txn) -> int:
-    """The number of a collection that is about to be created. Raises LimitError."""
+def claim(txn: Txn, name: str) -> int:
+    """The number of a collection that is about to be created under a name that is free. Raises LimitError."""
     if len(names(txn)) >= MAX_COLLECTIONS:
-        raise LimitError(f"a database has at most {MAX_COLLECTIONS} collections", field="collection", value=MAX_COLLECTIONS)
+        raise LimitError(f"a database has at most {MAX_COLLECTIONS} collections", field="collection", value=name)
     stored = txn.get(format.key(format.CATALOG, format.NEXT))
     return format.unpack_record(stored, "catalog") if stored else 1
 
