@@ -23,12 +23,12 @@ from vectordb_client._version import __version__
 if TYPE_CHECKING:
     # isort: off
     from vectordb_client import (
-        DBSF, F, HNSW, RRF, AlreadyExistsError, Analyzer, Arm, ArmScore, AuthenticationError, Bool, Boost, BulkResult, Change,
-        ClosedError, CollectionInfo, CorruptionError, Datetime, DeadlineError, Decay, Dense, DenseVector, Diversity, EncoderError,
+        DBSF, F, HNSW, RRF, AlreadyExistsError, Analyzer, Arm, ArmScore, AuthenticationError, Bool, Boost, BranchDiff, BulkResult,
+        Change, ClosedError, CollectionInfo, CorruptionError, Datetime, DeadlineError, Decay, Dense, DenseVector, Diversity, EncoderError,
         Facet, FacetCount, FacetResult, FailedPoint, Filter, FilterError, FilterLike, Float, FormatVersionError, Fusion,
         FusionLike, FusionTuning, Geo, Group, Hit, Hits, Id, Ids, If, ImpactIndex, Index, Int, InvalidArgumentError, Keyword,
-        Like, LimitError, Linear, LockedError, MultiVector, MultiVectors, NotFoundError, Page, PermissionDeniedError, Plan, Point,
-        PointsLike, PreconditionError, Prefetch, PreparedSearch, Range, RateLimitError, Relative, Rerank, Schema, SchemaError,
+        Like, LimitError, Linear, LockedError, MergeResult, MultiVector, MultiVectors, NotFoundError, Page, PermissionDeniedError, Plan,
+        Point, PointsLike, PreconditionError, Prefetch, PreparedSearch, Range, RateLimitError, Relative, Rerank, Schema, SchemaError,
         Sparse, SparseIndex, SparseVector, StorageError, Text, UnavailableError, Uuid, Value, Vector, VectorColumn, VectorDBError,
         WriteResult, read_synonyms,
     )  # fmt: skip
@@ -55,6 +55,7 @@ __all__ = [
     "AuthenticationError",
     "Bool",
     "Boost",
+    "BranchDiff",
     "BulkResult",
     "Change",
     "ClosedError",
@@ -98,6 +99,7 @@ __all__ = [
     "LimitError",
     "Linear",
     "LockedError",
+    "MergeResult",
     "MultiVector",
     "MultiVectors",
     "NotFoundError",

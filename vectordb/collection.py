@@ -24,9 +24,9 @@ from .engine.apply import Applied, Delete, OvertakenError, Transaction, Write, a
 from .engine.encoding import NO_TERMS, encoded, encoder_identities
 from .filters import as_filter
 from .index.base import check_options
-from .maintenance.jobs import discard
+from .maintenance.jobs import discard_unnamed
 from .reads import Reads
-from .storage import alterations, catalog, change_log, history, schema_changes, segments, term_words
+from .storage import alterations, catalog, change_log, history, schema_changes, term_words
 from .storage.format import Txn
 from .storage.history import keep
 from .storage.store import Store
@@ -125,8 +125,7 @@ class Collection(Reads, Writing):
             self._log_schema(txn, meta.revision)
             return files
 
-        for file in self._handle.write(work):
-            discard(segments.folder(self._directory.path) / file)
+        discard_unnamed(self._directory, self._number, self._handle.write(work))
 
     def rename_fields(self, names: Mapping[str, str]) -> None:
         names = check_new_names(names)

@@ -13,18 +13,20 @@ from vectordb_client.errors import AlreadyExistsError, ClosedError, InvalidArgum
 from vectordb_client.model.access import Collections
 from vectordb_client.model.aliases import Durability, Span
 from vectordb_client.model.arguments import UnknownArgumentError, named
+from vectordb_client.model.branches import BranchDiff, MergeResult, OnConflict, check_diff_limit, check_on_conflict
 from vectordb_client.model.checks import check_durability, check_flag, check_write_timeout
 from vectordb_client.model.history import check_history
 from vectordb_client.model.schema import Schema, check_schema
 from vectordb_client.model.schema_diff import exists_already
 
 from .collection import Collection
+from .engine import merging
 from .engine.audits import check_share
 from .engine.directory import Options, open_directory
 from .engine.encoding import encoder_identities
 from .index.base import check_options
 from .maintenance import Maintainer, backup
-from .storage import aliases, catalog, modes, place
+from .storage import aliases, branches, catalog, change_log, modes, place
 from .storage.change_log import Limits
 from .storage.format import Txn
 from .transaction import Transaction
@@ -236,6 +238,28 @@ class Database(Collections[Collection]):
         self._check_open()
         with self.directory.env.read() as txn:
             return aliases.aliases(txn)
+
+    @named
+    def branch(self, source: str, name: str) -> Collection:
+        self._check_open()
+        at = change_log.now()
+        number = self._handle.write(lambda txn: branches.create(txn, source, name, at))
+        return self._collection(name, number)
+
+    @named
+    def diff(self, branch: str, *, limit: int = 1_000) -> BranchDiff:
+        self._check_open()
+        limit = check_diff_limit(limit)
+        with self.directory.env.read() as txn:
+            return merging.diff(txn, branch, limit)
+
+    @named
+    def merge(self, branch: str, *, on_conflict: OnConflict = "error") -> MergeResult:
+        self._check_open()
+        choice, at = check_on_conflict(on_conflict), change_log.now()
+        number, result = self._handle.write(lambda txn: merging.merge(txn, branch, choice, at, self.directory))
+        self.directory.maintainer.wrote(number, result.added + result.changed + result.deleted)
+        return result
 
     def transaction(self, *, durability: Durability | None = None) -> Transaction:
         self._check_open()

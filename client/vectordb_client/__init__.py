@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .model.aliases import DenseVector, FilterLike, FusionLike, Ids, MultiVectors, PointsLike, SparseVector, Vector, VectorColumn
     from .model.analyzer import Analyzer, read_synonyms
     from .model.batch import UNSET, Batch, make_batch
+    from .model.branches import BranchDiff, MergeResult
     from .model.boosts import Boost, Decay, If, Value
     from .model.examples import Like
     from .model.diversity import Diversity
@@ -64,6 +65,7 @@ _EXPORTS = {
         "FormatVersionError InvalidArgumentError LimitError LockedError NotFoundError PermissionDeniedError PreconditionError "
         "RateLimitError SchemaError StorageError UnavailableError VectorDBError"
     ),
+    "model.branches": "BranchDiff MergeResult",
     "model.boosts": "Boost Decay If Value",
     "model.examples": "Like",
     "model.diversity": "Diversity",
@@ -97,6 +99,7 @@ __all__ = [
     "Batch",
     "Bool",
     "Boost",
+    "BranchDiff",
     "BulkResult",
     "Change",
     "Client",
@@ -140,6 +143,7 @@ __all__ = [
     "LimitError",
     "Linear",
     "LockedError",
+    "MergeResult",
     "MultiVector",
     "MultiVectors",
     "NotFoundError",

@@ -56,7 +56,8 @@ def test_the_figures_of_the_readme_are_read_from_the_results():
 
 def test_the_format_page_names_every_kind_of_key_and_the_header():
     page = (ROOT / "FORMAT.md").read_text()
-    names = "META STATE IDS TOMBSTONES LOG CHUNK TERMS TERM_COUNT ENCODER TERM_WORD SEGMENT DERIVED NAME NEXT"
+    names = "META STATE IDS TOMBSTONES LOG LOG_KEPT CHUNK LENT TERMS TERM_COUNT ENCODER TERM_WORD EXPIRY SEGMENT DERIVED TOUCHED"
+    names += " NAME ALIAS BRANCH NEXT"
     kinds = [getattr(format, name) for name in names.split()]
     for kind in (*kinds, format.FORMAT_KEY[4:]):
         assert f"| `{kind.decode()}` |" in page, kind

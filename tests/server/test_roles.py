@@ -81,6 +81,9 @@ LEAST = {
     "RenameFields": "admin",
     "DropAlias": "admin",
     "ListAliases": "read",
+    "Branch": "admin",
+    "Diff": "read",
+    "Merge": "write",
     "Facets": "read",
     "Aggregate": "read",
 }

@@ -36,6 +36,7 @@ WORDS = [
     "ArmScore",
     "Bool",
     "Boost",
+    "BranchDiff",
     "BulkResult",
     "Change",
     "CollectionInfo",
@@ -70,6 +71,7 @@ WORDS = [
     "Keyword",
     "Like",
     "Linear",
+    "MergeResult",
     "MultiVector",
     "MultiVectors",
     "Page",
@@ -116,7 +118,7 @@ def test_the_client_exports_the_same_words_as_the_same_objects():
 
 def test_a_client_has_the_surface_of_a_database():
     named = {"close", "collection", "collections", "create_collection", "drop_collection", "flush", "purge", "snapshot"}
-    named |= {"alias", "aliases", "drop_alias", "rename_collection", "transaction"}
+    named |= {"alias", "aliases", "branch", "diff", "drop_alias", "merge", "rename_collection", "transaction"}
     assert public(Database) == named
     assert public(Database) - {"flush"} <= public(vectordb_client.Client)
     assert public(Collection) - {"apply_batch", "number", "reached", "revision"} <= public(vectordb_client.Collection)

@@ -41,6 +41,9 @@ COMMANDS = {
     "rename": ("rename", "(DIR | --target HOST:PORT) COLLECTION NEW", "give a collection another name"),
     "alias": ("alias", "(DIR | --target HOST:PORT) [COLLECTION ALIAS]", "list aliases of collections, make one, switch it, or drop it"),
     "history": ("history", "(DIR | --target HOST:PORT) COLLECTION [TIME]", "show or set for how long earlier states can be read"),
+    "branch": ("branch", "(DIR | --target HOST:PORT) COLLECTION NAME", "make a branch: a copy of a collection that shares its data"),
+    "diff": ("diff", "(DIR | --target HOST:PORT) BRANCH", "show which points changed on a branch"),
+    "merge": ("merge", "(DIR | --target HOST:PORT) BRANCH", "write what changed on a branch into its original"),
     "terms": (
         "terms",
         "DIR COLLECTION FIELD (--import FILE | --export FILE)",

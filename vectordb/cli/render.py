@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vectordb_client.model.collection_info import CollectionInfo
-from vectordb_client.model.info_text import activity, counts, field_rows, history_text, indexes, notes, vocabularies
+from vectordb_client.model.info_text import activity, branch, counts, field_rows, history_text, indexes, notes, vocabularies
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +19,8 @@ def print_info(console: Console, info: CollectionInfo) -> None:
     console.print(f"[bold]{escape(info.name)}[/]  {counts(info)}")
     if info.history:
         console.print(history_text(info.history), markup=False)
+    if info.branch is not None:
+        console.print(branch(info.branch), markup=False)
     if info.maintenance.get("state") in ("running", "failed"):
         console.print(f"maintenance {activity(info.maintenance)}", markup=False)
     table = Table(box=None, padding=(0, 2), header_style="dim")

@@ -22,7 +22,7 @@ from ..common import clock
 from ..filters import as_filter
 from ..filters.bitmap import matching
 from ..filters.canonical import canonical
-from ..storage import catalog, expiry, history, term_words
+from ..storage import branches, catalog, expiry, history, term_words
 from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.format import Txn
@@ -156,6 +156,7 @@ def _write(inside: Transaction, change: Write) -> Applied:
     _check(inside, batch.ids, entries, batch.if_version, batch.if_filter)
     if not batch.ids:
         return Applied(WriteResult(inside.sequence - 1, 0))
+    branches.note(inside.txn, inside.collection, batch.ids, entries)
     replaced = [entry[0] for entry in entries if entry is not None]
     words = dict(change.words)
     if batch.kind == "update":
@@ -273,6 +274,7 @@ def _delete(inside: Transaction, change: Delete) -> Applied:
     existing = [(value, entry[0]) for value, entry in zip(ids, entries, strict=True) if entry is not None]
     if not existing:
         return Applied(WriteResult(inside.sequence - 1, 0))
+    branches.note(inside.txn, inside.collection, ids, entries)
     bm25 = catalog.bm25_fields(inside.meta, inside.schema)
     store.delete_rows(
         inside.sequence,

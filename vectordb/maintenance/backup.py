@@ -164,8 +164,10 @@ def _taken(env: Env, sink: FolderWriter | ArchiveWriter) -> Iterator[tuple[Txn, 
 
 
 def _records(txn: Txn) -> list[Record]:
+    """The records of all index files, one for each file: branches share files."""
     numbers = catalog.names(txn).values()
-    return [record for number in numbers for group in segments.records(txn, number)[0].values() for record in group]
+    records = [record for number in numbers for group in segments.records(txn, number)[0].values() for record in group]
+    return list({record.file: record for record in records}.values())
 
 
 def _facts(txn: Txn) -> dict[str, Any]:

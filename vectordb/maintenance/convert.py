@@ -25,11 +25,11 @@ from ..common.tokenize import RULE, words
 from ..encoders.bm25 import FrozenBM25
 from ..engine.directory import Directory
 from ..engine.snapshot import View
-from ..storage import attribute_forms, catalog, change_log, compact, format, history, segments, term_words
+from ..storage import attribute_forms, catalog, change_log, format, history, segments, term_words
 from ..storage.catalog import Meta
 from ..storage.change_log import Limits
 from ..storage.store import Store
-from .jobs import discard
+from .jobs import discard_unnamed
 
 STEPS = (
     "convert.written",
@@ -83,8 +83,7 @@ def convert(directory: Directory, number: int, pin: Callable[[int], View], stopp
             log.info("field %r of collection %d keeps the format of an earlier version: %s", name, number, error)
             continue
         reach("convert.committed")
-        for file in files:
-            discard(segments.folder(directory.path) / file)
+        discard_unnamed(directory, number, files)
         done.append(name)
     return done
 
@@ -215,8 +214,7 @@ def _finished(store: Store, meta: Meta, name: str, new: int, limits: Limits) -> 
     rewritten = new != old
     if rewritten:
         files = segments.remove_field(txn, store.collection, old)
-        for part in compact.PARTS:
-            store.remove(format.chunk_prefix(store.collection, old, part))
+        store.drop_chunks(old)
         for kind in (format.TERMS, format.TERM_COUNT, format.ENCODER, format.TERM_WORD):
             store.remove(format.field_key(store.collection, kind, old))
         reach("convert.removed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ..engine.snapshot import View
 from ..fields import FIELD_TYPES
 from ..index.base import Cancelled, kind_for
 from ..index.file import header_of
-from ..storage import catalog, compact, history, modes, segments
+from ..storage import branches, catalog, compact, history, modes, segments
 from ..storage.compact import CompactionUnit
 from ..storage.format import Txn
 from ..storage.lmdb_env import Env
@@ -107,9 +107,7 @@ def _register(directory: Directory, number: int, task: Build, record: Record | N
             (folder / record.file).unlink()
         raise Cancelled("the collection has changed since the build was planned")
     reach("index.registered")
-    for old in task.replaced:
-        discard(folder / old.file)
-        reach("index.replaced")
+    discard_unnamed(directory, number, [old.file for old in task.replaced])
 
 
 def tidy(env: Env) -> int:
@@ -128,6 +126,15 @@ def tidy(env: Env) -> int:
         discard(folder / name)
         reach("tidy.removed")
     return len(leftovers)
+
+
+def discard_unnamed(directory: Directory, number: int, files: Collection[str]) -> None:
+    """Remove index files that a collection no longer needs, unless a branch or its original needs them."""
+    with directory.env.read() as txn:
+        unneeded = branches.unnamed_files(txn, number, files)
+    for file in unneeded:
+        discard(segments.folder(directory.path) / file)
+        reach("index.replaced")
 
 
 def discard(path: Path) -> None:

@@ -20,7 +20,7 @@ from ..common.failpoints import reach
 from ..engine.directory import Directory
 from ..engine.snapshot import View
 from ..fields import FIELD_TYPES
-from ..storage import change_log, compact, erasure_scan, format
+from ..storage import branches, change_log, compact, erasure_scan, format
 from ..storage.erasure_scan import Patterns, Search
 from . import convert, policy
 from .policy import Build
@@ -50,10 +50,14 @@ class Purge:
     def run(self, numbers: Sequence[int], patience: float) -> dict[str, Any]:
         """Run the purge; the result is that of ``Collection.purge``. patience: seconds for other processes to release the old data.mdb.
 
+        Branches of a collection, and its original, are purged with it: they may store its deleted rows.
+
         Raises LockedError, StorageError or CorruptionError. Steps finished before stay done.
         """
         before, patterns, erased = _bytes(self.directory.path), Patterns(), {}
         done = {"rows_dropped": 0, "segments_built": 0}
+        with self.directory.env.read() as txn:
+            numbers = branches.with_families(txn, numbers)
         for number in numbers:
             with self.pin(number) as view:
                 erased[number] = _collect(view, number, patterns)
@@ -67,6 +71,7 @@ class Purge:
         for number in numbers:
             self.directory.write(lambda txn, number=number: change_log.forget_deleted_ids(txn, number))
             self.directory.write(lambda txn, number=number: convert.recount(txn, number))
+            self.directory.write(lambda txn, number=number: branches.forget(txn, number))
         reach("purge.forgotten")
         self.directory.env.rewrite(self.directory.write_timeout, patience)
         after = _bytes(self.directory.path)

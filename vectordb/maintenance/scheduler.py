@@ -47,6 +47,7 @@ class Maintainer:
         self._changed: set[int] = set()  # collections to check for work
         self._written: dict[int, int] = {}  # collection → rows written since it was last checked
         self._look_at = 0.0
+        self._lost: set[str] = set()  # index files that can't be used; branches of their collections may need them, too
         self._untidy = False  # there may be files that no record names
         self._tidied = False  # whether such files were removed since opening
         self._failures = Failures(directory.env)
@@ -106,6 +107,7 @@ class Maintainer:
         """An index file was found to be damaged or stale."""
         number = segments.collection_of(file)
         if self._directory.background and not self._stopping and number is not None:
+            self._lost.add(file)
             self._look(number)
 
     def _look(self, number: int | None) -> None:
@@ -259,6 +261,7 @@ class Maintainer:
     def _background_step(self) -> bool:
         """Do the most useful job for the collections that changed. False if there is none."""
         steps = []
+        self._look_where_lost()
         for number in list(self._changed) if self._directory.background else ():
             self._changed.discard(number)  # first, so that a later write marks the collection again
             try:
@@ -275,6 +278,14 @@ class Maintainer:
         _, kind, work, number = min(steps, key=lambda step: step[0])
         self._attempt((number, *kind), work)
         return True
+
+    def _look_where_lost(self) -> None:
+        """Check the collections that need an index file that was found to be unusable."""
+        files, self._lost = self._lost, set()
+        if files:
+            with self._env.read() as txn:
+                numbers = catalog.names(txn).values()
+                self._changed.update(number for number in numbers if files & segments.named_files(txn, [number]))
 
     def _next_step(self, number: int) -> tuple[Step | None, bool]:
         """(the most useful job of a collection or None, whether to check again soon)."""

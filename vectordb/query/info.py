@@ -11,7 +11,7 @@ from vectordb_client.model.schema import Sparse
 
 from ..engine.snapshot import View
 from ..kernels import ITEMS
-from ..storage import attribute_forms, format
+from ..storage import attribute_forms, branches, format
 from . import history
 from .terms import dictionary
 
@@ -52,7 +52,8 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
     snapshot = view.snapshot
     dead = snapshot.stored_rows(view.store) - snapshot.live
     counts = (snapshot.live, snapshot.sequence, dead, total)
-    return CollectionInfo(name, view.schema, *counts, statistics, maintenance, history.facts(view))
+    branch = branches.facts(view.txn, view.store.collection)
+    return CollectionInfo(name, view.schema, *counts, statistics, maintenance, history.facts(view), branch)
 
 
 def _kept(field: str, spec: Sparse | AttributeType) -> str:

@@ -81,7 +81,7 @@ def _widen(store: Store, old: int, new: int) -> None:
                 floats = chunk.data.reshape(-1).view(np.int64).astype(np.float64)
                 written = chunks.encode(replace(chunk, data=floats.view(np.uint8).reshape(chunk.data.shape)))
             store.txn.put(format.chunk_key(store.collection, new, part, first), written)
-        store.remove(format.chunk_prefix(store.collection, old, part))
+    store.drop_chunks(old)
 
 
 def _add_moments(store: Store, attribute: str, dead: BitMap) -> None:

@@ -11,7 +11,7 @@ from vectordb_client.model.schema_diff import exists_already
 
 from ..common.failpoints import reach
 from ..common.tokenize import RULE
-from . import attribute_forms, format
+from . import attribute_forms, format, sharing
 from .format import Txn
 
 MAX_COLLECTIONS = 10_000
@@ -78,20 +78,29 @@ def create(txn: Txn, name: str, schema: Schema, encoders: dict[str, str], histor
     if stored is not None:
         other = read_meta(txn, format.unpack_record(stored, "catalog")).name
         raise AlreadyExistsError(f"{shown(name)} is an alias of collection {shown(other)}", field="collection", value=name)
-    if len(names(txn)) >= MAX_COLLECTIONS:
-        raise LimitError(f"a database has at most {MAX_COLLECTIONS} collections", field="collection", value=name)
-    next_key = format.key(format.CATALOG, format.NEXT)
-    stored = txn.get(next_key)
-    number = format.unpack_record(stored, "catalog") if stored else 1
+    number = claim(txn, name)
     fields = {field: format.FIRST_FIELD + i for i, field in enumerate((*schema.vectors, *schema.attributes))}
     rules = _newest_rules(schema.vectors, schema.attributes)
     write_meta(txn, number, Meta(name, schema.to_dict(), fields, encoders, 1, rules, history=history or 0))
     txn.put(format.key(number, format.STATE), format.pack_state(0, 0, 0))
     reach("collection.described")
-    txn.put(key, format.pack_record(number))
-    reach("collection.named")
-    txn.put(next_key, format.pack_record(number + 1))
+    put_name(txn, name, number)
     return number
+
+
+def claim(txn: Txn, name: str) -> int:
+    """The number of a collection that is about to be created under a name that is free. Raises LimitError."""
+    if len(names(txn)) >= MAX_COLLECTIONS:
+        raise LimitError(f"a database has at most {MAX_COLLECTIONS} collections", field="collection", value=name)
+    stored = txn.get(format.key(format.CATALOG, format.NEXT))
+    return format.unpack_record(stored, "catalog") if stored else 1
+
+
+def put_name(txn: Txn, name: str, number: int) -> None:
+    """Enter a new collection, whose number was the next one."""
+    txn.put(format.key(format.CATALOG, format.NAME, name.encode()), format.pack_record(number))
+    reach("collection.named")
+    txn.put(format.key(format.CATALOG, format.NEXT), format.pack_record(number + 1))
 
 
 def drop(txn: Txn, name: str) -> None:
@@ -99,10 +108,18 @@ def drop(txn: Txn, name: str) -> None:
     number = number_of(txn, name)
     txn.delete(format.key(format.CATALOG, format.NAME, name.encode()))
     reach("drop.unnamed")
-    prefix = format.collection_prefix(number)
+    txn.delete(format.branch_key(number))
+    for key in [key for key, _ in format.walk(txn, format.key(number, format.CHUNK))]:
+        sharing.abandon(txn, key)
+        reach("drop.removed")
+    prefix = start = format.collection_prefix(number)
     cursor = txn.cursor()
-    while cursor.set_range(prefix) and bytes(cursor.key()[:4]) == prefix:
-        txn.delete(bytes(cursor.key()))
+    while cursor.set_range(start) and (key := bytes(cursor.key())).startswith(prefix):
+        start = key
+        if key[4:5] in (format.CHUNK, format.LENT):  # chunks that branches still read, and who does
+            start = key + b"\0"
+            continue
+        txn.delete(key)
         reach("drop.removed")
 
 

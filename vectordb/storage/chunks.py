@@ -418,6 +418,11 @@ def sizes_in(headers: list[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(headers), np.int64).reshape(-1, HEADER // 8)[:, 4].copy()
 
 
+def place_of(key: bytes) -> tuple[int, int, int, int]:
+    """(collection, field, part, first docid) of the key of a chunk."""
+    return int.from_bytes(key[:4], "big"), int.from_bytes(key[5:7], "big"), key[7], int.from_bytes(key[8:12], "big")
+
+
 def moves(nbytes: int | np.ndarray) -> bool | np.ndarray:
     """Whether a value of this size shares its page with others, so that its address may change when they are written."""
     return nbytes <= _SMALL

@@ -114,7 +114,7 @@ def _rewrite_unit(store: Store, unit: CompactionUnit, dead: BitMap) -> int:
         limit = POSTINGS_BYTES if whole[0].kind == chunks.POSTINGS else CHUNK_BYTES
         pieces = [(piece.first, chunks.encode(piece)) for piece in split(chunks.joined(whole), limit)]
     for first in read:
-        store.txn.delete(format.chunk_key(store.collection, unit.field, unit.part, first))
+        store.delete_chunk(unit.field, unit.part, first)
         reach("compact.removed")
     for first, value in pieces:
         store.txn.put(format.chunk_key(store.collection, unit.field, unit.part, first), value)

@@ -44,8 +44,11 @@ TERM_WORD = b"w"  # field, sparse term → its word
 EXPIRY = b"t"  # moment, docid of a live row that ends then
 SEGMENT = b"g"  # field, first docid → an index file
 DERIVED = b"v"  # numbers of compactions and of replacements of index files
+LENT = b"r"  # field, part, first docid of a chunk → the collections that read it, too
+TOUCHED = b"u"  # id → versions of a point that changed on a branch
 NAME = b"k"  # (catalog) collection name → collection number
 ALIAS = b"a"  # (catalog) alias → collection number
+BRANCH = b"b"  # (catalog) collection number of a branch → of which collection it is one
 NEXT = b"#"  # (catalog) the next collection number
 
 # Field numbers below FIRST_FIELD are reserved.
@@ -60,6 +63,7 @@ LENGTHS = 3  # words per text of a BM25 field
 
 BLOCK_BITS = 16
 MAX_ROWS = 2**32 - 2**17
+REFERENCE_BYTES = 12  # less than the header of a chunk
 
 _prefix = struct.Struct(">IcHB")
 _chunk = struct.Struct(">IcHBI")
@@ -71,6 +75,8 @@ _derived = struct.Struct("<QQ")
 _state = struct.Struct("<QQQ")
 _log_kept = struct.Struct("<QQQ")
 _entry = struct.Struct("<IQ")
+_touched = struct.Struct("<QQ")
+_reference = struct.Struct("<I")
 _checksum = struct.Struct("<Q")
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
@@ -140,6 +146,37 @@ def id_key(collection: int, value: Id) -> bytes:
     if isinstance(value, str):
         return _ID_PREFIX.pack(collection, IDS, b"\x02") + value.encode()
     return _ID_PREFIX.pack(collection, IDS, b"\x03") + value.bytes
+
+
+def touched_key(collection: int, value: Id) -> bytes:
+    """The key of what a branch knows about a point that changed there. Keys sort like ids."""
+    return key(collection, TOUCHED) + id_key(collection, value)[5:]
+
+
+def branch_key(collection: int) -> bytes:
+    return key(CATALOG, BRANCH, struct.pack(">I", collection))
+
+
+def pack_reference(collection: int) -> bytes:
+    """What stands for a chunk that another collection stores under a key like this one."""
+    return with_checksum(_reference.pack(collection))
+
+
+def reference(value: Stored) -> int | None:
+    """The collection that stores a chunk; None if the value is a chunk itself. Raises CorruptionError."""
+    return _fixed(_reference, value, "reference to a chunk")[0] if len(value) == REFERENCE_BYTES else None
+
+
+def pack_touched(original: int, branch: int) -> bytes:
+    """Versions of a point when both collections last had the same, or were merged; 0 where there was none."""
+    return _touched.pack(original, branch)
+
+
+def unpack_touched(value: Stored) -> tuple[int, int]:
+    try:
+        return _touched.unpack(value)
+    except struct.error:
+        raise CorruptionError(f"the record of a point that changed on a branch has {len(value)} bytes, not 16", field="ids") from None
 
 
 def id_of_key(stored: Stored) -> Id:

@@ -14,7 +14,7 @@ from vectordb_client.errors import SchemaError, listing, shown
 from vectordb_client.model.schema import Schema, check_attribute_name, check_name
 
 from ..common.failpoints import reach
-from . import catalog, chunks, compact, format, segments
+from . import catalog, chunks, format, segments
 from .catalog import Meta
 from .format import Txn
 from .store import CHUNK_BYTES, Store, split
@@ -69,8 +69,7 @@ def drop_fields(txn: Txn, number: int, names: Collection[str]) -> tuple[Meta, li
     for name in names:
         field = meta.fields[name]
         files += segments.remove_field(txn, number, field)
-        for part in compact.PARTS:
-            store.remove(format.chunk_prefix(number, field, part))
+        store.drop_chunks(field)
         for kind in (format.TERMS, format.TERM_COUNT, format.ENCODER, format.TERM_WORD):
             store.remove(format.field_key(number, kind, field))
         reach("field.removed")
@@ -119,7 +118,7 @@ def rewrite_rows(store: Store, change: Callable[[dict[str, Any]], dict[str, Any]
         offsets = np.concatenate([[0], np.cumsum([len(record) for record in records])])
         written = split(chunks.ragged(chunk.docids, offsets, np.frombuffer(b"".join(records), np.uint8)), CHUNK_BYTES)
         pieces = [(piece.first, chunks.encode(piece)) for piece in written]  # before a change, which makes views of the chunk invalid
-        store.txn.delete(format.chunk_key(store.collection, field, part, first))
+        store.delete_chunk(field, part, first)
         for low, value in pieces:
             store.txn.put(format.chunk_key(store.collection, field, part, low), value)
         reach("field.rewritten")

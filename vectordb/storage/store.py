@@ -17,7 +17,7 @@ from vectordb_client.model.values import Id
 
 from ..common.failpoints import reach
 from ..common.tokenize import RULE
-from . import attribute_forms, catalog, change_log, chunks, expiry, format
+from . import attribute_forms, catalog, change_log, chunks, expiry, format, sharing
 from .attribute_forms import Ordinals
 from .catalog import Meta
 from .chunks import Chunk
@@ -80,10 +80,21 @@ class Store:
         """(first docid, bytes) of the chunks of a part whose first docid is above ``after``, ascending."""
         prefix = format.chunk_prefix(self.collection, field, part)
         for key, value in format.walk(self.txn, prefix, prefix + (after + 1).to_bytes(4, "big")):
-            yield int.from_bytes(key[-4:], "big"), value
+            yield int.from_bytes(key[-4:], "big"), sharing.chunk(self.txn, key, value)
 
     def chunk_value(self, field: int, part: int, first: int) -> format.Stored | None:
-        return self.txn.get(format.chunk_key(self.collection, field, part, first))
+        key = format.chunk_key(self.collection, field, part, first)
+        value = self.txn.get(key)
+        return None if value is None else sharing.chunk(self.txn, key, value)
+
+    def delete_chunk(self, field: int, part: int, first: int) -> None:
+        sharing.delete(self.txn, format.chunk_key(self.collection, field, part, first))
+
+    def drop_chunks(self, field: int) -> None:
+        """Delete all chunks of a field whose number isn't used again."""
+        prefix = format.field_key(self.collection, format.CHUNK, field)
+        for key in [key for key, _ in format.walk(self.txn, prefix)]:
+            sharing.abandon(self.txn, key)
 
     def chunk_name(self, field: int, part: int, first: int) -> str:
         """The name of a chunk in error messages."""
@@ -103,7 +114,8 @@ class Store:
             if more and bytes(cursor.key()).startswith(prefix):
                 first = int.from_bytes(bytes(cursor.key()[-4:]), "big")
                 if chunk is None or chunk.first != first:
-                    chunk = chunks.decode(cursor.value(), self.chunk_name(field, part, first))
+                    value = sharing.chunk(self.txn, bytes(cursor.key()), cursor.value())
+                    chunk = chunks.decode(value, self.chunk_name(field, part, first))
                 end = max(end, int(np.searchsorted(docids, chunk.last, side="right")))
                 positions = np.searchsorted(chunk.docids, docids[low:end])
                 stored = chunk.docids[np.minimum(positions, len(chunk) - 1)] == docids[low:end]
@@ -132,7 +144,8 @@ class Store:
         cursor = self.txn.cursor()
         more = cursor.prev() if cursor.set_range(prefix + b"\xff" * 4) else cursor.last()
         while more and bytes(cursor.key()).startswith(prefix):
-            key, value = bytes(cursor.key()), cursor.value()
+            key = bytes(cursor.key())
+            value = sharing.chunk(self.txn, key, cursor.value())
             if len(value) + size > limit:
                 break
             previous = chunks.decode(value, self.chunk_name(field, part, int.from_bytes(key[-4:], "big")))
@@ -145,7 +158,7 @@ class Store:
             more = cursor.prev()
         whole = chunks.joined(pieces) if stale else chunk
         for key in stale:
-            self.txn.delete(key)
+            sharing.delete(self.txn, key)
             reach("chunk.removed")
         for piece in split(whole, limit):
             self.txn.put(prefix + piece.first.to_bytes(4, "big"), chunks.encode(piece))

@@ -11,6 +11,7 @@ from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
 from ..errors import InvalidArgumentError, shown
 from .aliases import Durability, Span
+from .branches import BranchDiff, MergeResult, OnConflict
 from .results import Point
 from .schema import Schema
 
@@ -218,6 +219,73 @@ class Collections(Hinting, Generic[C]):
 
     def aliases(self) -> dict[str, str]:
         """All aliases, sorted: alias → name of its collection."""
+        raise NotImplementedError
+
+    def branch(self, source: str, name: str) -> C:
+        """Make a branch: a collection with all points of another one, for changes that are merged back or dropped later.
+
+        A branch is a collection like any other. It shares the stored vectors, rows and index files of its original, so it takes little time
+        and disk; a part is copied when one of the two changes it. Neither sees the changes of the other. ``info().branch`` says of
+        which collection it is a branch, ``diff`` what changed there, ``merge`` writes that into the original, and ``drop_collection``
+        throws it away. Either of the two may be renamed or dropped; a branch whose original was dropped can't be merged.
+
+        Args:
+            source: the name or an alias of the original; it may be a branch itself.
+            name: of the new collection, 1 to 64 letters, digits, ``_``, ``.`` and ``-``, starting with a letter or ``_``.
+
+        Returns:
+            The new collection, whose sequence is that of the original.
+
+        Raises:
+            NotFoundError: there is no such collection.
+            AlreadyExistsError: a collection or an alias has the name.
+            SchemaError: the name is not valid.
+            LimitError: there are too many collections.
+
+        Example:
+            ```python
+            trial = db.branch("docs", "docs-next")
+            trial.update(filter="year < 2000", attributes={"tag": ["old"]})
+            print(db.diff("docs-next").counts)
+            db.merge("docs-next")  # or leave docs as it is
+            db.drop_collection("docs-next")
+            ```
+        """
+        raise NotImplementedError
+
+    def diff(self, branch: str, *, limit: int = 1_000) -> BranchDiff:
+        """What changed on a branch since it was made or merged.
+
+        Args:
+            branch: the name of a branch.
+            limit: the most ids of each kind, 0 to 100,000; ``counts`` counts all.
+
+        Raises:
+            NotFoundError: there is no such collection.
+            InvalidArgumentError: the collection isn't a branch.
+            PreconditionError: its original was dropped.
+        """
+        raise NotImplementedError
+
+    def merge(self, branch: str, *, on_conflict: OnConflict = "error") -> MergeResult:
+        """Write what changed on a branch into its original, in one transaction: all of it or nothing. The branch stays as it is.
+
+        The original gets the added and changed points of the branch, each as a whole, and loses those that were deleted there. Fields that
+        only the branch has are added first. A point that the original has changed since is a conflict, even if it is the same on
+        both sides. A later merge writes only what changed after this one.
+
+        Args:
+            branch: the name of a branch.
+            on_conflict: "error": if there is a conflict, nothing is written. "branch": the branch's points are taken. "original": those of
+                the original are kept.
+
+        Raises:
+            PreconditionError: there are conflicts; the message names some of the points, and ``diff(branch).conflicts`` all. Or the
+                original was dropped.
+            SchemaError: a field was dropped or renamed on one side only, or is defined differently.
+            NotFoundError: there is no such collection.
+            InvalidArgumentError: the collection isn't a branch, or on_conflict is another value.
+        """
         raise NotImplementedError
 
     def transaction(self, *, durability: Durability | None = None) -> Any:

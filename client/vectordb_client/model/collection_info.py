@@ -38,6 +38,9 @@ class CollectionInfo:
             the last failure; pending: the number of tasks that wait.
         history: of a collection that keeps its history: seconds, for which it is kept; first, the earliest sequence that ``as_of`` can
             read; time, when that was written (ISO text; None if that isn't known). Empty if none is kept.
+        branch: of a branch: of (the name of the original), sequence (of the original when the branch was made), made (Unix time, seconds),
+            dropped (whether the original was dropped), shared_bytes (size of the values that other collections store for the branch;
+            ``bytes`` includes it). None for other collections.
     """
 
     name: str
@@ -49,6 +52,7 @@ class CollectionInfo:
     statistics: Mapping[str, Mapping[str, Any]]
     maintenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     history: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    branch: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         return info_text.info_text(self)
@@ -61,6 +65,7 @@ class CollectionInfo:
             "statistics": {name: dict(values) for name, values in self.statistics.items()},
             "maintenance": dict(self.maintenance),
             **({"history": dict(self.history)} if self.history else {}),
+            **({} if self.branch is None else {"branch": dict(self.branch)}),
         }
 
     def _repr_html_(self) -> str:

@@ -26,6 +26,8 @@ def _lines(info: CollectionInfo) -> Iterator[str]:
     yield f"{info.name}: {counts(info)}"
     if info.history:
         yield history_text(info.history)
+    if info.branch is not None:
+        yield branch(info.branch)
     if info.maintenance.get("state") in ("running", "failed"):
         yield f"maintenance {activity(info.maintenance)}"
     rows = field_rows(info)
@@ -58,6 +60,12 @@ def counts(info: CollectionInfo) -> str:
         )
         deleted = f", {many(info.deleted_rows, 'deleted row')} {why}"
     return f"{many(info.points, 'point')}, {size(info.bytes)}, sequence {info.sequence:,}{deleted}"
+
+
+def branch(facts: Mapping[str, Any]) -> str:
+    """Of which collection one is a branch."""
+    dropped = ", which was dropped" if facts["dropped"] else ""
+    return f"branch of {facts['of']!r}{dropped}, made at sequence {facts['sequence']:,}; {size(facts['shared_bytes'])} are shared"
 
 
 def field_rows(info: CollectionInfo) -> list[tuple[str, str, str, str]]:

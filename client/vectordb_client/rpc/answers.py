@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import InvalidArgumentError, SchemaError
 from ..model.attributes import ATTRIBUTE_TYPES
+from ..model.branches import KINDS, BranchDiff
 from ..model.collection_info import CollectionInfo
 from ..model.results import ArmScore, Hit, Hits, Page, Point
 from ..model.schema import Schema
@@ -17,6 +18,7 @@ from ..v1 import vectordb_pb2 as pb
 from .packing import HitsPacker, PointsPacker, Room
 from .wire import (
     array_of,
+    pack_ids,
     pack_json,
     unpack_bits,
     unpack_column,
@@ -269,6 +271,7 @@ def pack_info(info: CollectionInfo) -> pb.CollectionInfo:
         statistics=pack_json(_finite(info.statistics), "statistics"),
         maintenance=pack_json(_finite(info.maintenance), "maintenance"),
         history=pack_json(dict(info.history), "history") if info.history else b"",
+        branch=b"" if info.branch is None else pack_json(info.branch, "branch"),
     )
 
 
@@ -292,6 +295,16 @@ def unpack_info(name: str, message: pb.DescribeCollectionResponse) -> Collection
     info = message.info
     parts = ((info.statistics, "statistics"), (info.maintenance, "maintenance"), (info.history, "history"))
     counts = (info.points, info.sequence, info.deleted_rows, info.bytes)
-    return CollectionInfo(
-        name, unpack_schema(message.schema), *counts, *(unpack_json(data, field) if data else {} for data, field in parts)
-    )
+    statistics, maintenance, history = (unpack_json(data, field) if data else {} for data, field in parts)
+    branch = unpack_json(info.branch, "branch") if info.branch else None
+    return CollectionInfo(name, unpack_schema(message.schema), *counts, statistics, maintenance, history, branch)
+
+
+def pack_diff(diff: BranchDiff) -> pb.DiffResponse:
+    packed = {kind: pack_ids(list(getattr(diff, kind))) for kind in KINDS}
+    return pb.DiffResponse(**packed, counts=dict(diff.counts))
+
+
+def unpack_diff(message: pb.DiffResponse) -> BranchDiff:
+    ids = {kind: tuple(unpack_ids(getattr(message, kind))) for kind in KINDS}
+    return BranchDiff(**ids, counts={kind: message.counts[kind] for kind in KINDS})

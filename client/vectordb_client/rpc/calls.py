@@ -16,6 +16,7 @@ from ..model import facets as facet_model
 from ..model.alterations import altered
 from ..model.batch import Batch, Columns, make_batch
 from ..model.batch_ids import check_deleted_ids, check_each_id, check_not_a_filter, check_what, versions_of
+from ..model.branches import BranchDiff, MergeResult, OnConflict, check_diff_limit, check_on_conflict
 from ..model.checks import LONGEST_WAIT, check_count, check_durability, check_flag, check_wait, not_a_cursor
 from ..model.collection_info import CollectionInfo
 from ..model.facets import check_facets
@@ -133,6 +134,22 @@ def alias(alias: str, collection: str) -> Steps[None]:
 
 def drop_alias(alias: str) -> Steps[None]:
     yield "DropAlias", pb.DropAliasRequest(alias=check_name(alias, "alias"))
+
+
+def branch(service: Service, source: str, name: str) -> Steps[Remote]:
+    request = pb.BranchRequest(collection=check_name(source, "collection"), name=check_name(name, "collection"))
+    return Remote(service, name, (yield "Branch", request))
+
+
+def diff(branch: str, limit: int) -> Steps[BranchDiff]:
+    request = pb.DiffRequest(collection=check_name(branch, "collection"), limit=check_diff_limit(limit))
+    return answers.unpack_diff((yield "Diff", request))
+
+
+def merge(branch: str, on_conflict: OnConflict) -> Steps[MergeResult]:
+    request = pb.MergeRequest(collection=check_name(branch, "collection"), on_conflict=check_on_conflict(on_conflict))
+    merged = yield "Merge", request
+    return MergeResult(merged.added, merged.changed, merged.deleted, merged.conflicts, merged.sequence)
 
 
 def aliases() -> Steps[dict[str, str]]:

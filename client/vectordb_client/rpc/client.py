@@ -9,6 +9,7 @@ from typing import Any
 from ..model.access import Collections
 from ..model.aliases import Durability, Span
 from ..model.arguments import like, named
+from ..model.branches import BranchDiff, MergeResult, OnConflict
 from ..model.schema import Schema
 from . import calls
 from .collection import Collection
@@ -111,6 +112,21 @@ class Client(Transport, Collections[Collection]):
     @like(Collections.aliases)
     def aliases(self, *, timeout: float | None = None) -> dict[str, str]:
         return self._run(calls.aliases(), timeout)
+
+    @like(Collections.branch)
+    @named
+    def branch(self, source: str, name: str, *, timeout: float | None = None) -> Collection:
+        return Collection(self, self._run(calls.branch(self._service, source, name), timeout))
+
+    @like(Collections.diff)
+    @named
+    def diff(self, branch: str, *, limit: int = 1_000, timeout: float | None = None) -> BranchDiff:
+        return self._run(calls.diff(branch, limit), timeout)
+
+    @like(Collections.merge)
+    @named
+    def merge(self, branch: str, *, on_conflict: OnConflict = "error", timeout: float | None = None) -> MergeResult:
+        return self._run(calls.merge(branch, on_conflict), timeout)
 
     def server_info(self, *, timeout: float | None = None) -> dict[str, Any]:
         """The ``version`` of the service, and its limits ``max_message_bytes`` and ``max_batch``."""

@@ -338,7 +338,7 @@ class ListAliasesResponse(_message.Message):
     def __init__(self, aliases: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class CollectionInfo(_message.Message):
-    __slots__ = ("points", "sequence", "deleted_rows", "bytes", "statistics", "maintenance", "history")
+    __slots__ = ("points", "sequence", "deleted_rows", "bytes", "statistics", "maintenance", "history", "branch")
     POINTS_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     DELETED_ROWS_FIELD_NUMBER: _ClassVar[int]
@@ -346,6 +346,7 @@ class CollectionInfo(_message.Message):
     STATISTICS_FIELD_NUMBER: _ClassVar[int]
     MAINTENANCE_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
+    BRANCH_FIELD_NUMBER: _ClassVar[int]
     points: int
     sequence: int
     deleted_rows: int
@@ -353,7 +354,8 @@ class CollectionInfo(_message.Message):
     statistics: bytes
     maintenance: bytes
     history: bytes
-    def __init__(self, points: _Optional[int] = ..., sequence: _Optional[int] = ..., deleted_rows: _Optional[int] = ..., bytes: _Optional[int] = ..., statistics: _Optional[bytes] = ..., maintenance: _Optional[bytes] = ..., history: _Optional[bytes] = ...) -> None: ...
+    branch: bytes
+    def __init__(self, points: _Optional[int] = ..., sequence: _Optional[int] = ..., deleted_rows: _Optional[int] = ..., bytes: _Optional[int] = ..., statistics: _Optional[bytes] = ..., maintenance: _Optional[bytes] = ..., history: _Optional[bytes] = ..., branch: _Optional[bytes] = ...) -> None: ...
 
 class AddFieldsRequest(_message.Message):
     __slots__ = ("collection", "fields", "exist_ok", "collection_number")
@@ -964,3 +966,74 @@ class Change(_message.Message):
     schema: bytes
     more: bool
     def __init__(self, sequence: _Optional[int] = ..., kind: _Optional[str] = ..., ids: _Optional[_Union[Ids, _Mapping]] = ..., points: _Optional[_Union[Points, _Mapping]] = ..., schema: _Optional[bytes] = ..., more: _Optional[bool] = ...) -> None: ...
+
+class BranchRequest(_message.Message):
+    __slots__ = ("collection", "name")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    name: str
+    def __init__(self, collection: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class BranchResponse(_message.Message):
+    __slots__ = ("schema", "name", "collection_number", "revision")
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    schema: bytes
+    name: str
+    collection_number: int
+    revision: int
+    def __init__(self, schema: _Optional[bytes] = ..., name: _Optional[str] = ..., collection_number: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class DiffRequest(_message.Message):
+    __slots__ = ("collection", "limit")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    limit: int
+    def __init__(self, collection: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class DiffResponse(_message.Message):
+    __slots__ = ("added", "changed", "deleted", "conflicts", "counts")
+    class CountsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    ADDED_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    CONFLICTS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    added: Ids
+    changed: Ids
+    deleted: Ids
+    conflicts: Ids
+    counts: _containers.ScalarMap[str, int]
+    def __init__(self, added: _Optional[_Union[Ids, _Mapping]] = ..., changed: _Optional[_Union[Ids, _Mapping]] = ..., deleted: _Optional[_Union[Ids, _Mapping]] = ..., conflicts: _Optional[_Union[Ids, _Mapping]] = ..., counts: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class MergeRequest(_message.Message):
+    __slots__ = ("collection", "on_conflict")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    ON_CONFLICT_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    on_conflict: str
+    def __init__(self, collection: _Optional[str] = ..., on_conflict: _Optional[str] = ...) -> None: ...
+
+class MergeResponse(_message.Message):
+    __slots__ = ("added", "changed", "deleted", "conflicts", "sequence")
+    ADDED_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    CONFLICTS_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    added: int
+    changed: int
+    deleted: int
+    conflicts: int
+    sequence: int
+    def __init__(self, added: _Optional[int] = ..., changed: _Optional[int] = ..., deleted: _Optional[int] = ..., conflicts: _Optional[int] = ..., sequence: _Optional[int] = ...) -> None: ...

@@ -55,6 +55,17 @@ class CollectionMethods(Methods):
     def list_aliases(self, request: pb.ListAliasesRequest, context: grpc.ServicerContext) -> pb.ListAliasesResponse:
         return pb.ListAliasesResponse(aliases=self.served.database.aliases())
 
+    def branch(self, request: pb.BranchRequest, context: grpc.ServicerContext) -> pb.BranchResponse:
+        made = self.served.database.branch(request.collection, request.name)
+        schema = answers.pack_schema(made.schema)
+        return pb.BranchResponse(schema=schema, name=made.name, collection_number=made.number, revision=made.revision)
+
+    def diff(self, request: pb.DiffRequest, context: grpc.ServicerContext) -> pb.DiffResponse:
+        return answers.pack_diff(self.served.database.diff(request.collection, limit=request.limit))
+
+    def merge(self, request: pb.MergeRequest, context: grpc.ServicerContext) -> pb.MergeResponse:
+        return pb.MergeResponse(**self.served.database.merge(request.collection, on_conflict=request.on_conflict).to_dict())
+
     def list_collections(self, request: pb.ListCollectionsRequest, context: grpc.ServicerContext) -> pb.ListCollectionsResponse:
         return pb.ListCollectionsResponse(names=self.served.database.collections())
 

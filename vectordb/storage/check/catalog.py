@@ -8,8 +8,9 @@ from typing import Any
 from vectordb_client.errors import shown
 from vectordb_client.model.schema import check_name
 
-from .. import format
+from .. import format, sharing
 from . import walker as walkers
+from .branches import check_branches
 from .collection import CollectionCheck
 from .walker import Full, IntegrityReport, Walker
 
@@ -17,7 +18,7 @@ _SINGLE = (format.META, format.STATE, format.DERIVED, format.LOG_KEPT)  # kinds 
 _KINDS = (
     *_SINGLE,
     *(format.IDS, format.TOMBSTONES, format.LOG, format.CHUNK, format.TERMS, format.TERM_COUNT, format.ENCODER, format.TERM_WORD),
-    *(format.SEGMENT, format.EXPIRY),
+    *(format.SEGMENT, format.EXPIRY, format.LENT, format.TOUCHED),
 )
 
 
@@ -28,6 +29,8 @@ def check_directory(walker: Walker, path: str, damage: str | None, types: Mappin
         walker.expect(damage is None, "data.mdb", damage or "")
         collections = _catalog(walker)
         _keys(walker, collections)
+        with walker.guard("branches"):
+            check_branches(walker, collections.values())
         for name, number in collections.items():
             with walker.guard(f"collection {name!r}"):
                 CollectionCheck(walker, name, number, types).run()
@@ -72,7 +75,9 @@ def _keys(walker: Walker, collections: dict[str, int]) -> None:
         number, kind = int.from_bytes(key[:4], "big"), key[4:5]
         if number == format.CATALOG:
             single = (format.FORMAT_KEY, format.DIGEST_KEY, format.REQUEST_KEY, format.key(format.CATALOG, format.NEXT))
-            fits = kind in (format.NAME, format.ALIAS) or key in single
+            fits = kind in (format.NAME, format.ALIAS, format.BRANCH) or key in single
+        elif number not in existing and kind in (format.CHUNK, format.LENT) and _left(walker, number, key):
+            fits = True  # of a dropped collection: branches of it still read the chunk
         elif number not in existing:
             fits = number in strangers
             strangers.add(number)
@@ -80,3 +85,11 @@ def _keys(walker: Walker, collections: dict[str, int]) -> None:
             fits = kind in _KINDS and (kind not in _SINGLE or len(key) == 5)
         walker.expect(fits, f"key {shown(key)}", "belongs to no collection or has an unknown kind")
         more = cursor.next()
+
+
+def _left(walker: Walker, number: int, key: bytes) -> bool:
+    """Whether a chunk, or the record of its readers, was left for the branches of a dropped collection."""
+    with walker.guard(f"key {shown(key)}"):
+        used, readers = sharing.readers_of(walker.txn, number, key)
+        return bool(readers) and not used
+    return False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from vectordb_client.errors import shown
 
-from .. import chunks, format
+from .. import chunks, format, sharing
 from ..chunks import Chunk, FixedChunk, PostingsChunk, RaggedChunk
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def check_chunks(collection: CollectionCheck, layout: Mapping[tuple[int, int], t
         walker.chunks += 1
         before = len(walker.problems)
         with walker.guard(collection.where()):
-            chunk = chunks.decode(value, collection.store.chunk_name(field, part, first))
+            chunk = chunks.decode(sharing.chunk(walker.txn, key, value), collection.store.chunk_name(field, part, first))
             _check(collection, chunk, what, first, *layout[place])
             collection.expect(first > last.get(place, -1), what, f"overlaps the chunk before it, which ends at {last.get(place)}")
             last[place] = chunk.last
