@@ -23,11 +23,12 @@ docs: $(VENV)/.docs
 # The attacks at full length, half an hour and more; what they count goes to $(NIGHTLY), and from there to docs/RELIABILITY.md.
 NIGHTLY ?= nightly
 nightly: $(VENV)/.dev
-	VECTORDB_NIGHTLY=$(abspath $(NIGHTLY)) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/resilience tests/congruence/test_model.py \
-	  tests/congruence/test_filters.py tests/engine/test_moved_files.py tests/engine/test_change_log.py tests/engine/test_index_files.py \
-	  tests/engine/test_compaction.py tests/engine/test_maintenance_model.py tests/engine/test_bm25_scores.py tests/engine/test_filters.py tests/engine/test_junk.py \
-	  tests/kernels/test_plain_kernels.py tests/kernels/test_ann.py tests/kernels/test_segment.py tests/kernels/test_sparse_index.py \
-	  tests/unit/test_filter_language.py tests/unit/test_filter_canonical.py tests/unit/test_words.py tests/client/test_wire.py tests/client/test_wire_refusals.py \
+	VECTORDB_NIGHTLY=$(abspath $(NIGHTLY)) $(BIN)/python -m pytest $(PYTEST_ARGS) \
+	  tests/resilience tests/kernels tests/congruence/test_model.py tests/congruence/test_filters.py tests/engine/test_moved_files.py \
+	  tests/engine/test_change_log.py tests/engine/test_index_files.py tests/engine/test_compaction.py \
+	  tests/engine/test_maintenance_model.py tests/engine/test_bm25_scores.py tests/engine/test_filters.py tests/engine/test_junk.py \
+	  tests/engine/test_linear.py tests/engine/test_payload_filters.py tests/unit/test_filter_language.py \
+	  tests/unit/test_filter_canonical.py tests/unit/test_words.py tests/client/test_wire.py tests/client/test_wire_refusals.py \
 	  tests/server/test_half_open.py tests/server/test_turns.py tests/server/test_bounds.py tests/server/test_ending.py
 	VECTORDB_NIGHTLY=$(abspath $(NIGHTLY)) $(BIN)/python -m tests.support.soak --seconds 900 --workers 2
 	$(BIN)/python tools/reliability.py $(NIGHTLY)

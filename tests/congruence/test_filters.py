@@ -89,7 +89,7 @@ ROWS = [
 ]
 
 
-@settings(max_examples=cases(30, 60), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=cases(15, 60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(node=filter_model.filters)
 def test_random_filters(same, node):
     ids = {point.id for point in same(lambda docs: docs.iterate(filter=node), "every")}

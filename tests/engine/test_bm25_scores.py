@@ -78,7 +78,7 @@ CHANGE = st.one_of(
 )
 
 
-@settings(max_examples=cases(20, 40))
+@settings(max_examples=cases(10, 40))
 @given(st.lists(CHANGE, min_size=1, max_size=8))
 def test_any_history_scores_like_a_fresh_collection(tmp_path_factory, changes):
     with vectordb.open(tmp_path_factory.mktemp("bm25") / "data", durability="batched", maintenance=False) as database:

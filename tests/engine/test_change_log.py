@@ -112,7 +112,7 @@ def test_a_log_without_an_account_gets_one_with_its_first_write(directory):
         assert (first, size) == (1, log_bytes(database, collection)) and abs(written / 1000 - time.time()) < 3600
 
 
-@settings(max_examples=cases(20, 40))
+@settings(max_examples=cases(10, 40))
 @given(
     limits=st.builds(Limits, batches=st.integers(1, 8), bytes=st.integers(0, 600), seconds=st.integers(1, 50)),
     steps=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 40)), min_size=1, max_size=30),

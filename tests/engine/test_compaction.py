@@ -318,7 +318,7 @@ def test_checksums_of_large_parts_are_checked_when_they_are_first_read(filled):
         assert kept is not table and kept.verified[:-2].all() and not kept.verified[-1]
 
 
-@settings(max_examples=cases(30, 60))
+@settings(max_examples=cases(15, 60))
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 400), st.sampled_from(sorted(MAKE)), st.integers(0, 2**20))
 def test_kept_rows_say_what_they_said(seed, rows, gap, kind, pattern):
     rng = np.random.default_rng(seed)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import vectordb
+from tests.support.nightly import cases
 from tests.support.upkeep import until
 from vectordb import HNSW, Dense, F, Int, InvalidArgumentError, Linear, MultiVector, Schema, Sparse
 from vectordb.query.fusion import linear
@@ -93,7 +94,7 @@ def drawn_arm(rng, weight):
     return scores, weight, needed, bounds, (bounds.astype(np.float64) - scores) * rng.choice([1.0, 1.5]), bool(rng.random() < 0.7)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(cases(15, 30)))
 def test_a_proof_by_the_first_lists_is_that_of_the_long_way(seed, monkeypatch):
     rng = np.random.default_rng(seed)
     scores = [drawn_scores(rng) for _ in range(rng.integers(1, 4))]
@@ -110,7 +111,7 @@ def test_a_proof_by_the_first_lists_is_that_of_the_long_way(seed, monkeypatch):
     np.testing.assert_equal(at_once[:-1], long_way)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(cases(20, 40)))
 def test_the_threshold_algorithm_finds_what_adding_up_every_row_finds(seed):
     rng = np.random.default_rng(seed)
     for _ in range(25):

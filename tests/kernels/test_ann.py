@@ -170,7 +170,7 @@ def requests(draw):
     }
 
 
-@settings(max_examples=cases(60, 150))
+@settings(max_examples=cases(30, 150))
 @given(requests())
 def test_never_fewer_than_asked_for_and_never_a_row_that_does_not_match(request):
     """Over two segments and a rest. Plans that find too little, or go on too long, are given up for one that always ends."""
@@ -368,7 +368,7 @@ def test_marks_of_long_ago_are_cleared_when_their_number_comes_round():
 # Plans
 
 
-@settings(max_examples=cases(30, 60))
+@settings(max_examples=cases(15, 60))
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 6), st.floats(0, 1e9), st.floats(0, 1e9)), max_size=60))
 def test_what_running_teaches_stays_within_bounds(measurements):
     learned = Corrections.of(PLANS)

@@ -89,7 +89,7 @@ def _csr(rows):
     return columns([sorted(row) for row in rows], [[row[term] for term in sorted(row)] for row in rows])
 
 
-@settings(max_examples=cases(30, 60), deadline=None)
+@settings(max_examples=cases(15, 60), deadline=None)
 @given(collections())
 def test_reading_everything_equals_brute_force(case):
     """Empty vectors, unknown terms, one-term and empty queries, negative weights, and ties, which go to the older row; plans that read all

@@ -16,6 +16,7 @@ from numba.core.registry import CPUDispatcher
 from vectordb_client.model.fields import SparseColumn
 from vectordb_client.model.schema import Sparse as SparseField
 
+from tests.support.nightly import cases
 from vectordb.fields import FIELD_TYPES
 from vectordb.kernels import (
     TABLE_WIDTH,
@@ -90,7 +91,7 @@ KERNELS = {
 }
 
 
-SEEDS = range(6)
+SEEDS = range(cases(3, 6))
 
 
 def forward_chunk(spec, column, docids):
