@@ -49,11 +49,8 @@ class Collection(Reads, Writing):
         return self.apply_batch(make_batch(self.schema, kind, points, **columns._asdict()), durability)
 
     def _delete(self, ids: Any, filter: Any, if_version: Any, if_filter: Any, durability: Durability | None) -> WriteResult:
-        return self._carry_out(self._checked_delete(ids, filter, if_version, if_filter), durability)
-
-    def _carry_out(self, change: Delete, durability: Durability | None) -> WriteResult:
-        result = self._commit(change, durability)
-        check_not_a_filter(change.ids, result.count)
+        result = self._commit(self._checked_delete(ids, filter, if_version, if_filter), durability)
+        check_not_a_filter(ids, result.count)
         return result
 
     # The parts of a write, of which transactions are made, too

@@ -73,7 +73,7 @@ class TenantCollection:
         return self._collection.apply_batch(self._bound(batch), durability)
 
     def delete(self, ids: Any = None, *, filter: Any = None, if_version: Any = None, if_filter: Any = None, durability: Any = None) -> Any:
-        return self._collection._carry_out(self._deletion(ids, filter, if_version, if_filter), durability)
+        return self._collection._commit(self._deletion(ids, filter, if_version, if_filter), durability)
 
     def write_of(self, batch: Batch) -> tuple[Any, Batch]:
         """The collection and the batch that a transaction keeps."""
