@@ -16,6 +16,7 @@ from .chunks import FixedChunk, RaggedChunk
 from .store import Store
 
 _HEAD = chunks.HEADER
+_FEW_ROWS = 32  # rows a chunk, below which they are copied one by one rather than chunk by chunk [estimate]
 
 
 class ChunkTable:
@@ -108,12 +109,20 @@ class ChunkTable:
     def chunks_with(self, docids: np.ndarray, width: int) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
         """(chunk, indexes into docids, positions in the chunk) for each chunk that contains some of the docids (int64, ascending).
 
-        For FIXED and RAGGED parts with items of ``width`` bytes. Chunks are views of the memory map. Verifies each chunk once; raises
-        CorruptionError.
+        For FIXED and RAGGED parts with items of ``width`` bytes. Chunks are views of the memory map; a few rows of many FIXED chunks come
+        as one chunk, which is a copy. Verifies each chunk once; raises CorruptionError.
         """
         places = np.searchsorted(self.rows[:, FIRST], docids, "right") - 1
-        for c in np.unique(places[places >= 0]).tolist():
-            self.verify((c,))
+        covering = np.unique(places[places >= 0])
+        self.verify(covering[self.verified[covering] != 1].tolist())
+        known = self.rows[covering]
+        plain = (known[:, DATA] == known[:, AUX]) & (known[:, DOCIDS] == 0)
+        if len(covering) > 1 and len(docids) < _FEW_ROWS * len(covering) and plain.all():
+            indexes, data = self._gathered(docids, places, width)
+            if len(indexes):
+                yield FixedChunk(docids[indexes].astype(np.uint32), data), indexes, np.arange(len(indexes))
+            return
+        for c in covering.tolist():
             held = self.docids_of(c)
             low, high = np.searchsorted(places, [c, c + 1])
             positions = np.searchsorted(held, docids[low:high])
@@ -124,6 +133,16 @@ class ChunkTable:
                 else:
                     chunk = RaggedChunk(held, *self.items_of(c, width))
                 yield chunk, np.arange(low, high)[present], positions[present]
+
+    def _gathered(self, docids: np.ndarray, places: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """(indexes into docids of the rows that are there, copies of their items: uint8 ``(n, width)``) of FIXED chunks that hold all
+        docids of a range. places: the chunk of each docid, or −1.
+        """
+        rows = self.rows[places]
+        positions = docids - rows[:, FIRST]
+        indexes = np.flatnonzero((places >= 0) & (positions < rows[:, COUNT]))
+        starts = (rows[:, DATA] + positions * width)[indexes].tolist()
+        return indexes, np.frombuffer(b"".join([string_at(start, width) for start in starts]), np.uint8).reshape(-1, width)
 
     def lists_of(self, c: int) -> tuple[np.ndarray, np.ndarray]:
         """(terms uint64 ascending, number of rows per term uint32) of a POSTINGS chunk; terms are a view of the memory map."""
