@@ -33,10 +33,13 @@ _DATABASE_METHODS = {
     **dict.fromkeys(("delete_alias", "remove_alias"), "drop_alias(alias)"),
     **dict.fromkeys(("get_aliases", "list_aliases", "get_collection_aliases"), "aliases()"),
     **dict.fromkeys(("rename", "rename_table"), "rename_collection(name, new_name)"),
+    **dict.fromkeys(("fork", "clone", "copy", "copy_collection", "clone_collection"), "branch(collection, name)"),
     **dict.fromkeys(("backup", "dump", "save"), "snapshot(path)"),
     **dict.fromkeys(("commit", "persist", "sync"), "flush()"),
 }
 COLLECTION_METHODS = {
+    **dict.fromkeys(("fork", "branch", "clone"), "db.branch(collection, name)"),
+    **dict.fromkeys(("merge", "diff"), "db.merge(branch) or db.diff(branch)"),
     **dict.fromkeys(("query", "query_points", "find", "similarity_search", "knn", "nearest"), "search({field: vector}, limit=…)"),
     **dict.fromkeys(("add", "insert", "put", "add_documents", "upload", "write"), "upsert(…)"),
     **dict.fromkeys(("upsert_many", "add_many", "insert_many", "upload_points", "upload_collection", "add_all"), "bulk(…)"),

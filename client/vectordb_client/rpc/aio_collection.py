@@ -372,10 +372,11 @@ class AsyncCollection(AsyncReads):
         Index files that contain deleted rows are rebuilt, chunks are compacted, the change log forgets the ids of deleted points, and
         data.mdb is rewritten, which needs free space for a second copy. Reads continue, except for the moment in which the files are
         exchanged. Writes wait. Every process that has the directory open must run this version of vectordb. A history (``keep_history``)
-        loses these points, too: it begins anew with the present state.
+        loses these points, too: it begins anew with the present state. Branches of the collection, and its original, are purged with it,
+        because they may store its deleted points.
 
-        Not erased: names in dictionaries (keywords and words that no point uses any more), earlier snapshots and exports, and blocks that
-        the disk itself keeps of removed files.
+        Not erased: points that a branch or its original still has, names in dictionaries (keywords and words that no point uses any more),
+        earlier snapshots and exports, and blocks that the disk itself keeps of removed files.
 
         Args:
             timeout: wait at most this many seconds; None has no limit. Work that has begun continues.
