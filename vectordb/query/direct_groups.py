@@ -53,8 +53,8 @@ class Depths:
     def _choose(self) -> None:
         needed, self._needed = np.array(self._needed), []
         enough = (needed[:, None] <= np.array(self._depths)).mean(axis=0)
-        self._enough = enough if self._enough is None else (self._enough + enough) / 2
-        work = self._depths + (1 - self._enough) * self._depths[-1]
+        self._enough = enough = enough if self._enough is None else (self._enough + enough) / 2
+        work = self._depths + (1 - enough) * self._depths[-1]
         work[-1] = self._depths[-1]
         self.best = int(work.argmin())
 

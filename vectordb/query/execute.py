@@ -107,8 +107,9 @@ class Answers:
     def _fetched(self, ranking: Ranked, q: int) -> Hits | Iterator[list[Hit]]:
         """Fetch the hits of the q-th query."""
         view, search = self._view, self._search
-        if type(ranking[2]) is ArmScores and not search.vectors and not search.request.highlight and not search.explain:
-            hits = unread(view, search, *ranking)
+        docids, scores, arms = ranking
+        if isinstance(arms, ArmScores) and not search.vectors and not search.request.highlight and not search.explain:
+            hits = unread(view, search, docids, scores, arms)
             if hits is not None:
                 return hits
         places = highlighter(view, search, q) if search.request.highlight else None

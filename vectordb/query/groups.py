@@ -24,7 +24,7 @@ FILL_AT_ONCE = 64  # rows a group, up to which the rows of all groups are ranked
 _DIRECT = frozenset(("group_by", "group_size", "groups", "recall", "with_attributes"))  # options of direct searches in groups
 FILLED = 16  # a fused ranking is not searched deeper than so many times the first depth to fill groups [chosen, not measured]
 
-Ranking = tuple[list[int], list[float], list[dict]]
+Ranking = tuple[list[int], list[float], Sequence[dict]]
 Rank = Callable[[Search, RowFilter], tuple[Ranking, dict | None]]
 
 

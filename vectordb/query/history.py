@@ -293,7 +293,11 @@ def _written(store: Store, docid: int, sequence: int) -> int | None:
     low, high = change_log.oldest(store.txn, store.collection) or 1, sequence
     while low <= high:
         middle = at = (low + high) // 2
-        while at >= low and (entry := store.log(at)) is not None and entry["op"] != "write":
+        entry = store.log(at)
+        while entry is not None and entry["op"] != "write" and at > low:
+            at -= 1
+            entry = store.log(at)
+        if entry is not None and entry["op"] != "write":
             at -= 1
         if at < low or entry is None:
             low = middle + 1

@@ -131,7 +131,7 @@ def create(txn: Txn, source: str, name: str, milliseconds: int) -> int:
     return number
 
 
-def _copy(txn: Txn, of: int, number: int) -> None:
+def _copy(txn: Any, of: int, number: int) -> None:
     """Copy the records of a collection. Chunks with pages of their own become references."""
     source, target = format.collection_prefix(of), format.collection_prefix(number)
     cursor, start = txn.cursor(), source
@@ -161,7 +161,7 @@ def _copy(txn: Txn, of: int, number: int) -> None:
             return
 
 
-def note(txn: Txn, collection: int, ids: Sequence[Id], entries: Sequence[tuple[int, int] | None]) -> None:
+def note(txn: Any, collection: int, ids: Sequence[Id], entries: Sequence[tuple[int, int] | None]) -> None:
     """Remember the versions of points that a branch is about to change for the first time. entries: their (docid, version) or None."""
     branch = read(txn, collection)
     if branch is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from ..errors import InvalidArgumentError, shown
 from .values import Id
@@ -64,7 +64,7 @@ def check_on_conflict(value: Any) -> OnConflict:
     if value not in get_args(OnConflict) or not isinstance(value, str):
         what = f"on_conflict must be 'error', 'branch' (take the branch's points) or 'original' (keep the original's), not {shown(value)}"
         raise InvalidArgumentError(what, field="on_conflict", value=value)
-    return value
+    return cast(OnConflict, value)
 
 
 def check_diff_limit(value: Any) -> int:
