@@ -130,7 +130,7 @@ def in_turns(calls: dict[str, tuple[Callable, Sequence]]) -> dict[str, np.ndarra
     for turn in range(TURNS):
         for what in calls if turn % 2 == 0 else reversed(calls):
             call, values = calls[what]
-            taken[what].append(timing.calls(call, values[:100], cap=2.0, warm=5))
+            taken[what].append(timing.calls(call, values[:100], cap=0.4, warm=5))
     return {what: np.concatenate(times) for what, times in taken.items()}
 
 

@@ -209,7 +209,9 @@ def boost_rankings(
     depth = len(search.arms) * search.candidates if complete else min(max(FIRST * search.limit, 100), max(matches, 1))
     while True:
         deadline.check()
-        (docids, scores, by_arm), plan = run(search._replace(limit=depth, boosts=()))
+        ranking, plan = run(search._replace(limit=depth, boosts=()))
+        docids, scores = ranking[:2]
+        by_arm: Any = ranking[2]
         docids, base = np.asarray(docids, np.int64), sign * np.asarray(scores, np.float64)
         factors = _factors(view, search.boosts, docids, now)
         raised = boosted(base, _product(factors))

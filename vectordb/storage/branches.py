@@ -153,7 +153,7 @@ def _copy(txn: Any, of: int, number: int) -> None:
                 size += len(value)
         else:
             key = source
-        items += [sharing.lend(txn, *each, number) for each in lent]
+        items += [sharing.lend(txn, key_of_chunk, held, number) for key_of_chunk, held in lent]
         if items:
             txn.append(items)
             reach("branch.part")

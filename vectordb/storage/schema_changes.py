@@ -108,7 +108,7 @@ def rewrite_rows(store: Store, change: Callable[[dict[str, Any]], dict[str, Any]
     """Write the records of rows again whose attributes ``change`` changes; it returns the same object if there is nothing to do."""
     field, part = format.ROWS_FIELD, format.FORWARD
     for first in [first for first, _ in store.chunk_values(field, part)]:
-        chunk = chunks.decode(store.chunk_value(field, part, first), store.chunk_name(field, part, first))
+        chunk: Any = chunks.decode(store.chunk_value(field, part, first), store.chunk_name(field, part, first))
         data, offsets = chunk.data.reshape(-1).tobytes(), chunk.offsets.tolist()
         rows = format.unpack_rows(data[low:high] for low, high in pairwise(offsets))
         new = [change(row.attributes) for row in rows]
