@@ -225,7 +225,7 @@ def boost_rankings(
     clock.lap("boost")
     if plan is not None:
         plan["boost"] = _described(search, highest, factors, sign * base, order, depth, complete, plan)
-    hits: list[dict[str, ArmScore]] = [by_arm(i) if callable(by_arm) else by_arm[i] for i in order.tolist()]
+    hits: list[Any] = [by_arm(i) if callable(by_arm) else by_arm[i] for i in order.tolist()]
     if search.fused:  # what the boosts add, so that the parts of a hit still add up to its score
         ratios = _product(factors)[order].tolist()
         added = (raised - base)[order].tolist()

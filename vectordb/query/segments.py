@@ -173,10 +173,11 @@ def _audit(
     view: View, search: Search, arm: Arm, k: int, rows: RowFilter, queries: Any, report: Report, hits: Found, ready: Prepared
 ) -> None:
     """Start an audit: repeat the search exactly in the background, in pieces with pauses, and compare the results."""
-    sequence, queries, env = view.sequence, queries.copy(), view.directory.env
+    sequence, queries, env, again = view.sequence, queries.copy(), view.directory.env, view.again
+    assert again is not None  # of every view that ``Snapshots.pin`` made
 
     def exact() -> Found | None:
-        with deadline.scope(Paced(env.deadline, lambda: env.awaited)), view.again() as now:
+        with deadline.scope(Paced(env.deadline, lambda: env.awaited)), again() as now:
             if now.sequence != sequence:
                 return None
             return FIELD_TYPES[arm.spec.kind].search(now, arm.field, queries, k, rows.of(now).rows())[0]
