@@ -188,6 +188,20 @@ def test_messages_without_a_key_are_read_a_few_at_a_time(monkeypatch):
     assert ended == calls[:2] and list(pool._reading) == calls[2:]
 
 
+def test_the_thread_of_timers_ends_where_nothing_is_awaited(monkeypatch):
+    monkeypatch.setattr(receive, "IDLE_SECONDS", 0.01)
+    timers, late = receive.Overdue(0.01), threading.Event()
+    for _ in range(2):  # a later call starts another thread
+        late.clear()
+        timers.expect("call", late.set)
+        watching = timers._thread
+        assert late.wait(300)
+        if watching is not None:
+            watching.join(300)
+            assert not watching.is_alive()
+        assert timers._thread is None
+
+
 def test_a_grpc_of_another_make_waits_for_messages_in_its_own_way(served, monkeypatch):
     monkeypatch.setattr(receive, "_KNOWN", False)
     port = served()

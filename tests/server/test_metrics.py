@@ -119,7 +119,7 @@ def test_status_says_the_same_and_both_clients_ask_for_it(served):
 def test_calls_that_wait_for_a_thread_are_counted_and_timed(database, served, monkeypatch):
     go, begun = threading.Event(), threading.Event()
     docs = database.collection("docs")
-    monkeypatch.setattr(docs, "count", lambda node=None: (begun.set(), go.wait(300), 0)[2])
+    monkeypatch.setattr(docs, "count", lambda node=None, **state: (begun.set(), go.wait(300), 0)[2])
     port = free_port()
     client = served(threads=1, metrics_port=port)
     asked = client.collection("docs")

@@ -108,7 +108,7 @@ def score_dense(
     """``scan_dense`` of some rows (uint32, ascending). verified: as in ``base.Chunks``. Returns how many chunks were marked as read without
     having been verified.
     """
-    if not len(docids):
+    if not len(docids) or not len(table):  # no row has a vector
         return 0
     covering = np.unique(np.maximum(np.searchsorted(table[:, FIRST], docids, "right") - 1, 0))
     fresh = covering[verified[covering] != 1]

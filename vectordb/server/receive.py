@@ -26,6 +26,7 @@ with contextlib.suppress(ImportError):  # an unknown version of gRPC
 log = logging.getLogger("vectordb.server")
 _NAMES = ("_RPCState", "_receive_message", "_is_rpc_state_active", "_abort", "_RECEIVE_MESSAGE_TOKEN", "_CLOSED")
 _KNOWN = _server is not None and all(hasattr(_server, name) for name in _NAMES) and hasattr(cygrpc, "ReceiveMessageOperation")
+IDLE_SECONDS = 10.0  # after which the thread of timers ends where nothing is awaited. Chosen, not measured.
 _NO_MESSAGE = "the call ended without the message that it needs"
 
 
@@ -125,7 +126,12 @@ class Overdue:
         return len(self._awaited)
 
     def _watch(self) -> None:
-        while self._some.wait():
+        while True:
+            if not self._some.wait(IDLE_SECONDS):
+                with self._lock:
+                    if not self._awaited:  # the service may have ended; the next call starts another thread
+                        self._thread = None
+                        return
             time.sleep(min(self.seconds / 4, 1.0))  # one sleep for all calls: most messages arrive at once
             now = time.monotonic()
             with self._lock:

@@ -44,9 +44,14 @@ def check_as_of(name: str, value: Any) -> int | str | None:
         raise _no_zone(name, value)
     if not isinstance(moment, datetime):
         raise InvalidArgumentError(f"{name} must be {_FORMS}, not {shown(value)}", field=name, value=value)
-    if moment.tzinfo is None or moment.utcoffset() is None:
+    try:
+        zoned = moment.tzinfo is not None and moment.utcoffset() is not None
+        text = as_text(microseconds(moment)) if zoned else None
+    except Exception as error:  # a time zone is anybody's code, and the year may be 0 or 10000 in UTC
+        raise InvalidArgumentError(f"{name} must be {_FORMS}, not {shown(value)}", field=name, value=value) from error
+    if text is None:
         raise _no_zone(name, value)
-    return as_text(microseconds(moment))
+    return text
 
 
 def _no_zone(name: str, value: Any) -> InvalidArgumentError:
