@@ -191,6 +191,9 @@ class Database(Collections[Collection]):
             existing = self.collection(name)
             if not existing.schema.same_as(schema):
                 raise exists_already(name, schema, existing.schema, True) from None
+            if seconds and existing.info().history.get("seconds", 0) != seconds:
+                what = f"collection {shown(name)} exists and keeps its history for another time than {shown(history)}"
+                raise AlreadyExistsError(f"{what}; keep_history changes that", field="history", value=history) from None
             return existing
         return self._collection(name, number)
 

@@ -3,7 +3,7 @@
 import pytest
 
 import vectordb
-from vectordb import Dense, Float, Int, Keyword, NotFoundError, Schema, Sparse, Text
+from vectordb import AlreadyExistsError, Datetime, Dense, Float, Int, Keyword, NotFoundError, Schema, SchemaError, Sparse, Text
 from vectordb.engine.check import check
 
 SCHEMA = Schema({"v": Dense(2), "w": Sparse(encoder="bm25", source="body")}, {"n": Int(), "body": Text(), "of": Keyword()})
@@ -108,3 +108,46 @@ def test_a_merge_is_a_write_of_the_history(database):
     assert state(docs, sequence) == before and state(docs) == state(branch)
     docs.optimize()
     assert state(docs, sequence) == before
+
+
+def test_a_merge_takes_points_that_have_another_tenant_now(database):
+    docs = database.create_collection("docs", Schema({"v": Dense(2)}, {"of": Keyword(tenant=True), "n": Int()}))
+    docs.upsert(ids=[1, 2, 3], vectors={"v": [[1, 0]] * 3}, attributes={"of": ["a", "a", "b"], "n": [1, 2, 3]})
+    branch = database.branch("docs", "next")
+    branch.delete([1])
+    branch.upsert(ids=[1, 3], vectors={"v": [[0, 1]] * 2}, attributes={"of": ["b", "b"], "n": [10, 30]})
+    merged = database.merge("next")
+    assert (merged.added, merged.changed, merged.deleted) == (0, 2, 0)
+    assert [docs.get(i).attributes for i in (1, 2, 3)] == [{"of": "b", "n": 10}, {"of": "a", "n": 2}, {"of": "b", "n": 30}]
+    assert docs.count("of = 'b'") == 2 and docs.count() == 3
+
+
+def test_a_merge_says_how_to_make_the_definitions_equal(database):
+    schema = Schema({"v": Dense(2)}, {"n": Int(), "k": Keyword(), "until": Datetime()})
+    docs = database.create_collection("docs", schema)
+    docs.upsert(ids=[1], vectors={"v": [[1, 0]]}, attributes={"n": [1], "k": ["x"]})
+    branch = database.branch("docs", "next")
+    branch.alter(attributes={"n": Float()})
+    with pytest.raises(SchemaError, match="make the same change on the other side, by alter"):
+        database.merge("next")
+    docs.alter(attributes={"n": Float()})
+    branch.alter(ttl="until")
+    with pytest.raises(SchemaError, match=r"settings of ttl, 'until' and None; make them equal by alter\(ttl="):
+        database.merge("next")
+    docs.alter(ttl="until")
+    branch.rename_fields({"k": "kind"})
+    with pytest.raises(SchemaError, match="kind isn't there in the original: it was dropped or renamed on one of the two sides"):
+        database.merge("next")
+    docs.rename_fields({"k": "kind"})
+    branch.update(ids=[1], attributes={"n": [0.5]})
+    assert database.merge("next").changed == 1 and docs.get(1).attributes == {"n": 0.5, "kind": "x"}
+
+
+def test_a_history_that_is_not_kept_is_said(database):
+    database.create_collection("docs", SCHEMA)
+    with pytest.raises(AlreadyExistsError, match="keep_history changes that") as caught:
+        database.create_collection("docs", SCHEMA, exist_ok=True, history="7d")
+    assert caught.value.field == "history"
+    database["docs"].keep_history("7d")
+    assert database.create_collection("docs", SCHEMA, exist_ok=True, history="7d").info().history["seconds"] == 7 * 86_400
+    assert database.create_collection("docs", SCHEMA, exist_ok=True).info().history["seconds"] == 7 * 86_400

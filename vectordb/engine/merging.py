@@ -61,7 +61,8 @@ def merge(txn: Txn, name: str, on_conflict: str, at: int, directory: Directory) 
     if any(missing):
         _add_fields(txn, number, branch.of, *missing, at=at, directory=directory)
     deleted = _ordered([point.id for point in taken if not point.now])
-    for ids in _pieces(deleted):
+    moved = _moved(txn, number, branch.of, [point.id for point in taken if point.now and point.there])
+    for ids in _pieces(_ordered([*deleted, *moved])):
         apply(txn, branch.of, Delete(ids, at=at), directory)
         reach("merge.deleted")
     written = [point for point in taken if point.now]
@@ -74,6 +75,18 @@ def merge(txn: Txn, name: str, on_conflict: str, at: int, directory: Directory) 
     added = sum(not point.there for point in written)
     sequence = Store(txn, branch.of).existing_state()[0]
     return branch.of, MergeResult(added, len(written) - added, len(deleted), len(conflicts), sequence)
+
+
+def _moved(txn: Txn, number: int, of: int, ids: Sequence[Id]) -> list[Id]:
+    """The points that have another tenant on the branch. A point keeps its tenant, so that of the original is deleted first."""
+    tenant, moved = catalog.schema_of(catalog.read_meta(txn, number)).tenant, []
+    for some in _pieces(list(ids)) if tenant is not None else ():
+        sides: list[dict[Id, Any]] = []
+        for store in (Store(txn, number), Store(txn, of)):
+            docids = np.sort(np.array([entry[0] for entry in store.entries(some) if entry is not None], np.int64))
+            sides.append({row.id: row.attributes.get(tenant) for row in store.rows(docids)})
+        moved += [value for value in some if sides[0].get(value) != sides[1].get(value)]
+    return moved
 
 
 def _kind(point: Touched) -> str | None:
@@ -137,19 +150,27 @@ def _missing_fields(txn: Txn, number: int, branch: Branch) -> tuple[dict[str, Ve
     for one, fields_of_one, others, side in ((mine, here, there, "in the original"), (its, there, here, "on the branch")):
         gone = [name for name in fields_of_one if name not in others and one.fields[name] < branch.next_field]
         if gone:
-            what = f"{where} have different fields: {listing(gone)} was dropped or renamed {side}; do that on the other side, too"
+            what = f"{where} have different fields: {listing(gone)} isn't there {side}: it was dropped or renamed on one of the two sides"
+            what += "; do that on the other side, too, then merge"
             raise SchemaError(what, field=gone[0])
     for name in here.keys() & there.keys():
         numbers = mine.fields[name], its.fields[name]
         renamed = max(numbers) < branch.next_field and numbers[0] != numbers[1]
         if here[name] != there[name] or mine.encoders.get(name) != its.encoders.get(name) or renamed:
-            what = f"{where} define field {shown(name)} differently; rename or drop it on one side, then merge"
+            what = f"{where} define field {shown(name)} differently; "
+            if here[name] != there[name] and name in schema.attributes:
+                what += "make the same change on the other side, by alter, rename_fields or drop_fields, then merge"
+            else:
+                what += "rename or drop it on one side, then merge"
             raise SchemaError(what, field=name)
         if (name in schema.earlier) != (name in other.earlier):
             what = f"field {shown(name)} of {where} follows different rules for words; call optimize() on both, then merge"
             raise SchemaError(what, field=name)
-    if (schema.ttl, schema.dynamic) != (other.ttl, other.dynamic):
-        raise SchemaError(f"{where} have different ttl or dynamic settings, so they can't be merged", field="schema")
+    if schema.ttl != other.ttl:
+        what = f"{where} have different settings of ttl, {shown(schema.ttl)} and {shown(other.ttl)}"
+        raise SchemaError(f"{what}; make them equal by alter(ttl=…), then merge", field="ttl", value=schema.ttl)
+    if schema.dynamic != other.dynamic:
+        raise SchemaError(f"{where} have different settings of dynamic, so they can't be merged", field="schema")
     vectors = {name: spec for name, spec in schema.vectors.items() if name not in other.vectors}
     return vectors, {name: spec for name, spec in schema.attributes.items() if name not in other.attributes}
 

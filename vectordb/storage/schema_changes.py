@@ -29,7 +29,7 @@ def dropped(schema: Schema, names: Collection[str]) -> Schema:
                 what = f"attribute {source!r} is the source of vector field {name!r}; drop both, or {name!r} first"
                 raise SchemaError(what, field=source, value=name)
     if schema.ttl in names:
-        raise SchemaError(f"attribute {schema.ttl!r} says when points end (ttl), so it can't be dropped", field=schema.ttl)
+        raise SchemaError(f"attribute {schema.ttl!r} says when points end; call alter(ttl=None) before you drop it", field=schema.ttl)
     vectors = {name: spec for name, spec in schema.vectors.items() if name not in names}
     attributes = {name: spec for name, spec in schema.attributes.items() if name not in names}
     if not vectors and not attributes:

@@ -30,6 +30,17 @@ _LARGEST = float(np.finfo(np.float32).max)
 _SHOWN_HITS = 5
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal, which may hold arrays in mappings and tuples."""
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return bool(np.array_equal(one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same(value, other[name]) for name, value in one.items())
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
 @dataclass(frozen=True)
 class Point:
     """One point.
@@ -54,6 +65,11 @@ class Point:
     attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     payload: Any = None
     version: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Point):
+            return NotImplemented
+        return all(same(getattr(self, each.name), getattr(other, each.name)) for each in dataclasses.fields(Point))
 
     def to_dict(self) -> dict[str, Any]:
         """The point as a dict with the keys id, vectors, attributes, payload and version. ``upsert`` accepts it."""
@@ -167,6 +183,12 @@ class Hit(NamedTuple):
     arms: Mapping[str, ArmScore]
     vectors: Mapping[str, Any]
     highlights: Mapping[str, list] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return same(tuple(self), tuple(other)) if isinstance(other, tuple) else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return not same(tuple(self), tuple(other)) if isinstance(other, tuple) else NotImplemented
 
     def to_dict(self) -> dict[str, Any]:
         """The hit as a dict with the keys id, score, attributes and payload, and arms, vectors and highlights where it has some."""

@@ -85,12 +85,12 @@ class AsyncClient(AsyncTransport, AsyncCollections):
             name: 1 to 64 letters, digits, ``_``, ``.`` and ``-``, starting with a letter or ``_``.
             schema: the vector fields and attributes.
             exist_ok: return a collection that exists with the same schema.
-            history: keep earlier states readable (``as_of``) for this time, such as "7d"; a timedelta, or seconds. None keeps none. Of a
-                collection that exists it changes nothing; ``keep_history`` does.
+            history: keep earlier states readable (``as_of``) for this time, such as "7d"; a timedelta, or seconds. None keeps none. With
+                exist_ok, a collection that exists must keep its history for this time, if one is given; ``keep_history`` changes it.
             timeout: seconds; None is the timeout of the client.
 
         Raises:
-            AlreadyExistsError: the name is taken, or with exist_ok its schema differs. The error says how.
+            AlreadyExistsError: the name is taken, or with exist_ok its schema or history differs. The error says how.
             SchemaError: the name or the schema is not valid.
             EncoderError: an encoder of the schema is unknown, is not installed or doesn't fit its field.
 

@@ -10,6 +10,7 @@ from ..model.access import AsyncPointsOfCollection
 from ..model.aliases import AsOf, FilterLike, Ids, Selection, SupportsArray, Vector, VectorColumn
 from ..model.arguments import named
 from ..model.boosts import Boost
+from ..model.checks import check_count
 from ..model.collection_info import CollectionInfo
 from ..model.facets import FacetLike, FacetResult
 from ..model.results import Change, Hits, Page, Point
@@ -528,6 +529,7 @@ class AsyncReads(AsyncPointsOfCollection):
         Raises:
             VectorDBError: what ``scroll`` raises.
         """
+        check_count("page", page)
         cursor = None
         selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload, "as_of": as_of}
         while True:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 from ..model.aliases import AsOf, FilterLike, Ids, Selection, SupportsArray, Vector, VectorColumn
 from ..model.arguments import like, named
 from ..model.boosts import Boost
+from ..model.checks import check_count
 from ..model.collection_info import CollectionInfo
 from ..model.facets import FacetLike, FacetResult
 from ..model.reading import Reading
@@ -199,6 +200,7 @@ class Reads(Reading):
         as_of: AsOf = None,
         timeout: float | None = None,
     ) -> Iterator[Point]:
+        check_count("page", page)
         cursor = None
         selected = {"with_vectors": with_vectors, "with_attributes": with_attributes, "with_payload": with_payload, "as_of": as_of}
         while True:
