@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support.places import plain
-from tests.support.upkeep import hurry
+from tests.support.upkeep import hurry, until
 from vectordb import Datetime, Dense, Int, NotFoundError, Schema, SchemaError, Sparse, Text
 from vectordb.common import clock
 from vectordb.engine.check import check
@@ -85,8 +85,8 @@ def test_at_each_moment_the_answers_are_those_without_the_ended_points(database,
     assert gone > 0 and docs.info().deleted_rows == 0 and [p.id for p in docs.iterate()] == list(range(3, N, 4))
     assert {i for c in docs.changes() if c.kind == "delete" for i in c.ids} == set(ended(time))
     embedded.flush()
-    report = check(directory)
-    assert (report.problems, report.notes) == ((), ())
+    assert check(directory).problems == ()
+    until(lambda: check(directory).notes == ())  # the background may just be replacing an index file
 
 
 def test_a_write_takes_the_id_of_an_ended_point_for_a_free_one(database, time):
