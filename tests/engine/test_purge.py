@@ -28,6 +28,13 @@ POINTS, GONE = 400, 150
 _theirs: dict[str, vectordb.Database] = {}
 
 
+@pytest.fixture
+def database(directory):
+    """Without work in the background, which may rebuild an index file before a purge does."""
+    with vectordb.open(directory, durability="batched", maintenance=False) as opened:
+        yield opened
+
+
 @pytest.fixture(autouse=True)
 def disarmed():
     yield
