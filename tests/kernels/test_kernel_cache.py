@@ -208,6 +208,28 @@ def test_a_damaged_piece_of_a_folder_is_not_there(tmp_path):
     assert folder.get("a") is None
 
 
+def test_a_change_of_one_file_leaves_the_code_of_the_others(tmp_path):
+    """Of a digest for each file: it changes with the file, with what that imports, and with what others import of it."""
+    files = {"__init__": "A = 1", "base": "from . import A\n", "user": "from .base import (\n    one,\n)\n", "other": "from . import base\n"}
+
+    def digests(**changed: str) -> dict[str, str]:
+        for name, text in (files | changed).items():
+            (tmp_path / f"{name}.py").write_text(text)
+        return tiers.digests_of_modules(tmp_path)
+
+    def changed(**changes: str) -> set[str]:
+        return {name for name, digest in digests(**changes).items() if before.get(name) != digest}
+
+    before = digests()
+    assert changed() == set()
+    assert changed(other="from . import base  # and a comment\n") == {"other"}
+    assert changed(base="from . import A\nx = 1\n") == {"base", "user", "other"}
+    assert changed(__init__="A = 2") == set(files)
+    assert changed(other="from .base import two\n") == {"base", "user", "other"}
+    assert changed(new="from .base import one\n") == {"new"}
+    assert tiers.sources_of("topk") != tiers.sources_of("bitset") and tiers.sources_of("nothing") == ""
+
+
 @pytest.mark.parametrize("problem", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_code_that_cannot_be_kept_is_used(problem, tmp_path, monkeypatch):
     def put(self, name, piece):

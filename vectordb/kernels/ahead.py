@@ -91,7 +91,7 @@ def compile_missing(signatures: Iterable[Signature]) -> int:
             needed = missing(needed)  # another process may have made them meanwhile
             if not needed:
                 return 1
-            store.forget_old_folders()
+            store.forget_old_pieces(recorded())
             job = Job(needed, folder.path)
             outcome = run(job, progress_for(len(needed), job.processes(), job.seconds(), folder.path))
     except OSError as error:

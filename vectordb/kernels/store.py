@@ -20,7 +20,7 @@ import struct
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from . import tiers
@@ -106,13 +106,17 @@ def shipped() -> tuple[Archive | None, str]:
 
 
 class Folder:
-    """Compiled kernels on this machine, one file a piece. Several processes may read and write it at once. Made when first written to."""
+    """Compiled kernels on this machine, one file a piece. Several processes may read and write it at once. Made when first written to.
+
+    A file is named after the piece and the sources that it was compiled from: after a change, what doesn't depend on it is still there.
+    """
 
     def __init__(self, path: Path):
         self.path = path
 
     def _file(self, name: str) -> Path:
-        return self.path / (hashlib.sha256(name.encode()).hexdigest()[:32] + ".kernel")
+        called = f"{name} {tiers.sources_of(name.partition('.')[0])}"
+        return self.path / (hashlib.sha256(called.encode()).hexdigest()[:32] + ".kernel")
 
     def __contains__(self, name: str) -> bool:
         return self._file(name).exists()
@@ -215,9 +219,15 @@ def use_folder(path: Path) -> None:
     _chosen = Folder(path)
 
 
-def forget_old_folders() -> None:
-    """Remove what was compiled of other versions, or for other processors, and wasn't added to for a month."""
+def forget_old_pieces(needed: Iterable[str]) -> None:
+    """Remove what was compiled more than a month ago, for other processors or from other sources. needed: names of pieces, which stay."""
     kept = local()
+    if kept is not None:
+        staying = {kept._file(name).name for name in needed}
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(kept.path):
+                if entry.name.endswith(".kernel") and entry.name not in staying and time.time() - entry.stat().st_mtime > _MONTH:
+                    os.unlink(entry.path)
     with contextlib.suppress(OSError):
         for entry in os.scandir(kept.path.parent) if kept is not None else ():
             old = entry.is_dir(follow_symlinks=False) and time.time() - entry.stat().st_mtime > _MONTH

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,43 @@ def sources() -> str:
     return digest.hexdigest()
 
 
+def digests_of_modules(folder: Path) -> dict[str, str]:
+    """A digest for each module of a folder: of its own code, of the code of all modules that it imports, directly or not, and of the names
+    that others import from each (the code of a kernel that others call is kept with what they need of it).
+    """
+    codes = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.py"))}
+    imported: dict[str, set[str]] = {module: {"__init__"} & codes.keys() for module in codes}
+    taken: dict[str, set[str]] = {module: set() for module in codes}
+    for module, code in codes.items():
+        for source, names in re.findall(rb"^from \.(\w*) import (\([^)]*\)|[^\n]*)", code, re.MULTILINE):
+            for name in re.findall(r"\w+", names.decode()):
+                if source.decode() in codes:
+                    imported[module].add(source.decode())
+                    taken[source.decode()].add(name)
+                elif name in codes:
+                    imported[module].add(name)
+    own = {module: hashlib.sha256(code + b"\0" + " ".join(sorted(taken[module])).encode()).digest() for module, code in codes.items()}
+    found = {}
+    for module in codes:
+        every, new = {module}, {module}
+        while new:
+            new = set().union(*(imported[each] for each in new)) - every
+            every |= new
+        found[module] = hashlib.sha256(b"".join(own[each] for each in sorted(every))).hexdigest()
+    return found
+
+
+@functools.cache
+def sources_of(module: str) -> str:
+    """The digest of what the code of a module of kernels depends on, the empty text for one that isn't here."""
+    return _digests().get(module, "")
+
+
+@functools.cache
+def _digests() -> dict[str, str]:
+    return digests_of_modules(Path(__file__).parent)
+
+
 def python_tag() -> str:
     """Of this Python, as in the name of an archive: cpython-311."""
     return sys.implementation.cache_tag + getattr(sys, "abiflags", "")
@@ -122,17 +160,18 @@ def identity() -> dict[str, str]:
         "machine": machine_tag(),
         "numba": numba.__version__,
         "llvmlite": llvmlite.__version__,
-        "sources": sources(),
     }
 
 
 def key_of_tier(tier: str) -> dict[str, str]:
     """What an archive says of itself."""
-    return identity() | {"tier": tier}
+    return identity() | {"sources": sources(), "tier": tier}
 
 
 def key_of_process() -> dict[str, str]:
-    """What a folder of code compiled by this process is named after: the processor with all it has, and numba's settings."""
+    """What a folder of code compiled by this process is named after: the processor with all it has, and numba's settings. The sources aren't
+    part of it: each piece is named after those that it was compiled from.
+    """
     if _aim is not None:
         return key_of_tier(_aim)
     features = config.CPU_FEATURES or ",".join(sorted(name for name, present in _host_features().items() if present))
