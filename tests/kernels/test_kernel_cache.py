@@ -210,7 +210,12 @@ def test_a_damaged_piece_of_a_folder_is_not_there(tmp_path):
 
 def test_a_change_of_one_file_leaves_the_code_of_the_others(tmp_path):
     """Of a digest for each file: it changes with the file, with what that imports, and with what others import of it."""
-    files = {"__init__": "A = 1", "base": "from . import A\n", "user": "from .base import (\n    one,\n)\n", "other": "from . import base\n"}
+    files = {
+        "__init__": "A = 1",
+        "base": "from . import A\n",
+        "user": "from .base import (\n    one,\n)\n",
+        "other": "from . import base\n",
+    }
 
     def digests(**changed: str) -> dict[str, str]:
         for name, text in (files | changed).items():

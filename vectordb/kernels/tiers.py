@@ -169,8 +169,8 @@ def key_of_tier(tier: str) -> dict[str, str]:
 
 
 def key_of_process() -> dict[str, str]:
-    """What a folder of code compiled by this process is named after: the processor with all it has, and numba's settings. The sources aren't
-    part of it: each piece is named after those that it was compiled from.
+    """What a folder of code compiled by this process is named after: the processor with all it has, and numba's settings. Each piece in it
+    is named after the sources that it was compiled from.
     """
     if _aim is not None:
         return key_of_tier(_aim)
