@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from .beam import buffer_key, insert, row_in
+from .beam import buffer_key, row_in
 from .binary_scan import keep_near, near_blocks
 from .bitset import gather, passes
 from .codes import block_distances
-from .dots import LINE, dot_four, room_for_four
+from .dots import LINE, dot_four
 from .jit import inner, pointer
 from .layout import DIM, SIGNS
 from .scoring import score_each, score_rows
@@ -48,8 +48,8 @@ def nearest_few(clusters, nearest, few):
             nearest[size] = nearest_cluster(clusters, size)
             size += 1
         return size
-    best, room = np.empty(few, np.int64), room_for_four()
-    products = carray(pointer(room), 4, np.int32)
+    keys, room = clusters.heap, clusters.order.ctypes.data  # both are free until somebody ranks all of them
+    products = carray(pointer(room), count + 3, np.int32)
     at, stride, last = scoring.codes, scoring.stride, count - 1
     for c in range(0, count, 4):
         dot_four(
@@ -59,12 +59,19 @@ def nearest_few(clusters, nearest, few):
             at + min(c + 3, last) * stride,
             scoring.query,
             stride // LINE,
-            room,
+            room + 4 * c,
         )
-        for i in range(min(4, count - c)):
-            size, _ = insert(best, size, few, buffer_key(scoring, products[i], np.int64(c + i)))
-    for i in range(size):
-        nearest[i] = row_in(best[i])
+    for c in range(count):
+        keys[c] = buffer_key(scoring, products[c], np.int64(c))
+    # A pass over all for each of the few has no branches that depend on the query, unlike a list that is kept in order.
+    best = np.int64(2**63 - 1)
+    while size < min(few, count):
+        following = np.int64(-(2**63))
+        for c in range(count):
+            following = max(following, keys[c] if keys[c] < best else np.int64(-(2**63)))
+        best = following
+        nearest[size] = row_in(best)
+        size += 1
     return size
 
 
