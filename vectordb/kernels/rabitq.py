@@ -1,0 +1,369 @@
+"""RaBitQ codes of 1 to 8 bits a number (Gao and Long, arXiv 2405.12497; Gao et al., arXiv 2409.09913), and scores by them.
+
+A row is coded relative to the centroid of its list: with r = row − centroid, its code is x̄, a vector of odd multiples of ½ that lies in
+nearly the same direction as r. The inner product of r and a query q is then about p·⟨x̄, q⟩, p = ‖r‖² / ⟨x̄, r⟩. A random rotation before
+makes the error of this random, with mean 0. With ρ the cosine of x̄ and r, its standard deviation is ‖r‖·‖q‖·√(1−ρ²)/ρ/√(dim − 1). Only
+the part of q that a centroid doesn't explain counts: q less a multiple of the centroid, whose product with r is known.
+
+Scores are higher for nearer rows: −distance² for l2, 1 − distance²/2 of unit vectors for cosine, the inner product for dot. A score is
+``base + along·add + scale·⟨x̄, q⟩`` with ``add`` and ``scale`` of the row, ``base`` and ``along`` of its list and the query; its standard
+deviation is ``error`` of the row times ``spread`` of its list and the query.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, types
+
+from .codes import rotate
+from .dense import DOT, L2
+from .dots import LINE, dot_one
+from .jit import inner, intrinsic, kernel, pointer
+
+PLANES = 4  # bits of a query's number, to be compared with one-bit codes
+BLOCK_ROWS = 64  # rows of a block of one-bit codes
+REFINEMENTS = 6  # passes over the numbers of a code, at most; most codes stop changing after three [chosen]
+# Step of a code, relative to the root mean square of the numbers, of the least squared error for normally distributed numbers
+# (Max 1960), by bits.
+STEPS = (0.0, 1.596, 0.9957, 0.586, 0.3352, 0.1881, 0.1041, 0.0569, 0.0308)
+QUERY_TOP = np.float32((1 << PLANES) - 1)
+
+
+class CodedQuery(NamedTuple):
+    """A query for codes. rotated: float32 ``(dim,)``. planes: uint64 ``(PLANES, u64s)``, the bits of its numbers rounded to 4 bits: a
+    number is ``low + step·bits``; total: the sum of these. codes: int8, rounded to multiples of ``byte_step``, zeros past ``dim``;
+    byte_total: their sum. noise, byte_noise: the variance of a number's rounding error.
+    """
+
+    rotated: np.ndarray
+    planes: np.ndarray
+    codes: np.ndarray
+    low: np.float32
+    step: np.float32
+    total: np.float32
+    noise: np.float32
+    byte_step: np.float32
+    byte_total: np.int64
+    byte_noise: np.float32
+
+
+def padded(dim: int) -> int:
+    """Dimensions of rotated vectors: a multiple of 64."""
+    return -(-dim // 64) * 64
+
+
+def stride_of(dim: int, bits: int) -> int:
+    """Bytes of a row's code; of one that isn't of one bit, whole cache lines. dim: a multiple of 64."""
+    return dim // 8 if bits == 1 else -(-dim * bits // 8 // LINE) * LINE
+
+
+@kernel
+def to_frame(vectors, unit, scale, mean, flips, out):
+    """Each row, brought to unit length if ``unit``, times ``scale``, less the mean, filled up with zeros, rotated; into float32 ``(n,
+    padded dim)``.
+    """
+    dim = vectors.shape[1]
+    for i in range(len(vectors)):
+        factor = np.float64(scale)
+        if unit:
+            total = 0.0
+            for j in range(dim):
+                total += np.float64(vectors[i, j]) * np.float64(vectors[i, j])
+            factor = 1.0 / np.sqrt(total) if total > 0 else 0.0
+        for j in range(dim):
+            out[i, j] = np.float32(np.float64(vectors[i, j]) * factor) - mean[j]
+        for j in range(dim, out.shape[1]):
+            out[i, j] = np.float32(0)
+        rotate(out[i], flips)
+
+
+@inner
+def quantise(residual, step, bits, levels):
+    """Numbers rounded to the nearest odd multiple of half a step, at most the largest that has a code; in halves of a step, int32."""
+    half, top = np.int32(1 << (bits - 1)), np.int32((1 << bits) - 1)
+    inverse = np.float32(1.0 / step)
+    product, square = 0.0, 0.0
+    for j in range(len(residual)):
+        number = np.floor(residual[j] * inverse)
+        number = min(max(number, np.float32(-half)), np.float32(half - 1))
+        levels[j] = np.int32(2) * (np.int32(number) + half) - top
+    for j in range(len(residual)):
+        level = np.float64(levels[j])
+        product += level * np.float64(residual[j])
+        square += level * level
+    return product, square
+
+
+@inner
+def refine(residual, bits, levels, product, square):
+    """Moves single numbers of a code by one step, as long as that turns the code towards the row."""
+    top = np.int32((1 << bits) - 1)
+    for _ in range(REFINEMENTS):
+        changed = False
+        for j in range(len(residual)):
+            level = levels[j]
+            move = np.int32(2) if np.float64(residual[j]) * square > np.float64(level) * product else np.int32(-2)
+            if abs(level + move) > top:
+                continue
+            moved = product + np.float64(move) * np.float64(residual[j])
+            longer = square + np.float64(move) * np.float64(2 * level + move)
+            if moved > 0 and moved * moved * square > product * product * longer:
+                levels[j] = level + move
+                product, square = moved, longer
+                changed = True
+        if not changed:
+            break
+    return product, square
+
+
+@inner
+def pack(levels, bits, code):
+    """A code's numbers as bits. Of one bit: number j is bit j, lowest first. Of more: number ``plane·len(code) + t`` is at bit
+    ``plane·bits`` of byte t.
+    """
+    stride, top = len(code), np.int32((1 << bits) - 1)
+    for t in range(stride):
+        code[t] = np.uint8(0)
+    if bits == 1:
+        for j in range(len(levels)):
+            code[j >> 3] |= np.uint8(np.int32(levels[j] > 0) << (j & 7))
+        return
+    for plane in range(8 // bits):
+        first = plane * stride
+        for t in range(min(stride, len(levels) - first)):
+            code[t] |= np.uint8(((levels[first + t] + top) >> 1) << (plane * bits))
+
+
+@kernel
+def encode(rotated, centroids, assigned, bits, metric, step, codes, add, scale, error):
+    """Codes of rows relative to the centroids of their lists; returns the sum of 1 − ρ² of those that differ from their centroid, and how
+    many these are.
+
+    rotated: float32 ``(n, dim)``, dim a multiple of 64; centroids: float32 ``(lists, dim)``; assigned: int32 ``(n,)``. step: of ``STEPS``.
+    codes: uint8 ``(n, stride_of(dim, bits))``; add, scale, error: float32 ``(n,)``, as at the top of this file.
+    """
+    dim = rotated.shape[1]
+    residual = np.empty(dim, np.float32)
+    levels, others = np.empty(dim, np.int32), np.empty(dim, np.int32)
+    lost, count = 0.0, 0
+    for i in range(len(rotated)):
+        centroid = centroids[assigned[i]]
+        square, along = 0.0, 0.0
+        largest = np.float32(0)
+        for j in range(dim):
+            gap = rotated[i, j] - centroid[j]
+            residual[j] = gap
+            largest = max(largest, abs(gap))
+            square += np.float64(gap) * np.float64(gap)
+            along += np.float64(gap) * np.float64(centroid[j])
+        if not square > 1e-30:
+            for j in range(dim):
+                levels[j] = np.int32(1)
+            pack(levels, bits, codes[i])
+            add[i] = scale[i] = error[i] = np.float32(0)
+            continue
+        rms = np.sqrt(square / dim)
+        product, length = quantise(residual, step * rms, bits, levels)
+        if bits > 1:
+            other = quantise(residual, 2.0 * np.float64(largest) / (1 << bits), bits, others)
+            if other[0] * other[0] * length > product * product * other[1]:
+                product, length = other
+                for j in range(dim):
+                    levels[j] = others[j]
+            product, length = refine(residual, bits, levels, product, length)
+        pack(levels, bits, codes[i])
+        explained = 0.0
+        for j in range(dim):
+            explained += np.float64(levels[j]) * np.float64(centroid[j])
+        stretch = 2.0 * square / product
+        missing = max(1.0 - product * product / (length * square), 0.0)
+        deviation = np.sqrt(square * missing / (1.0 - missing) / (dim - 1))
+        if metric == DOT:
+            add[i] = np.float32(along - stretch * explained / 2)
+        elif metric == L2:
+            add[i] = np.float32(-square - stretch * explained)
+        else:
+            add[i] = np.float32((-square - stretch * explained) / 2)
+        doubled = 2.0 if metric == L2 else 1.0
+        scale[i] = np.float32(doubled * stretch)
+        error[i] = np.float32(doubled * deviation)
+        lost += missing
+        count += 1
+    return lost, count
+
+
+@inner
+def code_query(rotated, width):
+    """A ``CodedQuery``. rotated: float32 ``(dim,)``; width: of its byte codes, at least dim."""
+    dim = len(rotated)
+    low, high = rotated[0], rotated[0]
+    for j in range(dim):
+        low, high = min(low, rotated[j]), max(high, rotated[j])
+    step = (high - low) / QUERY_TOP if high > low else np.float32(1)
+    inverse = np.float32(1) / step
+    planes = np.empty((PLANES, dim // 64), np.uint64)
+    sum_of_bits = np.int64(0)
+    for w in range(dim // 64):
+        words = (np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0))
+        for j in range(64):
+            number = np.uint64(np.int64((rotated[64 * w + j] - low) * inverse + np.float32(0.5)))
+            sum_of_bits += np.int64(number)
+            place, one = np.uint64(j), np.uint64(1)
+            words = (
+                words[0] | (number & one) << place,
+                words[1] | (number >> one & one) << place,
+                words[2] | (number >> np.uint64(2) & one) << place,
+                words[3] | (number >> np.uint64(3) & one) << place,
+            )
+        planes[0, w], planes[1, w], planes[2, w], planes[3, w] = words
+    codes = np.empty(width, np.int8)
+    largest = max(abs(low), abs(high))
+    byte_step = largest / np.float32(127) if largest > 0 else np.float32(1)
+    inverse = np.float32(1) / byte_step
+    byte_total = np.int64(0)
+    for j in range(dim):
+        number = np.int32(np.rint(rotated[j] * inverse))
+        codes[j] = np.int8(number)
+        byte_total += np.int64(number)
+    for j in range(dim, width):
+        codes[j] = np.int8(0)
+    total = np.float32(dim) * low + step * np.float32(sum_of_bits)
+    twelve = np.float32(12)
+    return CodedQuery(
+        rotated, planes, codes, low, step, total, step * step / twelve, byte_step, byte_total, byte_step * byte_step / twelve
+    )  # fmt: skip
+
+
+@intrinsic
+def weigh_block(typingctx, block, planes, u64s, weighted, ones):
+    """Of each of a block's 64 one-bit codes: the sum of the query's numbers (in bits) where the code has a 1, and how many ones it has.
+
+    block: address of uint64 ``(u64s, 64)``, 64-byte aligned; planes: of uint64 ``(PLANES, u64s)``; weighted, ones: of 64 int32.
+    """
+
+    def codegen(context, builder, signature, args):
+        i32, i64 = ir.IntType(32), ir.IntType(64)
+        wide, narrow = ir.VectorType(i64, 8), ir.VectorType(i32, 8)
+        count_ones = builder.module.declare_intrinsic("llvm.ctpop.v8i64", fnty=ir.FunctionType(wide, [wide]))
+        undefined = ir.Constant(wide, ir.Undefined)
+        block_at, planes_at, count, weighted_at, ones_at = args
+
+        def spread(word):
+            first = builder.insert_element(undefined, word, i32(0))
+            return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(i32, 8), [0] * 8))
+
+        before = builder.block
+        loop, after = builder.append_basic_block("u64s"), builder.append_basic_block("weighed")
+        plane_bytes = builder.mul(count, i64(8))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        word = builder.phi(i64)
+        word.add_incoming(i64(0), before)
+        sums = [builder.phi(wide) for _ in range(8)]
+        at = builder.add(planes_at, builder.mul(word, i64(8)))
+        query = []
+        for _ in range(PLANES):
+            query.append(spread(builder.load(builder.inttoptr(at, i64.as_pointer()))))
+            at = builder.add(at, plane_bytes)
+        row = builder.add(block_at, builder.mul(word, i64(512)))
+        one = ir.Constant(wide, [1] * 8)
+        more = []
+        for group, total in enumerate(sums):
+            total.add_incoming(ir.Constant(wide, [0] * 8), before)
+            bits = builder.load(builder.inttoptr(builder.add(row, i64(64 * group)), wide.as_pointer()), align=64)
+            found = builder.call(count_ones, [builder.and_(bits, query[-1])])
+            for plane in reversed(query[:-1]):
+                found = builder.add(builder.shl(found, one), builder.call(count_ones, [builder.and_(bits, plane)]))
+            held = builder.shl(builder.call(count_ones, [bits]), ir.Constant(wide, [32] * 8))
+            more.append(builder.add(builder.add(total, found), held))
+            total.add_incoming(more[-1], loop)
+        following = builder.add(word, i64(1))
+        word.add_incoming(following, loop)
+        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+        builder.position_at_end(after)
+        for group, total in enumerate(more):
+            place = builder.inttoptr(builder.add(weighted_at, i64(32 * group)), narrow.as_pointer())
+            builder.store(builder.trunc(total, narrow), place, align=4)
+            place = builder.inttoptr(builder.add(ones_at, i64(32 * group)), narrow.as_pointer())
+            builder.store(builder.trunc(builder.lshr(total, ir.Constant(wide, [32] * 8)), narrow), place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp, types.intp, types.intp), codegen
+
+
+@inner
+def code_product(code, stride, bits, query):
+    """⟨x, q⟩ of a code of 2, 4 or 8 bits (x are its numbers as stored, 0 and up) at an address, and of a query's byte codes, in steps of the
+    query. query: their address.
+    """
+    if bits == 8:
+        return np.int64(dot_one(code, query, stride // LINE))
+    held = carray(pointer(code), stride, np.uint8)
+    total = np.int32(0)
+    if bits == 4:
+        low, high = carray(pointer(query), stride, np.int8), carray(pointer(query + stride), stride, np.int8)
+        for t in range(stride):
+            total += np.int32(held[t] & np.uint8(15)) * np.int32(low[t]) + np.int32(held[t] >> np.uint8(4)) * np.int32(high[t])
+        return np.int64(total)
+    for plane in range(4):
+        numbers = carray(pointer(query + plane * stride), stride, np.int8)
+        shift = np.uint8(2 * plane)
+        for t in range(stride):
+            total += np.int32((held[t] >> shift) & np.uint8(3)) * np.int32(numbers[t])
+    return np.int64(total)
+
+
+@inner
+def list_terms(metric, rotated, centroid):
+    """(base, along, square of what a centroid doesn't explain of the query) of a list and a query."""
+    product, square, own = np.float32(0), np.float32(0), np.float32(0)
+    for j in range(len(rotated)):
+        product += rotated[j] * centroid[j]
+        own += centroid[j] * centroid[j]
+    along = np.float32(1)
+    if metric == DOT:
+        along = product / own if own > 0 else np.float32(0)
+    for j in range(len(rotated)):
+        gap = rotated[j] - along * centroid[j]
+        square += gap * gap
+    if metric == DOT:
+        return product, along, square
+    return (-square if metric == L2 else np.float32(1) - square / np.float32(2)), along, square
+
+
+@kernel
+def estimates(rotated, centroid, metric, bits, codes, add, scale, error, lost, scores, deviations):
+    """Scores of the rows of one list by their codes and the standard deviations of their errors, as a search has them.
+
+    rotated: a query in the frame, float32 ``(dim,)``. codes: of one bit uint64 ``(blocks, u64s, 64)``, 64-byte aligned, seen as uint8 in
+    one dimension; else uint8 rows, one after the other. lost: the mean of 1 − ρ². scores, deviations: float32 ``(n,)``, n at most 64 times
+    the blocks.
+    """
+    dim, n = len(rotated), len(scores)
+    stride = stride_bytes(dim, bits)
+    query = code_query(rotated, dim if bits == 1 else stride * (8 // bits))
+    base, along, square = list_terms(metric, rotated, centroid)
+    half = np.float32((1 << bits) - 1) / np.float32(2)
+    noise = query.noise if bits == 1 else query.byte_noise
+    spread = np.sqrt(square + noise * np.float32((dim - 1) / max(lost, 1e-9)))
+    weighted, ones = np.empty(64, np.int32), np.empty(64, np.int32)
+    for row in range(n):
+        if bits == 1:
+            if row & 63 == 0:
+                block = codes.ctypes.data + (row >> 6) * dim * 8
+                weigh_block(block, query.planes.ctypes.data, dim // 64, weighted.ctypes.data, ones.ctypes.data)
+            product = query.step * np.float32(weighted[row & 63]) + query.low * np.float32(ones[row & 63]) - half * query.total
+        else:
+            found = code_product(codes.ctypes.data + row * stride, stride, bits, query.codes.ctypes.data)
+            product = query.byte_step * (np.float32(found) - half * np.float32(query.byte_total))
+        scores[row] = base + along * add[row] + scale[row] * product
+        deviations[row] = error[row] * spread
+
+
+@inner
+def stride_bytes(dim, bits):
+    """``stride_of``, for kernels."""
+    return dim // 8 if bits == 1 else (dim * bits // 8 + LINE - 1) // LINE * LINE
