@@ -1,8 +1,8 @@
 """Calibration: measure the recall and cost of every setting on the file itself, by selectivity.
 
-Some rows serve as queries, of which neither the lists nor the frame were learned. For each selectivity they get random filters of several
-kinds: spread evenly, among the nearest rows, none among the nearest, and around another row. A setting's recall is that of the kind for
-which it finds least, since a search doesn't know how its filter lies.
+Some rows serve as queries, of which the lists were not learned. For each selectivity they get random filters of several kinds: spread
+evenly, among the nearest rows, none among the nearest, and around another row. The requests are put into bins by the selectivity near the
+query, relative to that of all rows (``model.LIMITS``), and settings are measured for each bin: a search looks where it belongs.
 """
 
 from __future__ import annotations
@@ -21,22 +21,26 @@ from ...kernels import bitset, columns_of_memory, planner
 from ...kernels import lists as kernel
 from ...kernels.rabitq import to_frame
 from ..mask import FEW_ROWS
-from ..model import DEPTHS, lowered, settings_of
+from ..model import DEPTHS, settings_of
 from .frame import Frame
-from .plans import PLANS, effort_of
+from .model import BINS, NO_LIMITS, bin_of
+from .plans import PLANS
 from .search import CALL_MICROSECONDS
 from .segment import ListsSegment
 
 # Unit and meaning. [build]: bounds the time that calibration adds to a build. [chosen]: chosen, not measured.
-QUERIES = 128  # queries, at most [build]
+QUERIES = 256  # queries, at most [build]
 LEAST_QUERIES = 48  # of a large file [build]
 SCORES = 64 << 20  # scores of queries and rows that are kept: in larger files fewer queries are asked, down to LEAST_QUERIES [build]
-FILTERED = 48  # requests of each selectivity [build]
+FILTERED = 64  # requests of each selectivity [build]
 DEEP = 3  # one request in DEEP is asked for the larger number of results [build]
 SCANS = 3  # requests by which the exact scan is timed [build]
 SELECTIVITIES = (0.8, 0.35, 0.12, 0.04, 0.012, 0.004)  # of the filters [chosen]
-KINDS = ("none", "near", "none near", "around another")  # how a filter lies to the query [chosen]
-NEAR = 0.03  # share of the rows nearest to a query that a filter of the kind "none near" excludes [chosen]
+KINDS = ("none", "near", "none near", "around another", "fewer near", "none near", "around another", "none near")  # how a filter lies to the query [chosen]
+NEAR = (0.0003, 0.3)  # share of the rows nearest to a query that a filter of the kind "none near" excludes [chosen]
+FEWEST = 6  # requests that a bin is measured by, at least; the nearest ones where it has fewer [chosen]
+DOUBT = 1.0  # standard errors subtracted from a measured mean recall [chosen]
+WORTH = 0.9  # settings of more rows at full precision are measured from this share of the recall that fewer reach on [build]
 ALL = 0.9985  # recall at which a sweep ends: more effort only costs more [build]
 LEVEL = 0.002  # recall that a sweep has to gain by three more settings, else it ends [build]
 STEP_COST = 1.3  # how many times as much as the one before it a setting beyond the end of a sweep is taken to cost [chosen]
@@ -44,12 +48,15 @@ ROUNDING = 2e-6  # of scores in the frame, where lengths are about 1: rows that 
 RANKED = 8_192  # rows, evenly spread, whose order stands for that of all [chosen]
 
 
+_SCAN, _LOOK = np.array([[kernel.SCAN, 0.0, 0.0]]), np.array([[-1.0, 0.0, 0.0]])
+
+
 class Drawn(NamedTuple):
-    """A request. query: its index. bits: uint64, a bit a row; counts: int32, passing rows of each list; matches: of all. others: matches
+    """A request. relative: the selectivity near the query, relative to that of all rows. query: its index. bits: uint64, a bit a row; counts: int32, passing rows of each list; matches: of all. others: matches
     without the query's own row. needed: for each of DEPTHS the k-th best score.
     """
 
-    kind: str
+    relative: float
     query: int
     filtered: bool
     bits: np.ndarray
@@ -62,7 +69,7 @@ class Drawn(NamedTuple):
 @dataclass
 class Bench:
     """segment: the file to measure. queries: float32 ``(n, dim)``; own: their rows. scores: float32 ``(n, rows)``, in the frame, which order
-    rows as full-precision scores do. table: the vectors as a chunk table.
+    rows as full-precision scores do. table: the vectors as a chunk table, which has the addresses of ``held``.
     """
 
     segment: ListsSegment
@@ -70,8 +77,8 @@ class Bench:
     own: np.ndarray
     scores: np.ndarray
     table: np.ndarray
+    held: tuple[np.ndarray, ...]
     verified: np.ndarray
-    docids: np.ndarray
     settings: np.ndarray
     noise: np.ndarray
     rng: np.random.Generator
@@ -87,57 +94,60 @@ class Bench:
         self._scan([self._drawn("none", None, 0)])
 
     def level(self, share: float | None) -> tuple[list[np.ndarray], list[np.ndarray], float]:
-        """Measure all settings at a selectivity (None: no filter): for each of DEPTHS recalls and costs (microseconds), float32
-        ``(settings,)``; and the microseconds of a row in the exact scan.
+        """Measure all settings at a selectivity (None: no filter): for each of DEPTHS recalls and costs (microseconds), float32 ``(BINS,
+        settings)``; and the microseconds of a row in the exact scan.
         """
         count = len(self.queries)
         if share is None:
             drawn = [self._drawn("none", None, query) for query in range(count)]
         else:
-            chosen = self.rng.permutation(count)[:FILTERED]
+            chosen = np.resize(self.rng.permutation(count), FILTERED)
             drawn = [self._drawn(KINDS[i % len(KINDS)], share, int(query)) for i, query in enumerate(chosen)]
         recalls, costs = [], []
         for d, k in enumerate(DEPTHS):
-            groups: list[list[Drawn]] = [[] for _ in KINDS]
-            for i, each in enumerate(drawn):
-                if d == 0 or (i // len(KINDS)) % DEEP == 0:
-                    groups[KINDS.index(each.kind)].append(each)
-            measured = self._sweep(d, k, [group for group in groups if group])
-            recalls.append(measured[0])
-            costs.append(measured[1])
+            if share is None:
+                every = self._sweep(d, k, drawn[:: 1 if d == 0 else DEEP])
+                measured = [every] * BINS
+            else:
+                measured = [self._sweep(d, k, group[:: 1 if d == 0 else max(len(group) // FEWEST, 1)]) for group in _binned(drawn)]
+            recalls.append(np.array([own for own, _ in measured]))
+            costs.append(np.array([own for _, own in measured]))
         return recalls, costs, self._scan(drawn[:SCANS])
 
-    def _sweep(self, d: int, k: int, groups: list[list[Drawn]]) -> tuple[np.ndarray, np.ndarray]:
-        """(recalls, costs) of all settings, by rising effort until more is of no use."""
+    def _sweep(self, d: int, k: int, group: list[Drawn]) -> tuple[np.ndarray, np.ndarray]:
+        """(recalls, costs) of all settings for some requests, by rising effort until more is of no use."""
         recalls, costs = np.ones(len(self.settings), np.float32), np.zeros(len(self.settings), np.float32)
-        most = max(each.matches for group in groups for each in group)
+        most = max(each.matches for each in group)
         families = np.split(np.arange(1, len(self.settings)), np.flatnonzero(np.diff(self.settings[1:, 2]) != 0) + 1)
+        worth = np.zeros(len(families[0]), np.bool_)
         for family in families:
             found: list[float] = []
             ended = False
-            for setting in family.tolist():
+            for i, setting in enumerate(family.tolist()):
                 if ended:
                     recalls[setting], costs[setting] = recalls[setting - 1], STEP_COST * costs[setting - 1]
                     continue
-                shares = [self._run(setting, d, k, group) for group in groups]
-                recalls[setting] = min(recall for recall, _ in shares)
-                costs[setting] = np.mean([cost for _, cost in shares])
+                if worth.any() and not worth[i]:
+                    recalls[setting], costs[setting] = recalls[families[0][i]], STEP_COST * costs[families[0][i]]
+                    continue
+                recalls[setting], costs[setting] = self._run(setting, d, k, group)
                 found.append(float(recalls[setting]))
-                level = len(found) > 3 and found[-1] - found[-4] < LEVEL
+                level = len(found) > 3 and found[-1] >= WORTH and found[-1] - found[-4] < LEVEL
                 ended = found[-1] >= ALL or level or self.settings[setting, 1] >= most
+            worth = recalls[families[0]] >= WORTH * recalls[families[0]].max()
         return recalls, costs
 
     def _run(self, setting: int, d: int, k: int, group: list[Drawn]) -> tuple[float, float]:
         """(mean recall less some standard errors, microseconds of one) of some requests by a setting."""
         segment, shares, elapsed = self.segment, [], 0
-        effort, kept = effort_of((self.settings[setting, 1], self.settings[setting, 2]), k, k)
+        options = self.settings[setting : setting + 1]
         for each in group:
             spare = 0 if each.filtered else 1  # without a filter the query finds its own row
             heap, size = np.empty((1, k + spare), np.int64), np.zeros(1, np.int64)
             query, facts = self.queries[each.query : each.query + 1], np.empty((1, kernel.R_WIDTH))
             began = time.thread_time_ns()
             kernel.search_lists(
-                segment.description, kernel.LISTS, effort, kept + spare, each.filtered, each.bits, each.counts, each.matches, query,
+                segment.description, options, NO_LIMITS, each.filtered, each.bits, each.counts, each.matches, query,
                 self.table, self.verified, False, heap, size, facts,
             )  # fmt: skip
             elapsed += time.thread_time_ns() - began
@@ -146,7 +156,7 @@ class Bench:
             possible, needed = min(k, each.others), each.needed[d]
             right = int((self.scores[each.query, rows] >= needed - ROUNDING * (1 + abs(needed))).sum())
             shares.append(min(right, possible) / possible if possible else 1.0)
-        return lowered(shares), max(elapsed / 1e3 / len(group) - CALL_MICROSECONDS, 0.1)
+        return float(np.mean(shares) - DOUBT * np.std(shares) / np.sqrt(len(shares))), max(elapsed / 1e3 / len(group) - CALL_MICROSECONDS, 0.1)
 
     def _scan(self, drawn: list[Drawn]) -> float:
         """Microseconds of a row in the exact scan."""
@@ -155,7 +165,7 @@ class Bench:
             heap, size, facts = np.empty((1, k), np.int64), np.zeros(1, np.int64), np.empty((1, kernel.R_WIDTH))
             began = time.thread_time_ns()
             kernel.search_lists(
-                self.segment.description, kernel.SCAN, 0, 0, each.filtered, each.bits, each.counts, each.matches,
+                self.segment.description, _SCAN, NO_LIMITS, each.filtered, each.bits, each.counts, each.matches,
                 self.queries[each.query : each.query + 1], self.table, self.verified, False, heap, size, facts,
             )  # fmt: skip
             times.append((time.thread_time_ns() - began) / 1e3 / each.matches)
@@ -184,18 +194,44 @@ class Bench:
             bits = held
         matches = int(bitset.passing_of_clusters(bits, segment.offsets, counts))
         needed = [float(planner.kth_score(scores, True, held, k)) for k in DEPTHS]
-        return Drawn(kind, query, share is not None, bits, counts, max(matches, 1), others, needed)
+        relative = self._relative(query, bits, counts, max(matches, 1)) if share is not None else 1.0
+        return Drawn(relative, query, share is not None, bits, counts, max(matches, 1), others, needed)
+
+    def _relative(self, query: int, bits: np.ndarray, counts: np.ndarray, matches: int) -> float:
+        """The selectivity near a query, as a search measures it, relative to that of all rows."""
+        heap, size, facts = np.empty((1, 1), np.int64), np.zeros(1, np.int64), np.empty((1, kernel.R_WIDTH))
+        kernel.search_lists(
+            self.segment.description, _LOOK, NO_LIMITS, True, bits, counts, matches, self.queries[query : query + 1], self.table,
+            self.verified, False, heap, size, facts,
+        )  # fmt: skip
+        return float(facts[0, kernel.R_LOCAL]) * self.segment.rows / matches
 
     def _ball(self, kind: str, share: float) -> tuple[float, float, float]:
         """(share of the rows that count as near the centre, probability of a near row to match, probability of another row to match)."""
         if kind == "near":
             return share, 0.9, 0.1 * share / max(1 - share, 0.1)
         if kind == "none near":
-            near = min(NEAR, 0.9 * (1 - share))
+            near = min(NEAR[0] * (NEAR[1] / NEAR[0]) ** self.rng.random(), 0.9 * (1 - share))
             return near, 0.0, share / (1 - near)
+        if kind == "fewer near":
+            return 0.2, 0.3 * share, 0.94 * share / 0.8
         if kind == "around another":
             return share, 0.95, 0.0
         return 1.0, share, share
+
+
+def _binned(drawn: list[Drawn]) -> list[list[Drawn]]:
+    """The requests of each bin; the nearest to its middle where it has few."""
+    own = [bin_of(each.relative) for each in drawn]
+    counts = [own.count(b) for b in range(BINS)]
+    points = [1.0, 0.35, 0.1, 0.0]
+    groups = []
+    for b in range(BINS):
+        if counts[b] >= FEWEST:
+            groups.append([each for each, one in zip(drawn, own, strict=True) if one == b])
+        else:
+            groups.append(sorted(drawn, key=lambda each, b=b: abs(each.relative - points[b]))[:FEWEST])
+    return groups
 
 
 def calibrate(
@@ -255,7 +291,7 @@ def _bench(
         queries = (queries / np.where(lengths > 0, lengths, 1)).astype(np.float32)
     return Bench(
         segment, queries, place[held], _scores(frame, vectors, queries, place), columns_of_memory(vectors, docids, norms),
-        np.ones(1, np.uint8), docids, settings_of(PLANS), rng.integers(0, 65_536, max(segment.rows, 4_099) + 97, dtype=np.uint16), rng,
+        (vectors, docids, norms), np.ones(1, np.uint8), settings_of(PLANS), rng.integers(0, 65_536, max(segment.rows, 4_099) + 97, dtype=np.uint16), rng,
     )  # fmt: skip
 
 

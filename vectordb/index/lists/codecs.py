@@ -63,7 +63,7 @@ class RaBitQ(Codec):
 
 
 class OneBit(RaBitQ):
-    """The sign of each number. In blocks of 64 rows: uint64 ``(blocks, u64s, 64)``."""
+    """The sign of each number. In blocks of 64 rows: uint8 ``(blocks, dim / 8, 64)``."""
 
     name = "rabitq1"
     bits = 1
@@ -73,8 +73,8 @@ class OneBit(RaBitQ):
 
     def arranged(self, order: np.ndarray, sections: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         blocks = -(-len(order) // rabitq.BLOCK_ROWS)
-        rows = np.zeros((blocks * rabitq.BLOCK_ROWS, self.codes.shape[1] // 8), np.uint64)
-        rows[: len(order)] = self.codes.view(np.uint64)[order]
+        rows = np.zeros((blocks * rabitq.BLOCK_ROWS, self.codes.shape[1]), np.uint8)
+        rows[: len(order)] = self.codes[order]
         signs = rows.reshape(blocks, rabitq.BLOCK_ROWS, -1).transpose(0, 2, 1)
         add, factor, error = self._factors(order)
         return {"signs": aligned_copy(signs), "add": add, "factor": factor, "error": error}, {"lost": self.lost}
@@ -89,7 +89,7 @@ class Longer(RaBitQ):
 
     def arranged(self, order: np.ndarray, sections: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         add, factor, _ = self._factors(order)
-        return {"codes": aligned_copy(self.codes[order]), "long_add": add, "long_factor": factor}, {"bits": self.bits}
+        return {"codes": aligned_copy(self.codes[order]), "long_add": add, "long_factor": factor}, {"bits": self.bits, "long_lost": self.lost}
 
 
 class TwoBits(Longer):

@@ -7,7 +7,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,8 +16,7 @@ from .. import exact
 from ..base import Report, Run, SegmentRequest, SegmentTarget
 from ..exact import Found
 from ..model import MEASURED_EVERY, PLAN
-from .model import Choice
-from .plans import effort_of
+from .model import NO_LIMITS, Choice, Choices
 from .segment import ListsSegment
 
 # Constants: unit and meaning. Estimates of times, or chosen, not measured.
@@ -40,7 +38,7 @@ def search(request: SegmentRequest) -> tuple[list[Found], Report | None]:
     report = Report(request.targets, request.k) if request.recorded else None
     n, choices = len(request.queries), [_chosen(request, target) for target in request.targets]
     cores = 1 if request.timed else min(background.cores(), n)
-    work = sum(_work(target, choice, request.k) for target, choice in zip(request.targets, choices, strict=True))
+    work = sum(_work(target, choice) for target, choice in zip(request.targets, choices, strict=True))
     most = min(max(deadline.WORK // max(work, 1), 1), _QUERIES_AT_ONCE)
     if n == 1 or (cores == 1 and n <= most):
         return _search(request, choices, request.queries, report), report
@@ -55,7 +53,7 @@ def search(request: SegmentRequest) -> tuple[list[Found], Report | None]:
     return [hits for some in deadline.map_with_deadline(exact.pool(), run, cuts[:-1], cuts[1:]) for hits in some], report
 
 
-def _search(request: SegmentRequest, choices: Sequence[Choice | None], queries: np.ndarray, report: Report | None) -> list[Found]:
+def _search(request: SegmentRequest, choices: Sequence[Choices | None], queries: np.ndarray, report: Report | None) -> list[Found]:
     """Search for some of the queries on this thread."""
     n, k, chunks, spec = len(queries), request.k, request.chunks, request.spec
     heaps, sizes = np.empty((n, k), np.int64), np.zeros(n, np.int64)
@@ -80,84 +78,65 @@ def _search(request: SegmentRequest, choices: Sequence[Choice | None], queries: 
 
 
 def _search_segment(
-    request: SegmentRequest, target: SegmentTarget, choice: Choice | None, queries: np.ndarray, heaps: np.ndarray, sizes: np.ndarray
+    request: SegmentRequest, target: SegmentTarget, chosen: Choices | None, queries: np.ndarray, heaps: np.ndarray, sizes: np.ndarray
 ) -> tuple[int, Run]:
     """(chunks newly touched, how the first of the queries was searched)."""
     segment, allowed, chunks, k = target.segment, target.allowed, request.chunks, request.k
     half, n = request.spec.dtype == "float16", len(queries)
-    if choice is None:
+    if chosen is None:
         return 0, _NOTHING._replace(elapsed=0.0 if request.timed else None)
     started, facts = time.perf_counter(), np.zeros((n, kernel.R_WIDTH))
     if allowed.few is not None and request.forced < 0:  # each of them is scored
         rows = allowed.few[segment.inverse[allowed.few.astype(np.int64) - segment.first] >= 0]
+        if not len(rows):
+            return 0, _NOTHING._replace(elapsed=0.0 if request.timed else None)
         given = queries, half, exact.METRICS[segment.metric], rows, heaps, sizes
         touched = exact.score_dense(chunks.rows, chunks.verified, *given)
-        facts[:, kernel.R_SCORED] = len(rows)
+        facts[:, kernel.R_SCORED], facts[:, kernel.R_LOCAL] = len(rows), -1
     else:
-        touched = run_setting(segment, choice.setting, k, allowed, queries, chunks, half, heaps, sizes, facts)
-    corrections, elapsed = segment.corrections, None
+        touched = kernel.search_lists(
+            segment.description, chosen.options, chosen.limits, allowed.filtered, allowed.bits[0], allowed.counts[0],
+            int(allowed.matches[0]), queries, chunks.rows, chunks.verified, half, heaps, sizes, facts,
+        )  # fmt: skip
+    scored, local, option = facts[0, [kernel.R_SCORED, kernel.R_LOCAL, kernel.R_OPTION]].tolist()
+    choice, corrections, elapsed = chosen.each[int(option)], segment.corrections, None
     corrections.calls += 1
     if request.timed or corrections.calls % MEASURED_EVERY == 0:
         elapsed = max(1e6 * (time.perf_counter() - started) - CALL_MICROSECONDS, 0.1) / n
         if n == 1 and request.forced < 0 and allowed.few is None:
             corrections.learn_cost(int(segment.model(k).settings[choice.setting, PLAN]), choice.microseconds, elapsed)
-    scored = float(facts[0, kernel.R_SCORED])
-    return touched, Run(choice.setting, -1, scored, choice.microseconds, choice.recall, False, elapsed if request.timed else None)
+    return touched, Run(choice.setting, local, scored, choice.microseconds, choice.recall, False, elapsed if request.timed else None)
 
 
-def run_setting(
-    segment: ListsSegment,
-    setting: int,
-    k: int,
-    allowed: Any,
-    queries: np.ndarray,
-    chunks: Any,
-    half: bool,
-    heaps: np.ndarray,
-    sizes: np.ndarray,
-    facts: np.ndarray,
-) -> int:
-    """Run a setting for some queries; returns the chunks newly touched. facts: float64 ``(n, R_WIDTH)``, overwritten. Others as in
-    ``search_lists`` and ``SegmentMask``.
-    """
-    model = segment.model(k)
-    plan, *parameters = model.settings[setting].tolist()
-    effort, kept = effort_of((parameters[0], parameters[1]), k, model.depth)
-    return kernel.search_lists(
-        segment.description, int(plan), effort, kept, allowed.filtered, allowed.bits[0], allowed.counts[0], int(allowed.matches[0]),
-        queries, chunks.rows, chunks.verified, half, heaps, sizes, facts,
-    )  # fmt: skip
-
-
-def _chosen(request: SegmentRequest, target: SegmentTarget) -> Choice | None:
-    """The choice for a request, cached for _CHOSEN_ANEW searches. None: nothing matches."""
+def _chosen(request: SegmentRequest, target: SegmentTarget) -> Choices | None:
+    """The choices for a request, cached for _CHOSEN_ANEW searches. None: nothing matches."""
     segment, k = target.segment, request.k
+    model, few = segment.model(k), target.allowed.few
+    if few is not None and request.forced < 0:
+        return model.choices((Choice(0, model.scan * len(few), 1.0),), NO_LIMITS, k)
     matches = int(target.allowed.matches[0])
     if not matches:
         return None
     if request.forced >= 0:
-        return Choice(request.forced, 0.0, 1.0)
-    if target.allowed.few is not None:
-        return Choice(0, segment.model(k).scan * matches, 1.0)
+        return model.choices((Choice(request.forced, 0.0, 1.0),), NO_LIMITS, k)
     key = (matches, target.free, k, request.recall)
     cached = segment.choices.get(key)
     if cached is not None and segment.corrections.calls - cached[0] < _CHOSEN_ANEW:
         return cached[1]
     if len(segment.choices) >= _CHOSEN_ANEW:
         segment.choices.clear()
-    choice = segment.model(k).choose(target, k, request.recall)
-    segment.choices[key] = (segment.corrections.calls, choice)
-    return choice
+    chosen = model.choose(target, k, request.recall)
+    segment.choices[key] = (segment.corrections.calls, chosen)
+    return chosen
 
 
-def _work(target: SegmentTarget, choice: Choice | None, k: int) -> int:
-    """Multiplications of a query, about."""
-    if choice is None:
+def _work(target: SegmentTarget, chosen: Choices | None) -> int:
+    """Multiplications of a query, about, at most."""
+    if chosen is None:
         return 0
-    segment, matches = target.segment, int(target.allowed.matches[0])
-    model = segment.model(k)
-    plan, *parameters = model.settings[choice.setting].tolist()
-    if int(plan) == kernel.SCAN:
-        return matches * segment.dim
-    rows, kept = effort_of((parameters[0], parameters[1]), k, model.depth)
-    return (min(rows, segment.rows) + segment.lists) * segment.dim // _CODES_AT_ONCE + kept * segment.dim
+    segment, most, few = target.segment, 0, target.allowed.few
+    matches = int(target.allowed.matches[0]) if few is None else len(few)
+    for plan, rows, _ in chosen.options.tolist():
+        looked_at = segment.rows if rows >= matches else rows * segment.rows // matches
+        most = max(most, matches if plan == kernel.SCAN else (looked_at + segment.lists) // _CODES_AT_ONCE)
+    return int(most) * segment.dim

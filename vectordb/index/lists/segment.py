@@ -16,13 +16,13 @@ from ..base import IndexKind
 from ..exact import METRICS
 from ..file import IndexFile
 from ..model import Corrections, which_model
-from .model import Choice, ListsModel, models_of
+from .model import Choices, ListsModel, models_of
 from .plans import PLANS
 
 
 class ListsSegment(IndexKind):
-    """dim, metric, lists: its properties. description: int64, addresses and sizes for kernels. every_list: int32 ``(1,)``, stands for
-    counts where there is no filter. choices: the cache of ``search``: request → (number of calls when it was chosen, choice).
+    """dim, metric, lists: its properties. description: int64, addresses and sizes for kernels. choices: the
+    cache of ``search``: request → (number of calls when it was chosen, choices).
     """
 
     plans = PLANS
@@ -32,7 +32,7 @@ class ListsSegment(IndexKind):
         self.dim, self.metric, self.lists = meta["dim"], meta["metric"], len(sections["centroids"])
         self.description = self._described()
         self.corrections = Corrections.of(PLANS)
-        self.choices: dict[tuple, tuple[int, Choice]] = {}
+        self.choices: dict[tuple, tuple[int, Choices]] = {}
         if file is not None:
             self.models = models_of(sections)
 
@@ -45,7 +45,7 @@ class ListsSegment(IndexKind):
         values = {
             layout.ROWS: self.rows,
             layout.DIM: self.dim,
-            layout.U64S: sections["signs"].shape[1],
+            layout.U64S: sections["signs"].shape[1] // 8,
             layout.SIGNS: address["signs"],
             layout.STRIDE: sections["codes"].shape[1],
             layout.CODES: address["codes"],
@@ -71,6 +71,7 @@ class ListsSegment(IndexKind):
             kernel.SCALE: _bits(meta["scale"]),
             kernel.CENTROID_STEP: _bits(meta["centroid_step"]),
             kernel.LOST: _bits(meta["lost"]),
+            kernel.LONG_LOST: _bits(meta["long_lost"]),
         }
         description = np.zeros(kernel.LISTS_WIDTH, np.int64)
         for column, value in values.items():
