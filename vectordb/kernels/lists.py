@@ -128,7 +128,7 @@ def scan_list(segment, query, low, high, base, along, spreads, filtered, bits, b
     sums, above = np.empty(64, np.int32), np.empty(64, np.float32)
     table_at, query_at = query.table.ctypes.data, query.codes.ctypes.data
     most, refined = len(best), 0
-    rest = -np.float32((1 << code_bits) - 1) / np.float32(2) * np.float32(query.byte_total)
+    rest = -0.5 * np.float64((1 << code_bits) - 1) * np.float64(query.fine_total)
     both = spreads[0] + spreads[1]
     for w in range(low >> 6, ((high - 1) >> 6) + 1):
         word = bits_between(filtered, bits, w, low, high)
@@ -145,8 +145,8 @@ def scan_list(segment, query, low, high, base, along, spreads, filtered, bits, b
         while word != 0:
             row = 64 * w + count_trailing_zeros(word)
             word &= word - np.uint64(1)
-            product = np.float32(code_product(segment[CODES] + row * stride, stride, code_bits, query_at)) + rest
-            score = base + along * long_add[row] + long_factor[row] * (query.byte_step * product)
+            product = np.float32(np.float64(code_product(segment[CODES] + row * stride, stride, code_bits, query_at)) + rest)
+            score = base + along * long_add[row] + long_factor[row] * (query.fine_step * product)
             refined += 1
             key = make_key(score, row)
             if n < most or key > best[0]:
@@ -228,7 +228,7 @@ def search_lists(
         normalise(segment, queries[q], unit)
         choosing, ahead, left, option = filtered and (len(limits) > 0 or options[0, 0] < 0), 0, lists, 0
         if choosing or options[0, 0] == LISTS:
-            query = code_query(framed(segment, unit), width)
+            query = code_query(framed(segment, unit), width, segment[BITS] == 8)
             heap = ranked(segment, query)
         if choosing:
             near, passing = np.int64(0), np.int64(0)
@@ -268,7 +268,7 @@ def search_lists(
             base, along, square = list_terms(segment[METRIC], query.rotated, centroids[c])
             spreads = (
                 DEVIATIONS * np.sqrt(square + query.noise * noise),
-                deviations * finer * np.sqrt(square + query.byte_noise * long_noise),
+                deviations * finer * np.sqrt(square + query.fine_noise * long_noise),
             )
             n, many, more = scan_list(segment, query, low, high, base, along, spreads, filtered, bits, best, n, kept, many)
             seen += passing

@@ -37,8 +37,10 @@ STEPS = (0.0, 1.596, 0.9957, 0.586, 0.3352, 0.1881, 0.1041, 0.0569, 0.0308)
 class CodedQuery(NamedTuple):
     """A query for codes. rotated: float32 ``(dim,)``. table: uint8 ``(dim / 4 · 16,)``, for each four of its numbers and each of the 16
     patterns of bits the sum of those where the bit is set, less the least possible sum, in multiples of ``step``; middle: what is added to the
-    sum of such sums to have ⟨x̄, q⟩ of one-bit codes. codes: int8, rounded to multiples of ``byte_step``, zeros past ``dim``; byte_total: their
-    sum. noise, byte_noise: the variance of a rounding error, of a sum of four numbers and of one number.
+    sum of such sums to have ⟨x̄, q⟩ of one-bit codes. codes: int8, its numbers rounded to multiples of ``byte_step``, zeros past ``dim``;
+    byte_total: their sum. For codes of 8 bits, which a query of bytes would blur, ``codes`` is twice as long, and a number is 256 times the
+    first half's plus the second half's ``fine_step``; fine_total: the sum of these. For others fine_step and fine_total are byte_step and
+    byte_total. noise, fine_noise: the variance of a rounding error, of a sum of four numbers and of one number.
     """
 
     rotated: np.ndarray
@@ -49,7 +51,9 @@ class CodedQuery(NamedTuple):
     noise: np.float32
     byte_step: np.float32
     byte_total: np.int64
-    byte_noise: np.float32
+    fine_step: np.float32
+    fine_total: np.int64
+    fine_noise: np.float32
 
 
 def padded(dim: int) -> int:
@@ -198,8 +202,10 @@ def encode(rotated, centroids, assigned, bits, metric, step, codes, add, scale, 
 
 
 @inner
-def code_query(rotated, width):
-    """A ``CodedQuery``. rotated: float32 ``(dim,)``, dim a multiple of 64; width: of its byte codes, at least dim."""
+def code_query(rotated, width, fine):
+    """A ``CodedQuery``. rotated: float32 ``(dim,)``, dim a multiple of 64; width: of its byte codes, at least dim; fine: for codes of 8
+    bits.
+    """
     dim = len(rotated)
     widest, absolute, largest = np.float32(0), np.float32(0), np.float32(0)
     for j in range(0, dim, 4):
@@ -225,19 +231,26 @@ def code_query(rotated, width):
             filled *= 2
         for pattern in range(16):
             table[4 * j + pattern] = np.uint8(np.int32((sums[pattern] - least) * inverse + np.float32(0.5)))
-    codes = np.empty(width, np.int8)
+    codes = np.empty(2 * width if fine else width, np.int8)
     byte_step = largest / np.float32(127) if largest > 0 else np.float32(1)
-    inverse = np.float32(1) / byte_step
-    byte_total = np.int64(0)
+    fine_step = byte_step / np.float32(256) if fine else byte_step
+    inverse = np.float32(1) / fine_step
+    byte_total, fine_total = np.int64(0), np.int64(0)
+    for j in range(len(codes)):
+        codes[j] = np.int8(0)
     for j in range(dim):
         number = np.int32(np.rint(rotated[j] * inverse))
+        fine_total += np.int64(number)
+        if fine:
+            coarse = (number + np.int32(128)) >> 8
+            codes[width + j] = np.int8(number - 256 * coarse)
+            number = coarse
         codes[j] = np.int8(number)
         byte_total += np.int64(number)
-    for j in range(dim, width):
-        codes[j] = np.int8(0)
     twelve = np.float32(12)
     middle = -absolute / np.float32(2)
-    return CodedQuery(rotated, table, codes, step, middle, step * step / twelve, byte_step, byte_total, byte_step * byte_step / twelve)
+    noise, fine_noise = step * step / twelve, fine_step * fine_step / twelve
+    return CodedQuery(rotated, table, codes, step, middle, noise, byte_step, byte_total, fine_step, fine_total, fine_noise)
 
 
 @intrinsic
@@ -333,10 +346,10 @@ def weigh_block(block, table, count, sums):
 @inner
 def code_product(code, stride, bits, query):
     """⟨x, q⟩ of a code of 2, 4 or 8 bits (x are its numbers as stored, 0 and up) at an address, and of a query's byte codes, in steps of the
-    query. query: their address.
+    query (``fine_step``). query: their address.
     """
     if bits == 8:
-        return np.int64(dot_one(code, query, stride // LINE))
+        return 256 * np.int64(dot_one(code, query, stride // LINE)) + np.int64(dot_one(code, query + stride, stride // LINE))
     held = carray(pointer(code), stride, np.uint8)
     total = np.int32(0)
     if bits == 4:
@@ -380,10 +393,10 @@ def estimates(rotated, centroid, metric, bits, codes, add, scale, error, lost, s
     """
     dim, n = len(rotated), len(scores)
     stride = stride_bytes(dim, bits)
-    query = code_query(rotated, dim if bits == 1 else stride * (8 // bits))
+    query = code_query(rotated, dim if bits == 1 else stride * (8 // bits), bits == 8)
     base, along, square = list_terms(metric, rotated, centroid)
     half = np.float32((1 << bits) - 1) / np.float32(2)
-    noise = query.noise if bits == 1 else query.byte_noise
+    noise = query.noise if bits == 1 else query.fine_noise
     spread = np.sqrt(square + noise * np.float32((dim - 1) / max(lost, 1e-9)))
     sums = np.empty(64, np.int32)
     for row in range(n):
@@ -393,7 +406,7 @@ def estimates(rotated, centroid, metric, bits, codes, add, scale, error, lost, s
             product = query.step * np.float32(sums[row & 63]) + query.middle
         else:
             found = code_product(codes.ctypes.data + row * stride, stride, bits, query.codes.ctypes.data)
-            product = query.byte_step * (np.float32(found) - half * np.float32(query.byte_total))
+            product = query.fine_step * np.float32(np.float64(found) - np.float64(half) * np.float64(query.fine_total))
         scores[row] = base + along * add[row] + scale[row] * product
         deviations[row] = error[row] * spread
 
