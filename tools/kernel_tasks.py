@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import vectordb
-from vectordb import Dense, F, Float, Geo, Int, Keyword, Linear, MultiVector, Prefetch, Schema, Sparse, Text
+from vectordb import IVF, Dense, F, Float, Geo, Int, Keyword, Linear, MultiVector, Prefetch, Schema, Sparse, Text
 from vectordb.engine.check import check
 
 ROWS = 3_000
@@ -103,7 +103,22 @@ def more(folder: Path) -> None:
         database.collection("docs").count()
 
 
-TASKS = {"search": search, "index": index, "more": more}
+def lists(folder: Path) -> None:
+    """A first index of lists, and searches of it."""
+    rng = np.random.default_rng(0)
+    schema = Schema({"d": Dense(16, index=IVF()), "e": Dense(16, "l2", "float16", index=IVF())}, {"i": Int()})
+    with vectordb.open(folder / "lists", durability="batched", maintenance=False) as database:
+        docs = database.create_collection("docs", schema)
+        vectors = {"d": rng.standard_normal((ROWS, 16)), "e": rng.standard_normal((ROWS, 16))}
+        docs.upsert(ids=range(ROWS), vectors=vectors, attributes={"i": range(ROWS)})
+        docs.optimize()
+        for condition in (None, F("i") < ROWS // 2, F("i") < 50):
+            for field in ("d", "e"):
+                docs.search({field: np.ones(16)}, filter=condition, explain=True)
+        docs.search_batch({"d": rng.standard_normal((5, 16))})
+
+
+TASKS = {"search": search, "index": index, "lists": lists, "more": more}
 # What depends on how much data there is, so that it would take long to call it here, or on the plan: (task, kernel, types).
 ALSO = [
     ("search", "topk.unpack", "int64[1A], int64[1C], float32[1C]"),

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .model.rerank import Rerank
     from .model.results import ArmScore, Change, Hit, Hits, Page, Point, WriteResult
     from .model.schema import (
-        HNSW, Bool, Datetime, Dense, Float, Geo, ImpactIndex, Index, Int, Keyword, MultiVector, Schema, Sparse, SparseIndex, Text,
+        HNSW, IVF, Bool, Datetime, Dense, Float, Geo, ImpactIndex, Index, Int, Keyword, MultiVector, Schema, Sparse, SparseIndex, Text,
         Uuid,
     )  # fmt: skip
     from .model.searching import PreparedSearch
@@ -71,7 +71,7 @@ _EXPORTS = {
     "model.diversity": "Diversity",
     "model.facets": "Facet FacetCount FacetResult Range",
     "model.groups": "Group",
-    "model.fields": "Dense HNSW ImpactIndex MultiVector Sparse",
+    "model.fields": "Dense HNSW IVF ImpactIndex MultiVector Sparse",
     "model.filter": "F Filter",
     "model.plan": "Plan",
     "model.ranking": "DBSF Fusion Linear Prefetch RRF Relative",
@@ -87,6 +87,7 @@ _MODULES = {name: module for module, names in _EXPORTS.items() for name in names
 __all__ = [
     "DBSF",
     "HNSW",
+    "IVF",
     "RRF",
     "UNSET",
     "AlreadyExistsError",

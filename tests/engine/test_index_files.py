@@ -244,7 +244,7 @@ def one_more_setting(meta, sections):
 UNKNOWN = {
     "a plan": unknown_plan,
     "a section": lambda meta, sections: sections.update(residuals=np.zeros(4)),
-    "a kind": lambda meta, sections: meta.update(kind="lists"),
+    "a kind": lambda meta, sections: meta.update(kind="tree"),
     "a codec": lambda meta, sections: meta.update(codecs=["byte", "sign", "rabitq"]),
     "a column of settings": lambda meta, sections: sections.update(settings=np.pad(sections["settings"], ((0, 0), (0, 1)))),
 }

@@ -64,6 +64,7 @@ WORDS = [
     "Id",
     "Ids",
     "HNSW",
+    "IVF",
     "If",
     "ImpactIndex",
     "Index",

@@ -93,7 +93,7 @@ class Snapshot:
             schema, indexable, vectors = previous.schema, previous.indexable, previous.vectors
         else:
             schema = catalog.schema_of(meta)
-            indexable = {meta.fields[name]: spec for name, spec in schema.vectors.items() if spec.index_options is not None}
+            indexable = {meta.fields[name]: spec for name, spec in schema.vectors.items() if spec.index_options}
             vectors = frozenset(meta.fields[name] for name in schema.vectors)
         same = previous is not None and rows - live == previous.rows - previous.stored_live
         stored_dead = previous.stored_dead if previous is not None and same else store.tombstones()

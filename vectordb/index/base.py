@@ -263,6 +263,11 @@ class IndexKind:
     # The kind
 
     @classmethod
+    def serves(cls, options: Any) -> bool:
+        """Whether files of a field with this ``index`` option may be of this kind."""
+        return type(options) is cls.options
+
+    @classmethod
     def suits(cls, spec: Any, rows: int) -> bool:
         """Whether a new file of ``rows`` rows of a field should be of this kind."""
         return True
@@ -380,9 +385,9 @@ def _check_settings(path: Path, kind: type[IndexKind], sections: dict[str, np.nd
 
 
 def kinds_of(spec: Any) -> list[type[IndexKind]]:
-    """The kinds that a field's ``index`` option asks for; none if the field isn't indexed."""
-    options = type(getattr(spec, "index", None))
-    return [kind for kind in INDEX_KINDS.values() if kind.field == spec.kind and kind.options is options]
+    """The kinds that files of a field may have, by its ``index`` option; none if the field isn't indexed."""
+    options = getattr(spec, "index", None)
+    return [kind for kind in INDEX_KINDS.values() if kind.field == spec.kind and kind.serves(options)]
 
 
 def kind_for(spec: Any, rows: int) -> type[IndexKind]:

@@ -26,7 +26,7 @@ def search_arm(view: View, search: Search, arm: Arm, k: int, rows: RowFilter, ca
         plan = segments.record_exact(search, arm, rows.matches, hits)
         return hits, plan if plan is None else plan | examples.explained(view, arm.field, arm.spec, arm.queries[0], hits[0])
     queries = queries_of(view, arm, cache)
-    indexed = rows.given is None and arm.spec.index_options is not None
+    indexed = rows.given is None and bool(arm.spec.index_options)
     answer = segments.search_segments(view, search, arm, k, rows, queries) if indexed else None
     if answer is not None:
         hits, plan = answer

@@ -188,7 +188,7 @@ def placed(view: View, search: Search, filters: FilterCache) -> Place | None:
         return None
     rows = RowFilter(view, search.filter, filters)
     place.changes = view.directory.index_files.changes
-    ready = segments.prepared(view, arm, rows) if spec.index_options is not None else None
+    ready = segments.prepared(view, arm, rows) if spec.index_options else None
     if ready is not None:
         if len(ready.groups) != 1:
             return None

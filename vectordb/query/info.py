@@ -44,7 +44,7 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
             facts["texts"] = view.store.texts(number)._asdict()
         if field in view.schema.earlier:
             facts["note"] = _kept(field, cast(Sparse | AttributeType, spec))
-        if vector is not None and vector.index_options is not None:
+        if vector is not None and vector.index_options:
             facts |= _index(view, number)
             facts["recall"] = view.directory.audits.statistics(view.store.collection, field)
         statistics[field] = facts

@@ -211,7 +211,7 @@ def bounded(
     """(upper bounds of an arm's scores, a function from k and a threshold to its best rows by upper bounds: see ``Bounds.search``). None if
     the index has none.
     """
-    if search.exact or not search.proven or rows.given is not None or arm.spec.index_options is None:
+    if search.exact or not search.proven or rows.given is not None or not arm.spec.index_options:
         return None
     opened, tail = view.snapshot.cover(view.fields[arm.field])
     kinds = _kinds(opened)

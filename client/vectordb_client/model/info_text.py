@@ -106,8 +106,11 @@ def options(spec: Mapping[str, Any]) -> str:
     def written(key: str, value: Any) -> str:
         if key not in ("index", "analyzer") or not isinstance(value, Mapping):
             return str(value)
-        name = VECTOR_TYPES[spec["kind"]].index_options.__name__ if key == "index" else "Analyzer"
-        return f"{name}({', '.join(f'{k}={v}' for k, v in value.items())})"
+        name = "Analyzer"
+        if key == "index":
+            classes = VECTOR_TYPES[spec["kind"]].index_options
+            name = next(each.__name__ for each in classes if each.kind == value.get("kind", classes[0].kind))
+        return f"{name}({', '.join(f'{k}={v}' for k, v in value.items() if k != 'kind')})"
 
     return ", ".join(f"{key}={written(key, value)}" for key, value in spec.items() if key != "kind")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, cast
@@ -14,7 +14,7 @@ from ..errors import SchemaError, listing, shown
 from .arguments import named_class
 from .attributes import ATTRIBUTE_TYPES, AttributeType, Bool, Datetime, Float, Geo, Int, Keyword, Text, Uuid  # noqa: F401
 from .checks import check_flag
-from .fields import HNSW, MAX_DIM, VECTOR_TYPES, Dense, ImpactIndex, MultiVector, Sparse, VectorField  # noqa: F401
+from .fields import HNSW, IVF, MAX_DIM, VECTOR_TYPES, Dense, ImpactIndex, MultiVector, Sparse, VectorField  # noqa: F401
 
 Index, SparseIndex = HNSW, ImpactIndex  # their names in earlier versions
 MAX_FIELDS = 4096
@@ -285,7 +285,9 @@ def stored_alike(one: VectorField | AttributeType, other: VectorField | Attribut
 def _spec_dict(spec: VectorField | AttributeType) -> dict:
     options = changed_options(spec)
     if options.get("index") is not None:
-        options["index"] = changed_options(options["index"])
+        index = options["index"]
+        named = {} if type(index) is spec.index_options[0] else {"kind": index.kind}
+        options["index"] = named | changed_options(index)
     if options.get("analyzer") is not None:
         options["analyzer"] = options["analyzer"].to_dict()
     if options.get("sources") is not None:
@@ -314,11 +316,22 @@ def _specs(section: Any, kinds: Mapping[str, type], what: str) -> dict:
         kind = options.pop("kind", None)
         if not isinstance(kind, str) or kind not in kinds:
             raise SchemaError(f"kind of {what} {name!r} must be one of {', '.join(kinds)}, not {shown(kind)}", field=name, value=kind)
-        index_options = getattr(kinds[kind], "index_options", None)
-        if index_options is not None and isinstance(options.get("index"), Mapping):
-            options["index"] = _built(index_options, options["index"], f"index of {what} {name!r}", name)
+        index_options = getattr(kinds[kind], "index_options", ())
+        if index_options and isinstance(options.get("index"), Mapping):
+            options["index"] = _index(index_options, options["index"], f"index of {what} {name!r}", name)
         specs[name] = _built(kinds[kind], options, f"{what} {name!r}", name)
     return specs
+
+
+def _index(classes: Sequence[Any], data: Mapping, what: str, field: str) -> Any:
+    """The ``index`` option of a field. classes: those that it may have, by their ``kind``; without one it is the first."""
+    given = dict(data)
+    kind = given.pop("kind", classes[0].kind)
+    for each in classes:
+        if each.kind == kind:
+            return _built(each, given, what, field)
+    names = ", ".join(repr(each.kind) for each in classes)
+    raise SchemaError(f"kind of {what} must be one of {names}, not {shown(kind)}", field=field, value=kind)
 
 
 def _built(cls: type, options: Mapping, what: str, field: str) -> Any:

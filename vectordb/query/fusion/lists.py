@@ -67,7 +67,7 @@ def _measured(view: View, search: Search, rows: RowFilter) -> FusedRecall | None
 
 
 def _of_kind(view: View, search: Search, rows: RowFilter) -> FusedRecall | None:
-    indexed = tuple([arm.spec.index_options is not None and bool(view.snapshot.cover(view.fields[arm.field])[0]) for arm in search.arms])
+    indexed = tuple([bool(arm.spec.index_options) and bool(view.snapshot.cover(view.fields[arm.field])[0]) for arm in search.arms])
     if not any(indexed) or rows.matches <= search.candidates:
         return None
     names = tuple([arm.key for arm in search.arms])

@@ -229,7 +229,7 @@ class CollectionCheck:
             self.store.derived()
         records, damaged = segments.records(self.txn, self.number)
         self.walker.notes.extend(f"{self.where()}: {line}; its rows will be indexed again" for line in damaged)
-        names = {self.meta.fields[name]: name for name, spec in self.schema.vectors.items() if spec.index_options is not None}
+        names = {self.meta.fields[name]: name for name, spec in self.schema.vectors.items() if spec.index_options}
         for field, group in records.items():
             what = f"index of {names.get(field, f'field {field}')!r}"
             self.expect(field in names, what, "belongs to no field that can have one")

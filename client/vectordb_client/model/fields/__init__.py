@@ -1,7 +1,7 @@
 """The types of vector fields. A new type is one file here and one line in ``VECTOR_TYPES``, and the same in ``vectordb/fields``."""
 
 from .base import MAX_DIM, Column, VectorField
-from .dense import HNSW, Dense, DenseColumn
+from .dense import HNSW, IVF, Dense, DenseColumn
 from .multi import MultiColumn, MultiVector
 from .sparse import ImpactIndex, Sparse, SparseColumn
 
@@ -9,6 +9,7 @@ VECTOR_TYPES: dict[str, type[VectorField]] = {field_type.kind: field_type for fi
 
 __all__ = [
     "HNSW",
+    "IVF",
     "MAX_DIM",
     "VECTOR_TYPES",
     "Column",

@@ -24,15 +24,15 @@ _DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<f2")}
 class VectorField:
     """Base class of the definitions of vector fields.
 
-    kind: the name of the type, in JSON and in ``VECTOR_TYPES``. column: the class of its columns. index_options: the class of ``index``;
-    None: such a field can't have an index. has_terms: whether its vectors consist of terms, which may have words. pools: whether
+    kind: the name of the type, in JSON and in ``VECTOR_TYPES``. column: the class of its columns. index_options: the classes that ``index``
+    may have, the usual one first; none: such a field can't have an index. has_terms: whether its vectors consist of terms, which may have words. pools: whether
     vectors can be averaged and projected, as ``Like`` and ``without`` do. analyzer: that of the attribute that an encoder which counts
     words reads; its schema sets it.
     """
 
     kind: ClassVar[str]
     column: ClassVar[type[Column]]
-    index_options: ClassVar[Any] = None
+    index_options: ClassVar[tuple[Any, ...]] = ()
     has_terms: ClassVar[bool] = False
     pools: ClassVar[bool] = False
     analyzer: ClassVar[Any] = None
@@ -67,11 +67,12 @@ def check_encoder(encoder: Any, source: Any) -> None:
         raise SchemaError(f"source {shown(source)} needs an encoder", field="source", value=source)
 
 
-def check_index(index: Any, options: type) -> None:
-    """Check the option ``index`` of a field: None or options of this class. Raises SchemaError."""
+def check_index(index: Any, *options: type) -> None:
+    """Check the option ``index`` of a field: None or options of one of these classes. Raises SchemaError."""
     if index is not None and not isinstance(index, options):
-        hint = f" (did you mean {options.__name__}()?)" if isinstance(index, type) and index is options else ""
-        raise SchemaError(f"index must be an {options.__name__} or None, not {shown(index)}{hint}", field="index", value=index)
+        hint = f" (did you mean {index.__name__}()?)" if isinstance(index, type) and index in options else ""
+        names = ", an ".join(each.__name__ for each in options)
+        raise SchemaError(f"index must be an {names} or None, not {shown(index)}{hint}", field="index", value=index)
 
 
 class Column:

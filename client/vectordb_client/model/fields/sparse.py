@@ -179,6 +179,7 @@ class ImpactIndex:
     """
 
     levels: int = 16
+    kind: ClassVar[str] = "impact"
 
     def __post_init__(self):
         check_integer("levels", self.levels, MIN_LEVELS, MAX_LEVELS)
@@ -215,7 +216,7 @@ class Sparse(VectorField):
     sources: Mapping[str, int] | None = None
     kind: ClassVar[str] = "sparse"
     column: ClassVar[type[Column]] = SparseColumn
-    index_options: ClassVar[Any] = ImpactIndex
+    index_options: ClassVar[tuple[Any, ...]] = (ImpactIndex,)
     has_terms: ClassVar[bool] = True
 
     def __post_init__(self):

@@ -1,0 +1,1 @@
+"""Inverted lists of dense fields, with RaBitQ codes."""

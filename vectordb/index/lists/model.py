@@ -1,0 +1,106 @@
+"""Predictions of the plans of a file of lists, and the choice of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...kernels import lists as kernel
+from ..base import Run, SegmentTarget
+from ..model import DEPTHS, PLAN, PlanModel
+from .plans import PLANS, effort_of
+
+# Unit and meaning. Chosen, not measured.
+# Selectivity near a query, relative to that of all rows, below which it belongs to the next bin of a calibration.
+LIMITS = np.array([0.6, 0.2, 0.05])
+BINS = len(LIMITS) + 1
+NO_LIMITS = np.empty(0)
+NOT_EXACT = 0.9999  # highest recall that is predicted of a plan that may miss rows
+MARGIN = 0.005  # predicted recall that is required above the target, at most: predictions are measured on few queries
+
+
+class Choice(NamedTuple):
+    """A chosen setting (an index into the model's settings), and its predicted cost (microseconds) and recall before corrections."""
+
+    setting: int
+    microseconds: float
+    recall: float
+
+
+class Choices(NamedTuple):
+    """A choice for each of BINS, or one for all queries. options, limits: as ``search_lists`` takes them."""
+
+    each: tuple[Choice, ...]
+    options: np.ndarray
+    limits: np.ndarray
+
+
+@dataclass(frozen=True)
+class ListsModel(PlanModel):
+    """levels: log2 selectivity, descending from 0, which is that of no filter. recalls, costs: float32 ``(levels, BINS, settings)``. scan:
+    microseconds to score one row at full precision.
+    """
+
+    levels: np.ndarray
+    scan: float
+
+    def predictions(self, target: SegmentTarget, local: float, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """(costs in microseconds, recalls) of every setting, interpolated between levels of selectivity, with corrections. A filter is
+        never predicted by the level of no filter: it may exclude just the best rows.
+        """
+        return self._predicted(target, bin_of(local * target.segment.rows / max(int(target.allowed.matches[0]), 1)) if local >= 0 else 0, k)
+
+    def _predicted(self, target: SegmentTarget, own: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The predictions for queries of a bin."""
+        rows, matches = target.segment.rows, int(target.allowed.matches[0])
+        level = np.log2(max(matches, 1) / rows)
+        if matches < rows and not target.free and len(self.levels) > 1:
+            level = min(level, self.levels[1])
+        costs = np.array([np.interp(-level, -self.levels, column) for column in self.costs[:, own].T]) * max(k / self.depth, 1.0)
+        recalls = np.array([np.interp(-level, -self.levels, column) for column in self.recalls[:, own].T])
+        plans = self.settings[:, PLAN].astype(int)
+        costs[plans == kernel.SCAN] = self.scan * matches
+        offsets, factors = target.segment.corrections.table[0], target.segment.corrections.factors
+        return costs * factors[plans], np.where(plans == kernel.SCAN, 1.0, np.clip(recalls + offsets[plans], 0, NOT_EXACT))
+
+    def choose(self, target: SegmentTarget, k: int, recall: float) -> Choices:
+        """The cheapest setting whose predicted recall reaches ``recall`` plus a margin; the exact scan always does. For each bin, where
+        there is a filter.
+        """
+        bins = BINS if target.allowed.filtered and not target.free else 1
+        each = tuple(self._choice(target, own, k, recall) for own in range(bins))
+        return self.choices(each, LIMITS if bins > 1 else NO_LIMITS, k)
+
+    def choices(self, each: tuple[Choice, ...], limits: np.ndarray, k: int) -> Choices:
+        """Some choices as ``search_lists`` takes them."""
+        options = self.settings[[choice.setting for choice in each]]
+        for option in options:
+            option[1] = effort_of((option[1], option[2]), k, self.depth)
+        return Choices(each, options, limits)
+
+    def located(self, run: Run) -> dict[str, Any]:
+        return {"local_selectivity": None if run.local < 0 else float(run.local)}
+
+    def _choice(self, target: SegmentTarget, own: int, k: int, recall: float) -> Choice:
+        costs, recalls = self._predicted(target, own, k)
+        needed = recall + min((1.0 - recall) / 2, MARGIN)
+        setting = int(np.argmin(np.where(recalls >= needed, costs, np.inf)))
+        plan = self.plans[int(self.settings[setting, PLAN])]
+        offset, factor = target.segment.corrections.table[0, plan.id], target.segment.corrections.factors[plan.id]
+        return Choice(setting, float(costs[setting] / factor), 1.0 if plan.exact else float(recalls[setting] - offset))
+
+
+def bin_of(relative: float) -> int:
+    """The bin of a query near which the selectivity, relative to that of all rows, is this."""
+    return int((LIMITS > relative).sum())
+
+
+def models_of(sections: Mapping[str, np.ndarray]) -> tuple[ListsModel, ...]:
+    """The models of a file, one for each of DEPTHS."""
+    settings, levels, scan = sections["settings"], sections["levels"], float(sections["scan"][0])
+    return tuple(
+        ListsModel(depth, PLANS, settings, sections["recalls"][i], sections["costs"][i], levels, scan) for i, depth in enumerate(DEPTHS)
+    )
