@@ -3,5 +3,6 @@
 from .base import INDEX_KINDS
 from .dense.kind import HNSWFile
 from .impact.kind import ImpactFile
+from .multi.kind import MultiFile
 
-INDEX_KINDS.update({kind.name: kind for kind in (HNSWFile, ImpactFile)})
+INDEX_KINDS.update({kind.name: kind for kind in (HNSWFile, ImpactFile, MultiFile)})

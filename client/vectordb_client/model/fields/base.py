@@ -71,7 +71,8 @@ def check_index(index: Any, options: type) -> None:
     """Check the option ``index`` of a field: None or options of this class. Raises SchemaError."""
     if index is not None and not isinstance(index, options):
         hint = f" (did you mean {options.__name__}()?)" if isinstance(index, type) and index is options else ""
-        raise SchemaError(f"index must be an {options.__name__} or None, not {shown(index)}{hint}", field="index", value=index)
+        article = "an" if options.__name__[0] in "AEIOUH" else "a"
+        raise SchemaError(f"index must be {article} {options.__name__} or None, not {shown(index)}{hint}", field="index", value=index)
 
 
 class Column:
