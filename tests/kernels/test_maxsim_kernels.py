@@ -11,7 +11,7 @@ from tests.support.interpreted import both, random_bits
 from vectordb.index.exact import scores_of
 from vectordb.index.multi.centroids import lists_of
 from vectordb.index.multi.search import rows_of
-from vectordb.kernels import maxsim, token_lists
+from vectordb.kernels import maxsim
 
 
 class _Emulated(maxsim._ByInstruction):

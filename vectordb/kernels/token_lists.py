@@ -186,7 +186,6 @@ def assign(rows, coarse, coarse_lengths, fine, fine_lengths, first, labels):
         labels[i] = np.int32(place[0])
 
 
-
 @kernel
 def count_entries(starts, labels, last, sizes):
     """The length of each list into ``sizes`` (int64 zeros). starts: int64, the first row of each document, and the end. labels: int32, the

@@ -179,7 +179,7 @@ class Calibration:
     ) -> tuple[np.ndarray, np.ndarray]:
         """(the recalls of a query, ``(depths, filters, settings)``; microseconds of reading lists, ``(filters, probes)``)."""
         truths = []
-        for d, k in enumerate(DEPTHS):
+        for k in DEPTHS:
             truths.append([self._truth(q, k), *(self._best_passing(q, bits, k) for bits in filters[1:])])
         right = np.zeros((len(DEPTHS), len(filters), len(_LISTED)))
         spent = np.zeros((len(filters), len(_PROBES)))

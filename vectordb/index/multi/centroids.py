@@ -62,8 +62,8 @@ class Centroids:
 
 
 def lists_of(starts: np.ndarray, labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(where each of ``count`` lists begins, and the end, int64; the rows of the lists, int32). starts: int64, the first vector of each row,
-    and the end.
+    """(where each of ``count`` lists begins, and the end, int64; the rows of the lists, int32). starts: int64, the first vector of each
+    row, and the end.
     """
     last, sizes = np.full(count, -1, np.int32), np.zeros(count, np.int64)
     token_lists.count_entries(starts, labels, last, sizes)

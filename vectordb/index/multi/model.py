@@ -31,8 +31,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class MultiModel(PlanModel):
-    """levels: log2 selectivity, descending from 0. recalls, costs: float32 ``(levels, settings)``; the costs of lists only, infinite where a
-    file has none. units: microseconds of a row scored by byte codes, and exactly, for a query of as many vectors as those of the
+    """levels: log2 selectivity, descending from 0. recalls, costs: float32 ``(levels, settings)``; the costs of lists only, infinite where
+    a file has none. units: microseconds of a row scored by byte codes, and exactly, for a query of as many vectors as those of the
     calibration. exact: rows that the plan LISTS scores exactly, times the results.
     """
 
@@ -86,4 +86,6 @@ def models_of(meta: Mapping[str, Any], sections: Mapping[str, np.ndarray]) -> tu
     """The models of a file."""
     settings, levels, units = sections["settings"], sections["levels"], sections["units"]
     recalls, costs = sections["recalls"], sections["costs"]
-    return tuple(MultiModel(depth, PLANS, settings, recalls[i], costs[i], levels, units, meta["exact"][i]) for i, depth in enumerate(DEPTHS))
+    return tuple(
+        MultiModel(depth, PLANS, settings, recalls[i], costs[i], levels, units, meta["exact"][i]) for i, depth in enumerate(DEPTHS)
+    )

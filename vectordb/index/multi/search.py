@@ -15,7 +15,7 @@ from ...kernels import FIRST, ITEMS, dense, maxsim, token_lists
 from .. import exact
 from ..base import Report, Run, SegmentRequest, SegmentTarget, rows_of_bits
 from ..exact import Found
-from ..model import MEASURED_EVERY, PLAN
+from ..model import MEASURED_EVERY
 from .model import Choice
 from .plans import EXACT, LISTS, candidates, exact_rows
 from .scratch import ListScratch
