@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ...common import deadline
-from ...kernels import FIRST, ITEMS, dense, maxsim, token_lists
+from ...common import deadline, memory
+from ...kernels import FIRST, ITEMS, dense, maxsim, token_lists, topk
 from .. import exact
 from ..base import Report, Run, SegmentRequest, SegmentTarget, rows_of_bits
 from ..exact import Found
@@ -27,6 +27,7 @@ CALL_MICROSECONDS = 10.0  # microseconds around the kernels, subtracted from mea
 CODES_AT_ONCE = 4  # byte codes multiplied in the time of one float: bounds how late a deadline is noticed [estimate]
 ROW_WORK = 64  # multiplications that a row costs beside its products [estimate]
 CALIBRATED_LANES = 32  # query vectors, with those that fill a part up, that costs are measured for
+ROW_BYTES = 24  # bytes of a row that is scored by byte codes: its number, score and key
 _CHOSEN_ANEW = 256  # searches for which a chosen plan is cached. Also the cache's entries [chosen]
 _NO_ROWS, _NO_KEYS, _NO_BITS = np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.uint64)
 _NOTHING = Run(-1, -1, 0, 0.0, 1.0, False, 0.0)
@@ -95,9 +96,11 @@ def _search_segment(request: SegmentRequest, target: SegmentTarget, query: np.nd
             rows = matching(target)
             scored = scored + matches if fallback else matches
         if kept < len(rows):
-            rows = best_rows(by_codes(segment, coded, rows), rows, kept)
+            with memory.held(ROW_BYTES * len(rows), "the scores of rows by byte codes"):
+                rows = best_rows(by_codes(segment, coded, rows), rows, kept)
             scored += kept
-    keys = rescored(request, segment, query, np.sort(rows), needed)
+    # One of several queries has a thread of the pool already.
+    keys = rescored(request, segment, query, np.sort(rows), needed, plan == EXACT and len(request.queries) == 1 and not request.timed)
     corrections = segment.corrections
     corrections.calls += 1
     # Costs are proportional to the query's vectors; those of the calibration had one part.
@@ -177,8 +180,10 @@ def read_lists(segment: MultiSegment, coded: CodedQuery, probes: int) -> int:
     return found
 
 
-def rescored(request: SegmentRequest, segment: MultiSegment, query: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
-    """Keys of the best k of some rows (int32 ascending) by their exact scores."""
+def rescored(
+    request: SegmentRequest, segment: MultiSegment, query: np.ndarray, rows: np.ndarray, k: int, parallel: bool = False
+) -> np.ndarray:
+    """Keys of the best k of some rows (int32 ascending) by their exact scores. parallel: on several cores, if these are many."""
     spec, chunks, docids = request.spec, request.chunks, segment.docids[rows]
     places = np.searchsorted(chunks.rows[:, FIRST], docids, "right") - 1
     covering, members = np.unique(places, return_inverse=True)
@@ -187,6 +192,10 @@ def rescored(request: SegmentRequest, segment: MultiSegment, query: np.ndarray, 
     sizes = (segment.starts[rows + 1] - segment.starts[rows]).astype(np.float64)
     items = np.minimum(np.bincount(members, sizes).astype(np.int64), chunks.rows[covering, ITEMS])
     table = chunks.rows[covering]
+    if parallel:
+        found, scores = exact.search_multi(table, query, spec.dtype, spec.metric, spec.aggregation, k, docids)
+        topk.pack(found, scores, heap[: len(found)])
+        return heap[: len(found)]
     return heap[: exact.scan_multi(table, query, spec.dtype, spec.metric, spec.aggregation, docids, True, heap, 0, items)]
 
 
