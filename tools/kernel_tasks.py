@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import vectordb
-from vectordb import IVF, Dense, F, Float, Geo, Int, Keyword, Linear, MultiVector, Prefetch, Schema, Sparse, Text
+from vectordb import IVF, Dense, F, Float, Geo, Int, Keyword, Linear, MultiVector, Prefetch, Schema, Sparse, Text, TokenLists
 from vectordb.engine.check import check
 
 ROWS = 3_000
@@ -71,6 +71,20 @@ def index(folder: Path) -> None:
         docs.search_batch({"d": rng.standard_normal((5, 16))})
 
 
+def multi(folder: Path) -> None:
+    """A first index of a multi-vector field, and searches of it."""
+    rng = np.random.default_rng(0)
+    schema = Schema({"m": MultiVector(8, index=TokenLists(centroids=32))}, {"i": Int()})
+    with vectordb.open(folder / "multi", durability="batched", maintenance=False) as database:
+        docs = database.create_collection("docs", schema)
+        docs.upsert(ids=range(500), vectors={"m": list(rng.standard_normal((500, 4, 8)))}, attributes={"i": range(500)})
+        docs.optimize()
+        for condition in (None, F("i") < 250):
+            for target in (0.5, 0.99):
+                for rows in (4, 20):
+                    docs.search({"m": rng.standard_normal((rows, 8))}, filter=condition, recall=target)
+
+
 def more(folder: Path) -> None:
     """Fields of other types, filters seldom used, and upkeep."""
     schema = Schema(
@@ -118,7 +132,7 @@ def lists(folder: Path) -> None:
         docs.search_batch({"d": rng.standard_normal((5, 16))})
 
 
-TASKS = {"search": search, "index": index, "lists": lists, "more": more}
+TASKS = {"search": search, "index": index, "lists": lists, "multi": multi, "more": more}
 # What depends on how much data there is, so that it would take long to call it here, or on the plan: (task, kernel, types).
 ALSO = [
     ("search", "topk.unpack", "int64[1A], int64[1C], float32[1C]"),

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         FusionLike, FusionTuning, Geo, Group, Hit, Hits, Id, Ids, If, ImpactIndex, Index, Int, InvalidArgumentError, Keyword,
         Like, LimitError, Linear, LockedError, MergeResult, MultiVector, MultiVectors, NotFoundError, Page, PermissionDeniedError, Plan,
         Point, PointsLike, PreconditionError, Prefetch, PreparedSearch, Range, RateLimitError, Relative, Rerank, Schema, SchemaError,
-        Sparse, SparseIndex, SparseVector, StorageError, Text, UnavailableError, Uuid, Value, Vector, VectorColumn, VectorDBError,
-        WriteResult, read_synonyms,
+        Sparse, SparseIndex, SparseVector, StorageError, Text, TokenLists, UnavailableError, Uuid, Value, Vector, VectorColumn,
+        VectorDBError, WriteResult, read_synonyms,
     )  # fmt: skip
 
     from .collection import Collection
@@ -123,6 +123,7 @@ __all__ = [
     "SparseVector",
     "StorageError",
     "Text",
+    "TokenLists",
     "UnavailableError",
     "Uuid",
     "Value",

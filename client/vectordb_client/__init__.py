@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .model.results import ArmScore, Change, Hit, Hits, Page, Point, WriteResult
     from .model.schema import (
         HNSW, IVF, Bool, Datetime, Dense, Float, Geo, ImpactIndex, Index, Int, Keyword, MultiVector, Schema, Sparse, SparseIndex, Text,
-        Uuid,
+        TokenLists, Uuid,
     )  # fmt: skip
     from .model.searching import PreparedSearch
     from .model.tuning import FusionTuning
@@ -71,7 +71,7 @@ _EXPORTS = {
     "model.diversity": "Diversity",
     "model.facets": "Facet FacetCount FacetResult Range",
     "model.groups": "Group",
-    "model.fields": "Dense HNSW IVF ImpactIndex MultiVector Sparse",
+    "model.fields": "Dense HNSW IVF ImpactIndex MultiVector Sparse TokenLists",
     "model.filter": "F Filter",
     "model.plan": "Plan",
     "model.ranking": "DBSF Fusion Linear Prefetch RRF Relative",
@@ -167,6 +167,7 @@ __all__ = [
     "SparseVector",
     "StorageError",
     "Text",
+    "TokenLists",
     "UnavailableError",
     "Uuid",
     "Value",

@@ -41,12 +41,14 @@ from vectordb.kernels import (
     impact_runs,
     impact_windows,
     jit,
+    maxsim,
     planner,
     query_codes,
     rescore,
     scoring,
     segment,
     sparse,
+    token_lists,
     topk,
 )
 from vectordb.storage import chunks, format
@@ -79,6 +81,8 @@ MODULES = (
     impact_build,
     impact,
     fusion,
+    maxsim,
+    token_lists,
 )
 
 
@@ -153,6 +157,17 @@ def blocks_transformed(width: int, address: int, count: int, scale: np.float32) 
     blocks *= scale
 
 
+def tiles(groups: int, whole: bool, first: int, rows: int, stride: int, query: int, steps: int, out: int) -> None:
+    """``maxsim.max_1`` and the like."""
+    shape = (steps, groups, 16, 4) if jit.FAST_DOT else (steps, groups, 2, 16, 2)
+    lines = at_address(query, shape, np.int8).astype(np.int32)
+    lines = lines.transpose((1, 2, 0, 3) if jit.FAST_DOT else (1, 3, 0, 2, 4)).reshape(groups * 16, steps * 4)
+    held = at_address(first, (rows - 1) * stride + steps * 4, np.uint8)
+    products = [lines @ held[row * stride : row * stride + steps * 4] for row in range(rows)]
+    found = np.concatenate(products) if whole else np.max(products, axis=0)
+    at_address(out, len(found), np.int32)[:] = found
+
+
 # From a function that kernels call, to the same in Python.
 PLAIN = {
     numba.carray: at_address,
@@ -166,6 +181,10 @@ PLAIN = {
     dots.room_for_four: lambda: FOUR.ctypes.data,
     codes.positive_of_64: lambda numbers: mask_of(at_address(numbers, 64, np.float32) > 0),
     codes.above_of_64: lambda numbers, limit: mask_of(at_address(numbers, 64, np.uint8) > limit),
+    maxsim.max_1: functools.partial(tiles, 1, False),
+    maxsim.max_2: functools.partial(tiles, 2, False),
+    maxsim.products_1: functools.partial(tiles, 1, True),
+    maxsim.products_2: functools.partial(tiles, 2, True),
     hadamard.transform_16s: functools.partial(blocks_transformed, 16),
     hadamard.transform_256s: functools.partial(blocks_transformed, 256),
     jit.count_ones: lambda word: np.uint64(int(word).bit_count()),

@@ -17,6 +17,7 @@ from vectordb import (
     SchemaError,
     Sparse,
     StorageError,
+    TokenLists,
 )
 
 
@@ -73,7 +74,11 @@ SCHEMAS = [
     (lambda: Schema.from_dict({"vectors": {"v": {"kind": "dense", "dim": 3, "index": {"degree": 1}}}}), "degree"),
     (lambda: Schema.from_dict({"vectors": {"v": {"kind": "dense", "dim": 3, "index": True}}}), "index"),
     (lambda: Schema.from_dict({"vectors": {"v": {"kind": "sparse", "index": {"degree": 8}}}}), "v"),
-    (lambda: Schema.from_dict({"vectors": {"v": {"kind": "multi", "dim": 2, "index": {}}}}), "v"),
+    (lambda: Schema.from_dict({"vectors": {"v": {"kind": "multi", "dim": 2, "index": {"degree": 8}}}}), "v"),
+    (lambda: Schema.from_dict({"vectors": {"v": {"kind": "multi", "dim": 2, "index": {"centroids": 1}}}}), "centroids"),
+    (lambda: MultiVector(2, index=ImpactIndex()), "index"),
+    (lambda: MultiVector(2, index=TokenLists), "index"),
+    (lambda: TokenLists(True), "centroids"),
     (lambda: Sparse(index=HNSW()), "index"),
     (lambda: Sparse(index=ImpactIndex), "index"),
     (lambda: Dense(3, index=ImpactIndex()), "index"),

@@ -1,4 +1,4 @@
-"""Multi-vectors: any number of vectors a row, with their norms for cosines. They have no index."""
+"""Multi-vectors: any number of vectors a row, with their norms for cosines."""
 
 from __future__ import annotations
 

@@ -4,5 +4,6 @@ from .base import INDEX_KINDS
 from .dense.kind import HNSWFile
 from .impact.kind import ImpactFile
 from .lists.kind import ListsFile
+from .multi.kind import MultiFile
 
-INDEX_KINDS.update({kind.name: kind for kind in (HNSWFile, ImpactFile, ListsFile)})
+INDEX_KINDS.update({kind.name: kind for kind in (HNSWFile, ImpactFile, ListsFile, MultiFile)})

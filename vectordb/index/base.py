@@ -120,12 +120,13 @@ class TailRange:
 
 class Chunks(Protocol):
     """The chunk table of a field (``storage.tables.ChunkTable``). A kernel marks unverified chunks that it reads with 2 in ``verified``;
-    ``confirm()`` checks their checksums.
+    ``confirm()`` checks their checksums. ``verify_rows(docids)`` checks those of the chunks of some rows before they are read.
     """
 
     rows: np.ndarray
     verified: np.ndarray
     confirm: Callable[[], None]
+    verify_rows: Callable[[np.ndarray], None]
 
 
 class SegmentRequest(NamedTuple):
@@ -223,6 +224,7 @@ class IndexKind:
     this kind of index. plans: id → plan. needed: the ids of the plans that every file must be calibrated for. codecs: name → codec.
     default_codecs: of a file that names none. own_sections: the sections of a file beside its codecs' and its calibration's. large: the
     sections whose checksums are verified in the background; damage of one can only cost recall. depths: the number of models in a file.
+    seal_rows: rows of a tail from which it is indexed in the background; None: as for other kinds (``maintenance/policy.py``).
 
     direct: from (targets, k, recall) to what a direct search needs (``index/dense/direct.py``), or None where these can't be searched so;
     direct_scratch: from its sizes to a thread's scratch space; direct_few: from (target, k) to how a segment is searched of which few rows
@@ -244,6 +246,7 @@ class IndexKind:
     own_sections: ClassVar[frozenset[str]]
     large: ClassVar[frozenset[str]] = frozenset()
     depths: ClassVar[int] = 0
+    seal_rows: ClassVar[int | None] = None
     direct: ClassVar[Callable[[Sequence[Any], int, float], tuple[np.ndarray, tuple[int, ...]] | None] | None] = None
     direct_scratch: ClassVar[Callable[[tuple[int, ...]], Any] | None] = None
     direct_few: ClassVar[Callable[[SegmentTarget, int], Run] | None] = None

@@ -159,25 +159,43 @@ def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, 
     k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
     if k == 0:
         return nothing()
-    half, cosine = dtype == "float16", metric == "cosine"
 
     def work(low: int, high: int) -> list[np.ndarray]:
-        heap, size = np.empty(k, np.int64), 0
-        costs = table[low:high, ITEMS] * (query.shape[1] + _ROW_WORK)  # for each row of the query
-        for begin, end in deadline.stretches(costs * len(query)):
-            most = int(table[low + begin : low + end, COUNT].sum())
-            most = min(most, len(chosen)) if filtered else most
-            totals, tops, docids = np.zeros(most, np.float32), np.full(most, -np.inf, np.float32), np.empty(most, np.int64)
-            count = 0
-            for some in _shares(len(query), int(costs[begin:end].sum())):
-                count = dense.maxsim_add(
-                    table, query[some], half, cosine, chosen, filtered, low + begin, low + end, totals, tops, docids
-                )  # fmt: skip
-            size = dense.offer_rows(docids[:count], (totals if aggregation == "maxsim" else tops)[:count], heap, size)
-        return [heap[:size]]
+        heap = np.empty(k, np.int64)
+        return [heap[: scan_multi(table[low:high], query, dtype, metric, aggregation, chosen, filtered, heap, 0)]]
 
-    nbytes = int(table[:, ITEMS].sum()) * query.size * (2 if half else 4)
+    nbytes = int(table[:, ITEMS].sum()) * query.size * (2 if dtype == "float16" else 4)
     return unpacked(_over_chunks(work, table, nbytes, 1, k)[0])
+
+
+def scan_multi(
+    table: np.ndarray,
+    query: np.ndarray,
+    dtype: str,
+    metric: str,
+    aggregation: str,
+    rows: np.ndarray,
+    filtered: bool,
+    heap: np.ndarray,
+    size: int,
+    items: np.ndarray | None = None,
+) -> int:
+    """``search_multi`` of a chunk table on this thread, split into calls that are short enough to check the deadline between them.
+
+    heap: int64 ``(k,)``, the best keys so far, ``size`` of them; updated in place. items: int64, the vectors of each chunk that are scored;
+    None: all. Returns the new size.
+    """
+    costs = (table[:, ITEMS] if items is None else items) * (query.shape[1] + _ROW_WORK)  # for each row of the query
+    half, cosine = dtype == "float16", metric == "cosine"
+    for begin, end in deadline.stretches(costs * len(query)):
+        most = int(table[begin:end, COUNT].sum())
+        most = min(most, len(rows)) if filtered else most
+        totals, tops, docids = np.zeros(most, np.float32), np.full(most, -np.inf, np.float32), np.empty(most, np.int64)
+        count = 0
+        for some in _shares(len(query), int(costs[begin:end].sum())):
+            count = dense.maxsim_add(table, query[some], half, cosine, rows, filtered, begin, end, totals, tops, docids)
+        size = dense.offer_rows(docids[:count], (totals if aggregation == "maxsim" else tops)[:count], heap, size)
+    return size
 
 
 def search_sparse(

@@ -73,6 +73,11 @@ def most_rows(spec: VectorField) -> int:
     return max(kind.max_rows(spec) for kind in kinds_of(spec))
 
 
+def seal_rows(spec: VectorField) -> int:
+    """The rows of a tail of the field from which it is indexed."""
+    return min([SEAL_ROWS, *(kind.seal_rows for kind in kinds_of(spec) if kind.seal_rows is not None)])
+
+
 def survey(view: View, field: int) -> list[Span]:
     """All docids of the collection as consecutive ranges: index records, and gaps between them."""
     snapshot = view.snapshot
@@ -98,7 +103,7 @@ def next_build(name: str, field: int, spec: VectorField, pieces: Sequence[Span],
     limit = most_rows(spec)
     kinds = {
         "rebuild": _lost(pieces),
-        "seal": _tails(pieces, quiet),
+        "seal": _tails(pieces, seal_rows(spec) if quiet else SEAL_ALWAYS_ROWS),
         "merge": _tiers(pieces, limit),
         "purge": _dead(pieces, limit),
         "refresh": _drifted(pieces),
@@ -148,8 +153,7 @@ def _drifted(pieces: Sequence[Span]) -> Iterator[list[Span]]:
     return ([piece] for piece in pieces if piece.drift > MEAN_DRIFT)
 
 
-def _tails(pieces: Sequence[Span], quiet: bool) -> Iterator[list[Span]]:
-    enough = SEAL_ROWS if quiet else SEAL_ALWAYS_ROWS
+def _tails(pieces: Sequence[Span], enough: int) -> Iterator[list[Span]]:
     return ([piece] for piece in pieces if piece.record is None and piece.rows >= enough)
 
 

@@ -89,10 +89,10 @@ class Maintainer:
         except (CorruptionError, NotFoundError):  # the next read of the collection raises it
             return
         covered = {field: sum(record.end - record.first for record in group) for field, group in records.items()}
-        indexed = sum(bool(kinds_of(spec)) for spec in schema.vectors.values())
-        least = min(covered.values(), default=0) if len(covered) == indexed else 0
+        indexed = [spec for spec in schema.vectors.values() if kinds_of(spec)]
+        least = min(covered.values(), default=0) if len(covered) == len(indexed) else 0
         folder = segments.folder(self._env.path)
-        behind = bool(indexed) and rows - least >= policy.SEAL_ROWS
+        behind = bool(indexed) and rows - least >= min(map(policy.seal_rows, indexed))
         lost = any(not (folder / record.file).exists() for group in records.values() for record in group)
         if behind or lost or problems or rows - live >= max(policy.COMPACT_ROWS, policy.CHUNK_DEAD_SHARE * rows):
             self._look(number)

@@ -14,7 +14,9 @@ from ..errors import SchemaError, listing, shown
 from .arguments import named_class
 from .attributes import ATTRIBUTE_TYPES, AttributeType, Bool, Datetime, Float, Geo, Int, Keyword, Text, Uuid  # noqa: F401
 from .checks import check_flag
-from .fields import HNSW, IVF, MAX_DIM, VECTOR_TYPES, Dense, ImpactIndex, MultiVector, Sparse, VectorField  # noqa: F401
+from .fields import (  # noqa: F401
+    HNSW, IVF, MAX_DIM, VECTOR_TYPES, Dense, ImpactIndex, MultiVector, Sparse, TokenLists, VectorField,
+)  # fmt: skip
 
 Index, SparseIndex = HNSW, ImpactIndex  # their names in earlier versions
 MAX_FIELDS = 4096

@@ -2,7 +2,7 @@
 
 from .base import MAX_DIM, Column, VectorField
 from .dense import HNSW, IVF, Dense, DenseColumn
-from .multi import MultiColumn, MultiVector
+from .multi import MultiColumn, MultiVector, TokenLists
 from .sparse import ImpactIndex, Sparse, SparseColumn
 
 VECTOR_TYPES: dict[str, type[VectorField]] = {field_type.kind: field_type for field_type in (Dense, Sparse, MultiVector)}
@@ -20,5 +20,6 @@ __all__ = [
     "MultiVector",
     "Sparse",
     "SparseColumn",
+    "TokenLists",
     "VectorField",
 ]

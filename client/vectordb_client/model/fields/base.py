@@ -71,8 +71,8 @@ def check_index(index: Any, *options: type) -> None:
     """Check the option ``index`` of a field: None or options of one of these classes. Raises SchemaError."""
     if index is not None and not isinstance(index, options):
         hint = f" (did you mean {index.__name__}()?)" if isinstance(index, type) and index in options else ""
-        names = ", an ".join(each.__name__ for each in options)
-        raise SchemaError(f"index must be an {names} or None, not {shown(index)}{hint}", field="index", value=index)
+        names = ", ".join(f"{'an' if each.__name__[0] in 'AEIOUH' else 'a'} {each.__name__}" for each in options)
+        raise SchemaError(f"index must be {names} or None, not {shown(index)}{hint}", field="index", value=index)
 
 
 class Column:

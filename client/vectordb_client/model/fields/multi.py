@@ -17,6 +17,7 @@ from .base import (
     Column,
     VectorField,
     check_encoder,
+    check_index,
     check_query,
     check_rows,
     floats,
@@ -29,6 +30,7 @@ from .base import (
 )
 
 MAX_VECTOR_ROWS = 65_535
+MIN_CENTROIDS, MAX_CENTROIDS = 16, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,25 @@ class MultiColumn(Column):
 
 @named_class
 @dataclass(frozen=True)
+class TokenLists:
+    """How a multi-vector field is indexed: as byte codes of all vectors, and lists of points by centroids of their vectors.
+
+    Attributes:
+        centroids: the number of centroids of an index file, 16 to 1,048,576; where a file has too few vectors for so many, it has fewer.
+            None: about 8·√vectors, and no lists where a scan of the byte codes is as fast.
+    """
+
+    centroids: int | None = None
+
+    def __post_init__(self):
+        if self.centroids is not None:
+            check_integer("centroids", self.centroids, MIN_CENTROIDS, MAX_CENTROIDS)
+
+
+@named_class
+@dataclass(frozen=True)
 class MultiVector(VectorField):
     """A multi-vector field: several vectors for each point (token or passage embeddings), searched with several query vectors.
-
-    Multi-vector fields have no index; every search of them is exact.
 
     Attributes:
         dim: the number of dimensions of each vector, 1 to 65,536.
@@ -128,6 +145,7 @@ class MultiVector(VectorField):
             "max": the score of the best pair (ME-BERT).
         encoder: the name of an encoder. ``search(text=…)`` then encodes texts.
         source: the attribute that the encoder reads; ``upsert`` then encodes it.
+        index: how the field is indexed. None: it is never indexed, and every search of it is exact.
 
     Raises:
         SchemaError: a value is not valid.
@@ -139,8 +157,10 @@ class MultiVector(VectorField):
     aggregation: str = "maxsim"
     encoder: str | None = None
     source: str | None = None
+    index: TokenLists | None = TokenLists()
     kind: ClassVar[str] = "multi"
     column: ClassVar[type[Column]] = MultiColumn
+    index_options: ClassVar[Any] = TokenLists
 
     def __post_init__(self):
         check_integer("dim", self.dim, 1, MAX_DIM)
@@ -148,6 +168,7 @@ class MultiVector(VectorField):
         choice("dtype", self.dtype, ("float32", "float16"))
         choice("aggregation", self.aggregation, ("maxsim", "max"))
         check_encoder(self.encoder, self.source)
+        check_index(self.index, TokenLists)
 
 
 def _one_row(spec: MultiVector, matrix: np.ndarray) -> str:

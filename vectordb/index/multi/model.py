@@ -1,0 +1,91 @@
+"""Predictions of the plans of a segment of a multi-vector field, and the choice of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..base import SegmentTarget
+from ..model import DEPTHS, PLAN, PlanModel
+from .plans import EXACT, LISTS, PLANS, SCAN, exact_rows
+
+# Constants: unit and meaning. Chosen, not measured.
+NOT_EXACT = 0.9999  # highest recall that is predicted of a plan that may miss rows
+MARGIN = 0.005  # predicted recall that is required above the target, at most
+ALIKE = 1.1  # ratio of two costs below which the setting of higher recall is taken; measured times vary as much
+FIXED = 40.0  # microseconds of a search beside what is measured for each row
+BYTE_ROW, EXACT_ROW = range(2)  # of ``units``
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen setting (an index into the model's settings), and its predicted cost (microseconds) and recall before corrections."""
+
+    setting: int
+    microseconds: float
+    recall: float
+
+
+@dataclass(frozen=True)
+class MultiModel(PlanModel):
+    """levels: log2 selectivity, descending from 0. recalls, costs: float32 ``(levels, settings)``; the costs of lists only, infinite where
+    a file has none. units: microseconds of a row scored by byte codes, and exactly, for a query of as many vectors as those of the
+    calibration. exact: rows that the plan LISTS scores exactly, times the results.
+    """
+
+    levels: np.ndarray
+    units: np.ndarray
+    exact: float
+    unusable = 1e12
+
+    def predictions(self, target: SegmentTarget, local: float, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """(costs in microseconds, recalls) of every setting, interpolated between levels of selectivity, with corrections.
+
+        A filter is never predicted by the first level, that of "no filter", however many rows it matches: it may exclude just the best
+        rows.
+        """
+        rows, matches = target.segment.rows, int(target.allowed.matches[0])
+        level = np.log2(max(matches, 1) / rows)
+        if matches < rows and not target.free and len(self.levels) > 1:
+            level = min(level, self.levels[1])
+        plans = self.settings[:, PLAN].astype(int)
+        recalls = np.array([np.interp(-level, -self.levels, column) for column in self.recalls.T])
+        costs = np.full(len(plans), np.inf)
+        listed = np.flatnonzero((plans == LISTS) & np.isfinite(self.costs[0]))
+        for setting in listed.tolist():
+            costs[setting] = FIXED + np.interp(-level, -self.levels, self.costs[:, setting]) * max(k / self.depth, 1.0) ** 0.5
+        for setting in np.flatnonzero(plans == SCAN).tolist():
+            scored = min(exact_rows(float(self.settings[setting, 1]), k, self.depth), matches)
+            costs[setting] = FIXED + matches * self.units[BYTE_ROW] + scored * self.units[EXACT_ROW]
+        costs[plans == EXACT] = FIXED + matches * self.units[EXACT_ROW]
+        offsets, factors = target.segment.corrections.table[0], target.segment.corrections.factors
+        found = np.clip(recalls + offsets[plans], 0, NOT_EXACT)
+        return costs * factors[plans], np.where(plans == EXACT, 1.0, found)
+
+    def choose(self, target: SegmentTarget, k: int, recall: float) -> Choice:
+        """The cheapest setting whose predicted recall reaches ``recall`` plus a margin; the exact scan always does. Among settings whose
+        costs are within a factor of ALIKE of it, the one of the highest recall.
+        """
+        costs, recalls = self.predictions(target, -1, k)
+        needed = recall + min((1.0 - recall) / 2, MARGIN)
+        reaching = np.where(recalls >= needed, costs, np.inf)
+        setting = int(np.argmax(np.where(reaching <= ALIKE * reaching.min(), recalls, -np.inf)))
+        plan = self.plans[int(self.settings[setting, PLAN])]
+        offset, factor = target.segment.corrections.table[0, plan.id], target.segment.corrections.factors[plan.id]
+        return Choice(setting, float(costs[setting] / factor), 1.0 if plan.exact else float(recalls[setting] - offset))
+
+    def parameters(self, setting: int, k: int) -> dict[str, float]:
+        shown = super().parameters(setting, k)
+        return shown | {"exact": exact_rows(self.exact, k, self.depth)} if int(self.settings[setting, PLAN]) == LISTS else shown
+
+
+def models_of(meta: Mapping[str, Any], sections: Mapping[str, np.ndarray]) -> tuple[MultiModel, ...]:
+    """The models of a file."""
+    settings, levels, units = sections["settings"], sections["levels"], sections["units"]
+    recalls, costs = sections["recalls"], sections["costs"]
+    return tuple(
+        MultiModel(depth, PLANS, settings, recalls[i], costs[i], levels, units, meta["exact"][i]) for i, depth in enumerate(DEPTHS)
+    )
