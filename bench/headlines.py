@@ -129,7 +129,9 @@ def tables(results: dict) -> str:
 
 
 def _rates(part: Part, dataset: str) -> str:
-    """A row for each system: QPS at the recalls in each cell, highest recall, loading, compiling, memory. The fastest at .95 first."""
+    """A row for each system: QPS at the recalls in each cell, highest recall, what was found of the recall that was asked for, loading,
+    compiling, memory. The fastest at .95 first.
+    """
     cells = [place for place in part.places() if place[0] == dataset]
     rows = []
     for system in part.systems:
@@ -140,8 +142,10 @@ def _rates(part: Part, dataset: str) -> str:
         shown = [" / ".join(map(rate, values)) for values in qps]
         best = max((recall for values in figures for recall, _ in values), default=0.0)
         build = next((one for one in part.operated("build", dataset) if one["system"] == system), None)
-        rows.append((-(qps[0][1] or 0.0), (system, *shown, f"{best:.4f}", *_load(build))))
-    header = ("system", *(f"{place[2]}: QPS at {' / '.join(f'{target:.2f}' for target in TARGETS)}" for place in cells), "highest recall")
+        asked = "; ".join(text for place in cells if (text := sections.asked_and_found(part.of(place, system))) != "–") or "–"
+        rows.append((-(qps[0][1] or 0.0), (system, *shown, f"{best:.4f}", asked, *_load(build))))
+    targets = " / ".join(f"{target:.2f}" for target in TARGETS)
+    header = ("system", *(f"{place[2]}: QPS at {targets}" for place in cells), "highest recall", "asked/found")
     return table(
         (*header, "points/s loaded", "compiling, before", "memory added"), [row for _, row in sorted(rows, key=lambda pair: pair[0])]
     )

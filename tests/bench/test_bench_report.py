@@ -242,7 +242,7 @@ def test_the_tables_of_the_results_are_written_between_their_marks(found, tmp_pa
         assert text.startswith("# Results\n\nWords before.\n") and text.endswith("\nWords after.\n")
         assert text.count(headlines.BEGIN) == text.count(headlines.END) == text.count("## vectordb beside the best peer") == 1
     assert "3 of 9 passes" in second and "3 of 9 passes" not in first
-    assert "| peer | 10,000 / 10,000 / 3,333 | 0.9950 | 1,000 | – | 40 MiB |" in second
+    assert "| peer | 10,000 / 10,000 / 3,333 | 0.9950 | – | 1,000 | – | 40 MiB |" in second
     path.write_text(headlines.BEGIN)
     with pytest.raises(ValueError, match="has no line"):
         headlines.rewrite(path, found)
@@ -340,3 +340,12 @@ def test_names_on_a_plot_never_lie_on_each_other():
     assert all(b - a >= 0.05 - 1e-9 for a, b in pairwise(crowded))
     assert np.mean(crowded[:4]) == pytest.approx(np.mean([0.5, 0.5, 0.51, 0.52]))
     assert min(_apart([0.0, 0.0, 0.01], 0.05)) >= 0
+
+
+def test_what_was_asked_and_found_is_shown_of_systems_that_are_asked_for_a_recall():
+    def found(setting, mean):
+        return {"setting": setting, "recall": {"mean": mean}}
+
+    asked = [found({"recall": target}, mean) for target, mean in ((0.95, 0.9612), (0.9, 0.9), (0.97, 0.98), (0.99, 1.0))]
+    assert sections.asked_and_found(asked) == "0.90/0.900, 0.95/0.961, 0.99/1.000"
+    assert sections.asked_and_found([found({"ef": 64}, 0.97), found({}, 1.0)]) == "–"

@@ -102,3 +102,36 @@ def test_a_scan_costs_in_proportion_to_what_matches():
     levels, locals_ = np.array([1.0, -2.0]), np.array([-8.0, 0.0, 4.0])
     costs = np.arange(12, dtype=np.float32).reshape(6, 2)  # a quarter of all rows costs 6
     assert [result for result, _ in both("planner.scan_cost", levels, locals_, costs, 0, 1 / 32)] == [pytest.approx(6 / 8)] * 2
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_cells_of_distances_follow_those_of_correlations(seed):
+    rng = np.random.default_rng(seed)
+    levels, points = np.array([1.0, -0.5, -2.0])[: 2 + seed % 2], 4
+    distances = np.sort(rng.random((len(levels), points)), axis=1)
+    cells_each = len(levels) * points
+    table = rng.random((2 * cells_each, 3)).astype(np.float32)
+    slopes = np.append(0.0, rng.random(len(levels) - 1))
+    columns = np.column_stack([distances, slopes]).reshape(-1)
+    correlations = np.concatenate([np.arange(points, dtype=np.float64), columns])
+    assert [result for result, _ in both("planner.points_of", levels, correlations, table)] == [(points, True)] * 2
+    given = (levels, correlations[:points], table[:cells_each])  # of a file of an earlier version
+    assert [result for result, _ in both("planner.points_of", *given)] == [(points, False)] * 2
+
+    def predicted(share, distance, local=0.0):
+        arguments = (levels, columns, share, local, distance, np.zeros(4, np.int64), np.zeros(4))
+        (far, (*_, cells, weights)), (also, (*_, other_cells, other_weights)) = both("planner.weights_of_distance", *arguments)
+        assert far == also and weights.sum() == pytest.approx(1)
+        np.testing.assert_array_equal(cells, other_cells)
+        np.testing.assert_allclose(weights, other_weights)
+        return far, planner.predict(1, cells, weights, table)
+
+    grid = table[cells_each:, 1].reshape(len(levels), points)
+    for level, axis, row in zip(levels, distances, grid, strict=True):
+        for distance in (*axis, *rng.random(5), -1.0, 9.0):
+            far, expected = predicted(level, distance)
+            assert far == (distance > axis[0]) and expected == pytest.approx(np.interp(distance, axis, row))
+    middle = (levels[0] + levels[1]) / 2
+    halves = [np.interp(0.5, axis, row) for axis, row in zip(distances[:2], grid[:2], strict=True)]
+    assert predicted(middle, 0.5)[1] == pytest.approx(np.mean(halves))
+    assert predicted(levels[1], 0.9, -2.0)[1] == pytest.approx(np.interp(0.9 - 2 * slopes[1], distances[1], grid[1]))

@@ -153,9 +153,10 @@ class SegmentRequest(NamedTuple):
 class Run(NamedTuple):
     """How the first query of a request searched one segment.
 
-    setting: the setting that ran, −1 if nothing matched. local: the selectivity near the query, −1 if it wasn't measured. scored: rows.
-    microseconds, recall: as predicted, without corrections. fallback: another plan ran before and was stopped. elapsed: microseconds of
-    each query, None if they weren't measured. postings: that were read, None where there are none.
+    setting: the setting that ran, −1 if nothing matched. local: the selectivity near the query, or without a filter how far what was found
+    is (``dense.far``); −1 if it wasn't measured. scored: rows. microseconds, recall: as predicted, without corrections. fallback: 1 if
+    another plan ran before and was stopped, 2 if one with less effort ran before, else 0. elapsed: microseconds of each query, None if they
+    weren't measured. postings: that were read, None where there are none.
     """
 
     setting: float
@@ -184,7 +185,7 @@ class Report:
     def judged(self) -> list[tuple[int, float] | None]:
         """(plan, predicted recall) of each segment; None where an audit can't judge the plan: nothing matched, or it fell back."""
         return [
-            None if run.setting < 0 or run.fallback else (target.segment.model(self.k).plan_of(run).id, run.recall)
+            None if run.setting < 0 or run.fallback == 1 else (target.segment.model(self.k).plan_of(run).id, run.recall)
             for target, run in self._pairs()
         ]
 

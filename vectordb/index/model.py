@@ -26,6 +26,7 @@ COST_FACTORS = (0.25, 4.0)  # range of a plan's cost factor [chosen]
 SPEEDS = (0.05, 20.0)  # range of the cost factor that all plans share [chosen]
 RECALL_OFFSETS = (-0.2, 0.02)  # range of a plan's recall offset; it may fall far, but hardly rise [chosen]
 
+STOPPED, AGAIN = 1, 2  # ``Run.fallback``: the plan before was stopped; it found rows so far away that it was followed by more effort
 PLAN = 0  # column of a setting; the other two are the plan's parameters
 NOTHING_MATCHES = "nothing matches"
 
@@ -132,7 +133,7 @@ class PlanModel:
             "rows": segment.rows,
             "matches": matches,
             "selectivity": matches / segment.rows,
-            **self.located(run),
+            **self.located(target, run),
             "plan": self.plan_name(run),
             "parameters": self.parameters(int(run.setting), k) if ran else {},
             "predicted": {
@@ -140,7 +141,8 @@ class PlanModel:
                 "recall": 1.0 if plan.exact else min(float(run.recall + offset), 1.0),
                 **(self.lowest(target, run.local, int(run.setting)) if ran else {}),
             },
-            "fallback": bool(run.fallback),
+            "fallback": run.fallback == STOPPED,
+            "searched_again": run.fallback == AGAIN,
             "considered": self.considered(target, run.local, k) if ran else [],
             "rows_scored": int(run.scored),
             **({} if run.postings is None else {"postings": run.postings}),
@@ -151,8 +153,8 @@ class PlanModel:
         """What a model predicts of the queries for which a setting finds least."""
         return {}
 
-    def located(self, run: Run) -> dict[str, Any]:
-        """What a plan says of how the filter lies to the query."""
+    def located(self, target: SegmentTarget, run: Run) -> dict[str, Any]:
+        """What a plan says of how the filter or the results lie to the query."""
         return {}
 
 

@@ -1,7 +1,8 @@
 """The choice of a plan: what was measured when a segment was built, interpolated for a request.
 
-A *setting* is a plan with its parameters. A *cell* is a selectivity and a way in which a filter lies to the query; for each, recall and
-microseconds of every setting were measured (``vectordb/index/dense/calibrate.py``).
+A *setting* is a plan with its parameters. A *cell* is a selectivity and either a way in which a filter lies to the query, or how far the
+results are; for each, recall and microseconds of every setting were measured (``vectordb/index/dense/calibrate.py``). The first kind of
+cell is known before a search, the second after one.
 """
 
 from __future__ import annotations
@@ -65,6 +66,52 @@ def weights_of(levels, correlations, share, local, cells, weights):
         weight = 1.0 - mix if side == 0 else mix
         cells[2 * side], weights[2 * side] = level * len(correlations) + left, weight * (1.0 - part)
         cells[2 * side + 1], weights[2 * side + 1] = level * len(correlations) + right, weight * part
+
+
+@kernel
+def points_of(levels, correlations, costs):
+    """(the number of correlations, whether there are cells of distances). With these, ``correlations`` goes on, for each level, with the
+    distances at which it has cells, as many as correlations, ascending, and a slope; ``costs`` and the tables of recalls go on with their
+    cells. Files of earlier versions have none.
+    """
+    count = len(correlations)
+    if count * len(levels) == len(costs):
+        return count, False
+    return (count - len(levels)) // (len(levels) + 1), True
+
+
+@kernel
+def weights_of_distance(levels, distances, share, local, distance, cells, weights):
+    """Where a search lies among the cells of distances, as ``weights_of``. distances: float64 ``(levels · (points + 1),)``. Returns whether
+    it lies beyond the first ones: those before are usual.
+
+    A filter that leaves out the rows near the query makes all results farther, by the slope for each unit of log ρ (local). The distances
+    of cells are those without that.
+    """
+    width = len(distances) // len(levels)
+    points = width - 1
+    upper = 0
+    while upper < len(levels) - 1 and levels[upper] > share:
+        upper += 1
+    lower = max(upper - 1, 0)
+    gap = levels[lower] - levels[upper]
+    mix = min(max((levels[lower] - share) / gap, 0.0), 1.0) if gap > 0 else 1.0
+    usual = (1.0 - mix) * distances[lower * width] + mix * distances[upper * width]
+    moved = (1.0 - mix) * distances[lower * width + points] + mix * distances[upper * width + points]
+    distance += moved * local
+    for side in range(2):
+        level = lower if side == 0 else upper
+        weight = 1.0 - mix if side == 0 else mix
+        start, right = level * width, 0
+        while right < points - 1 and distances[start + right] < distance:
+            right += 1
+        left = max(right - 1, 0)
+        span = distances[start + right] - distances[start + left]
+        part = min(max((distance - distances[start + left]) / span, 0.0), 1.0) if span > 0 else 1.0
+        first = (len(levels) + level) * points  # behind the cells of correlations, which are as many
+        cells[2 * side], weights[2 * side] = first + left, weight * (1.0 - part)
+        cells[2 * side + 1], weights[2 * side + 1] = first + right, weight * part
+    return distance > usual
 
 
 @kernel

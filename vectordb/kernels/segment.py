@@ -74,17 +74,20 @@ from .planner import (
     choose,
     cost_of,
     log_correlation,
+    points_of,
     predict,
     scan_cost,
     setting_of,
     weights_of,
+    weights_of_distance,
 )
 from .query_codes import encode, encode_signs, normalise, reach_of
 from .rescore import rescore, score_all
 from .scoring import Scoring, score_rows
-from .topk import make_key
+from .topk import make_key, offer, score_of
 
 CHOOSE, LOOK = -1, -2
+STOPPED, AGAIN = 1, 2  # of R_FALLBACK: another plan was stopped; a search was followed by one with more effort
 # Constants: unit and meaning, then the source in brackets. [P2]: checked by the suite "planner" of 22 November 2026, commit e7bcf53
 # (bench/RESULTS.md, "Under filters"). [D]: 100 results of 54k × 384 in 151 instead of 187 µs, with the same recall, 30 November 2026.
 KEPT_LEAST = 40  # rows kept by codes, besides KEPT times the results asked for [P2]
@@ -92,6 +95,7 @@ CODED_LEAST = 30  # rows kept by a search of the graph, besides 1.5 times the re
 BY_SIGNS = (BINARY_SCAN, CLUSTERS_BINARY)  # plans that compare sign bits
 SPARSELY = 64  # with fewer than one docid in so many matching, rows are looked up one by one [chosen]
 LEAST_CAP = 1_000  # rows that a graph search may score before it is given up, besides half of the matches [P2]
+MOST_RUNS = 5  # of plans in a search: one that is stopped, the one for it, one with more effort, and the same again
 
 
 @inner
@@ -116,13 +120,13 @@ def plan_for(
 ):
     """The setting for a request, and one that takes over when that doesn't end well: (setting, safe). Fills its part of the report.
 
-    recalls: the mean recalls; then the targets that settings reach, where these differ.
+    correlations: without the distances. recalls: the mean recalls; then the targets that settings reach, where these differ.
     growth, extra: as for ``cost_of``.
     """
     share, graph = allowed.matches / segment[ROWS], segment[GRAPH] != 0
     if allowed.filtered and np.log2(share) < levels[len(levels) - 1]:  # so few that scoring each of them is the cheapest
         scan = setting_of(settings, SCAN)
-        report[R_MICROSECONDS] = scan_cost(levels, correlations, costs, scan, share)
+        report[R_MICROSECONDS] = scan_cost(levels, correlations, costs[: len(levels) * len(correlations)], scan, share)
         return scan, scan
     if allowed.filtered:
         local = selectivity_near(segment, signs_of_query, clusters, allowed, space)
@@ -135,6 +139,70 @@ def plan_for(
     exact = setting_of(settings, EXACT)
     report[R_MICROSECONDS] = cost_of(setting, settings, cells, weights, costs, exact, growth, extra)
     report[R_RECALL] = predict(setting, cells, weights, recalls)
+    return setting, safe
+
+
+@inner
+def distance_of(results, size, depth, reach):
+    """How far the best of ``results`` (keys) are: the distance of the ``depth``-th, relative to that of the mean of all rows. reach: the
+    score by codes of a row at distance 0; the mean has the score 0.
+    """
+    best, n, depth = np.empty(depth, np.int64), 0, min(depth, size)
+    for i in range(size):
+        if n < depth or results[i] > best[0]:
+            n = offer(best, n, depth, results[i])
+    if n == 0 or reach <= 0:
+        return 0.0
+    return max((reach - np.float64(score_of(best[0]))) / reach, 0.0)
+
+
+@inner
+def plan_again(
+    segment,
+    settings,
+    levels,
+    distances,
+    recalls,
+    costs,
+    corrections,
+    target,
+    allowed,
+    ran,
+    distance,
+    cells,
+    weights,
+    growth,
+    extra,
+    report,
+):
+    """The setting for a request of which a search by the setting ``ran`` found rows at ``distance``, and one that takes over: (setting,
+    safe). It is the same where that reaches the target for such requests. Corrects the report, and adds what another search costs.
+
+    cells, weights: where the request lies by its correlation. distances: at which there are cells. Others as ``plan_for``.
+    """
+    share, exact = allowed.matches / segment[ROWS], setting_of(settings, EXACT)
+    level = min(np.log2(share), levels[1]) if allowed.filtered else levels[0]
+    local = log_correlation(report[R_LOCAL], share) if allowed.filtered else 0.0
+    far, far_weights = np.zeros(4, np.int64), np.zeros(4, np.float64)
+    if not weights_of_distance(levels, distances, level, local, distance, far, far_weights):
+        return ran, exact
+    reached = recalls[len(recalls) - len(costs) :]
+    report[R_RECALL] = predict(ran, far, far_weights, recalls)
+    report[R_MICROSECONDS] = cost_of(ran, settings, far, far_weights, costs, exact, growth, extra)
+    if predict(ran, far, far_weights, reached) + corrections[0, np.int64(settings[ran, PLAN])] >= target:
+        return ran, exact
+    both, cost = np.empty((1, len(settings)), np.float32), np.empty((1, len(settings)), np.float32)
+    for s in range(len(settings)):
+        both[0, s], cost[0, s] = predict(s, far, far_weights, reached), predict(s, far, far_weights, costs)
+        if allowed.filtered:
+            both[0, s] = min(both[0, s], np.float32(predict(s, cells, weights, reached)))
+    only, whole = np.zeros(4, np.int64), np.zeros(4, np.float64)
+    whole[0] = 1.0
+    setting, safe = choose(settings, both, cost, corrections, only, whole, target, segment[GRAPH] != 0, growth, extra)
+    if setting != ran:
+        report[R_RECALL] = predict(setting, far, far_weights, recalls)
+        report[R_MICROSECONDS] += cost_of(setting, settings, far, far_weights, costs, exact, growth, extra)
+        report[R_FALLBACK] = AGAIN
     return setting, safe
 
 
@@ -196,6 +264,8 @@ def search_segment(
     cells, weights = np.zeros(4, np.int64), np.zeros(4, np.float64)
     limit = work[KEYS] - 256
     measured = max(k, depth)  # efforts are multiples of the number of results they were measured for
+    points, by_distance = points_of(levels, correlations, costs)
+    distances, correlations, scan_costs = correlations[points:], correlations[:points], costs[: points * len(levels)]
     touched = 0
     for q in range(len(queries)):
         own = q if len(all_matches) > 1 else 0
@@ -212,7 +282,7 @@ def search_segment(
         if filtered and forced == CHOOSE and r == allowed.matches:  # all would be rescored: their codes needn't be looked at
             scan = setting_of(settings, SCAN)
             report[R_SETTING], report[R_SCORED] = scan, allowed.matches
-            report[R_MICROSECONDS] = scan_cost(levels, correlations, costs, scan, allowed.matches / rows)
+            report[R_MICROSECONDS] = scan_cost(levels, correlations, scan_costs, scan, allowed.matches / rows)
             if allowed.matches * SPARSELY >= segment[SPAN]:
                 sizes[q], fresh, _ = score_all(segment, unit, filtered, allowed.bits, table, verified, half, heaps[q], sizes[q])
             else:
@@ -237,7 +307,7 @@ def search_segment(
             report[R_LOCAL] = selectivity_near(segment, signs, clusters, allowed, space)
             continue
         exact = setting_of(settings, EXACT)
-        setting, safe = forced, exact
+        setting, safe, looked, growth, extra = forced, exact, False, 1.0, 0.0
         if forced == CHOOSE:
             growth, extra = beyond(k, depth, allowed.matches)
             setting, safe = plan_for(
@@ -248,8 +318,8 @@ def search_segment(
         if np.int64(settings[setting, PLAN]) not in COMPILED_PLANS:
             continue  # the caller runs it
 
-        plan, size, n = EXACT, 0, 0
-        for _ in range(3):
+        plan, size, n, reach = EXACT, 0, 0, reach_of(segment, unit) - np.float64(shift)
+        for _ in range(MOST_RUNS):
             plan, effort = np.int64(settings[setting, PLAN]), settings[setting, EFFORT]
             if not signed and plan in BY_SIGNS:
                 encode_signs(segment, rotated, spare, signs)
@@ -273,16 +343,31 @@ def search_segment(
                 ending = Ending(
                     min(max(np.int64(width * measured), needed), limit // 4),
                     effort if adaptive else 0.0,
-                    reach_of(segment, unit) - np.float64(shift),
+                    reach,
                     min(allowed.matches // 2 + LEAST_CAP, limit),  # about what a scan of the matching rows costs
                 )
                 kept = min(r, k + k // 2 + CODED_LEAST, limit // WIDEST)
                 size, scored = search_graph(segment, scoring, clusters, allowed, plan, ending, kept, space)
                 failed = scored > ending.cap
             report[R_SCORED] += scored
-            if forced >= 0 or plan in (SCAN, EXACT) or (size >= needed and not failed):
+            if forced >= 0 or plan in (SCAN, EXACT):
                 break
-            report[R_FALLBACK] = 1
+            if size >= needed and not failed:
+                if looked or not by_distance:
+                    break
+                looked = True
+                distance = distance_of(space.results, size, depth, reach)
+                if not filtered:
+                    report[R_LOCAL] = distance
+                other, safe = plan_again(
+                    segment, settings, levels, distances, recalls, costs, corrections, target, allowed, setting, distance, cells, weights,
+                    growth, extra, report,
+                )  # fmt: skip
+                if other == setting:
+                    break
+                report[R_SETTING] = setting = other
+                continue
+            report[R_FALLBACK] = STOPPED
             setting = exact if plan in TERMINATING_PLANS else safe
         before = heaps[q, : sizes[q]].copy() if plan == SCAN else heaps[q, :0].copy()
         start, enough = 0, plan == EXACT

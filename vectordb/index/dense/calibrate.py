@@ -6,6 +6,10 @@ planner interpolates between the selectivities and between the correlations.
 
 The correlation is expressed as ρ, the selectivity near the query divided by the overall selectivity. ρ = 1: no correlation. ρ < 1: the
 filter excludes the rows near the query.
+
+Real queries may be farther from the rows than rows are from one another, and then find less. So queries are made as well, from means of
+some rows and from random combinations of many (``far.py``). What all queries find is recorded by the distance of what they find, and a
+search that finds rows at a distance at which its setting finds too little is followed by one with more effort.
 """
 
 from __future__ import annotations
@@ -25,9 +29,11 @@ from ...kernels.layout import R_LOCAL, REPORT_WIDTH
 from .. import exact
 from ..base import Plan
 from ..exact import scores_of
-from ..model import DEPTHS, DOUBT, Corrections, settings_of
+from ..model import DEPTHS, Corrections, settings_of
+from .far import NOISE, distances_of, kinds_of, made_queries
 from .model import NEVER
 from .plans import PLANS
+from .points import CORRELATIONS, USUAL, groups_of, points_by_distance, slope_of, spread
 from .scratch import DenseScratch
 from .search import CALL_MICROSECONDS, run_plan
 from .segment import DenseSegment
@@ -43,6 +49,8 @@ FILTERED = 80  # the first queries, that filters are drawn for and around [build
 REQUESTS = (112, 32)  # filtered requests of each selectivity, for each of DEPTHS [build]
 OTHERS = (160, 48)  # queries without a filter by which plans that need no graph are measured, for each of DEPTHS [build]
 DEEP = 3  # one query in DEEP is asked for the larger number of results, where there is no filter [build]
+MADE, FEW_MADE = 96, 24  # queries that are made; the second for segments without a graph [build]
+MADE_REQUESTS = (48, 24)  # filtered requests with made queries of each selectivity, for each of DEPTHS [build]
 SCAN_QUERIES = 6  # queries of a group by which the code scan is timed; its time hardly varies [build]
 EXACT_QUERIES, EXACT_QUERIES_OF_LARGE = 6, 2  # queries by which the exact scan is timed; the second above PARALLEL_ROWS [build]
 PARALLEL_ROWS = 20_000  # rows from which on the selectivities are calibrated in parallel [chosen]
@@ -50,7 +58,6 @@ SCORES = 64 << 20  # scores of queries and rows that are kept; in larger segment
 SCORED_ROWS = 16_384  # rows scored at a time in float64; bounds memory [chosen]
 SELECTIVITIES = (0.8, 0.35, 0.12, 0.04, 0.012, 0.004, 0.0015)  # of the filters [P2]
 SCANNED = 400  # matching rows; a filter with fewer isn't calibrated: scanning them is always the plan [chosen]
-CORRELATIONS = (-8.0, -5.0, -3.5, -2.0, -1.0, -0.4, 0.0, 0.5, 1.0, 2.0, 4.0)  # log2 ρ at which a model has points [P2]
 # How a filter is correlated with the query; ``_ball`` has the probabilities [P2].
 KINDS = ("none", "near", "fewer near", "none near", "whole clusters", "around another", "none near", "around another")
 FAR_BLUR = 0.3  # blur of a filter's boundary that lies far from the query, relative to one near it [P2]
@@ -59,8 +66,6 @@ RANKED = 8_192  # rows, evenly spread, whose order stands for that of all [chose
 # What the measurements become.
 TELLING = 0.01  # share of the score gap between a query's 10th best and median row, below which rows count as tied [tests]
 ROUNDING = 3e-7  # rounding error of a float32 dot product of unit vectors, times √dimensions [float]
-FEWEST = 6.0  # queries, summed weights, that a point of a model needs [chosen]
-TAIL = 0.05  # share of the queries, those with the lowest recalls, that a model keeps the mean recall of [chosen]
 NEARLY_ALL = 0.995  # recall of a setting whose cost bounds the search for others [build]
 ALL = 0.9985  # recall at which a sweep ends: more effort only costs more [build]
 COST_BOUND = 1.3  # times the cost of the cheapest setting of recall NEARLY_ALL; a sweep ends above it [build]
@@ -120,8 +125,8 @@ def calibrate(
             cells = list(pool.map(measure, range(len(levels))))
     else:
         cells = [measure(level) for level in range(len(levels))]
-    tables = [np.array([[cell[d][part] for cell in cells] for d in range(len(DEPTHS))], np.float32) for part in range(3)]
-    recalls, lows, costs = (table.reshape(len(DEPTHS), -1, table.shape[-1]) for table in tables)
+    tables = [np.array([[cell[d][part] for cell in cells] for d in range(len(DEPTHS))], np.float32) for part in range(5)]
+    recalls, lows, costs, far_recalls, far_costs = (table.reshape(len(DEPTHS), -1, table.shape[-1]) for table in tables)
     sections = {
         "settings": bench.settings.table,
         "levels": np.array(levels),
@@ -129,46 +134,11 @@ def calibrate(
         "recalls": recalls,
         "lows": lows,
         "costs": costs,
+        "distances": np.array([[cell[d][5] for cell in cells] for d in range(len(DEPTHS))]),
+        "far_recalls": far_recalls,
+        "far_costs": far_costs,
     }
     return sections, bench.lane(seed).cold(np.array([cell[0][0] for cell in cells[0]]))
-
-
-def _spread(rhos: np.ndarray, recalls: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Average the measurements of single queries at the points CORRELATIONS. Returns (recalls, the mean of the lowest recalls, costs),
-    float32 ``(points, settings)``.
-
-    rhos: log2 ρ ``(n,)``. recalls, costs (microseconds): ``(n, settings)``. Each query counts for the two points that it lies between, by
-    linear weights. A point with too few takes the mean of the FEWEST queries nearest to it.
-    """
-    right = np.clip(np.searchsorted(CORRELATIONS, rhos), 1, len(CORRELATIONS) - 1)
-    points = np.array(CORRELATIONS)
-    part = np.clip((rhos - points[right - 1]) / (points[right] - points[right - 1]), 0, 1)
-    weights = np.zeros((len(CORRELATIONS), len(rhos)))
-    weights[right - 1, np.arange(len(rhos))] = 1 - part
-    weights[right, np.arange(len(rhos))] = part
-    for point in np.flatnonzero(weights.sum(axis=1) < FEWEST):
-        distances = np.abs(rhos - points[point])
-        weights[point] = distances <= np.sort(distances)[min(int(FEWEST), len(rhos)) - 1]
-    sums = weights.sum(axis=1)
-    means = [(weights @ values) / sums[:, None] for values in (recalls, costs)]
-    # Subtract some standard errors from the mean recall, which is less certain where queries differ much or are few.
-    squares = (weights @ np.square(recalls)) / sums[:, None] - np.square(means[0])
-    means[0] = means[0] - DOUBT * np.sqrt(np.maximum(squares, 0) / sums[:, None])
-    return means[0].astype(np.float32), _lowest(recalls, weights, sums).astype(np.float32), means[1].astype(np.float32)
-
-
-def _lowest(recalls: np.ndarray, weights: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """The mean of the lowest recalls ``(n, settings)`` at each point: of TAIL of its queries, or of the lowest alone where that is less
-    than one. weights: ``(points, n)``; sums: theirs. Returns ``(points, settings)``.
-    """
-    order = np.argsort(recalls, axis=0)
-    ordered = np.take_along_axis(recalls, order, axis=0)
-    lows = np.empty((len(weights), recalls.shape[1]))
-    for point, (own, total) in enumerate(zip(weights, sums, strict=True)):
-        share = max(TAIL * total, min(1.0, total))
-        before = np.cumsum(own[order], axis=0) - own[order]
-        lows[point] = (np.clip(share - before, 0, own[order]) * ordered).sum(axis=0) / share
-    return lows
 
 
 class _Bench:
@@ -186,20 +156,22 @@ class _Bench:
         fewer = max(FILTERED, SCORES // len(vectors))
         if len(held) > fewer:
             held = held[np.linspace(0, len(held) - 1, fewer).astype(int)]
-        self.queries = np.ascontiguousarray(vectors[held])
+        made = min(MADE if segment.has_graph else FEW_MADE, max(FEW_MADE, SCORES // len(vectors) - len(held)))
+        self.held = len(held)
+        self.queries = np.concatenate([vectors[held], made_queries(vectors, segment.sections["mean"], metric, made, rng)])
         if metric != "l2":  # scaling a query scales all its scores alike; those of a very short query would underflow
             lengths = np.linalg.norm(self.queries.astype(np.float64), axis=1, keepdims=True)
             self.queries = (self.queries / np.where(lengths > 0, lengths, 1)).astype(np.float32)
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
-        self.own = place[held]
+        self.own = np.concatenate([place[held], np.full(made, -1)])
         self.offsets = segment.offsets
         self.noise = rng.integers(0, 65_536, max(self.n, 4_099) + 97, dtype=np.uint16)
         self.norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)).astype(np.float32)
         self.norms[self.norms == 0] = 1
         self.table = columns_of_memory(vectors, docids, self.norms)
         self.verified = np.ones(1, np.uint8)
-        self.own_docids = docids[held].astype(np.int64)
+        self.own_docids = np.concatenate([docids[held].astype(np.int64), np.full(made, -1)])
         nothing = np.zeros((1, len(self.settings.table)), np.float32)
         self.unmeasured = (np.zeros(2), np.zeros(1), nothing, nothing, Corrections.of(PLANS).table)
         self.scores = self._scores(vectors, metric, place)
@@ -214,6 +186,7 @@ class _Bench:
         # reach the target where rows are nearly alike.
         self.telling = TELLING * self.gaps
         self.words = -(-self.n // 64)
+        self.distances = distances_of(segment, self.queries)
 
     def lane(self, seed: int) -> _Bench:
         """A copy for another thread, with its own scratch space and random numbers."""
@@ -240,33 +213,51 @@ class _Bench:
 
     def level(self, share: float | None) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Measure all settings at a selectivity (None: no filter): for each of DEPTHS (recalls, lowest recalls, costs in microseconds),
-        as ``_spread`` returns them.
+        as ``points.spread`` returns them.
         """
-        count, measured = len(self.queries), []
+        count, measured = self.held, []
+        made = self.rng.permutation(len(self.queries) - count) + count
         if share is None:
-            drawn = self._requests(["none"], None, self.rng.permutation(count))
+            drawn = self._requests(["none"], None, np.concatenate([self.rng.permutation(count), made]))
         else:
             among = min(FILTERED, count)
             chosen = np.concatenate([self.rng.permutation(among) for _ in range(-(-REQUESTS[0] // among))])[: min(REQUESTS[0], 3 * among)]
-            drawn = self._requests(list(KINDS), share, chosen)
+            drawn = self._requests(list(KINDS), share, np.concatenate([chosen, made[: MADE_REQUESTS[0]]]))
+        rows = drawn.queries < count
+        noise = np.concatenate([np.zeros(count, np.bool_), kinds_of(len(self.queries) - count) == NOISE])
         for d, k in enumerate(DEPTHS):
             # Every other one, or every third, …: the kinds of filters take turns.
-            some = np.arange(0, len(drawn.matches), 1 if d == 0 else DEEP if share is None else max(REQUESTS[0] // REQUESTS[d], 1))
+            steps = (
+                [1, 1]
+                if d == 0
+                else [DEEP, DEEP - 1]
+                if share is None
+                else [max(each[0] // each[d], 1) for each in (REQUESTS, MADE_REQUESTS)]
+            )
+            some = np.concatenate([np.flatnonzero(rows)[:: steps[0]], np.flatnonzero(~rows)[:: steps[1]]])
             cell = drawn.of(some, self._needed(drawn, some, k), k)
             full = self._full_cost(cell)
             recalls = np.zeros((len(some), len(self.settings.table)), np.float32)
             costs = np.full((len(some), len(self.settings.table)), NEVER, np.float32)
-            for group in _groups(cell.rhos):
-                self._measure(cell, group, full, OTHERS[d] if share is None else len(some), recalls, costs)
+            own, true = rows[some], self.distances(cell.queries, cell.needed)
+            far = np.repeat(true[:, None].astype(np.float32), len(self.settings.table), axis=1)
+            for part in (np.flatnonzero(own), np.flatnonzero(~own)):
+                for group in groups_of(cell.rhos[part]):
+                    self._measure(cell, part[group], full, OTHERS[d] if share is None else len(some), (recalls, costs, far))
             recalls[:, self.settings.exact], costs[:, self.settings.exact] = 1.0, full
-            measured.append(_spread(cell.rhos, recalls, costs))
+            slope = slope_of(cell.rhos[own], true[own]) if share is not None else 0.0
+            true, far = true + slope * cell.rhos, far + np.float32(slope) * cell.rhos[:, None].astype(np.float32)
+            limit = float(np.quantile(true[own], USUAL))
+            usual = own if share is not None else own & (true <= limit)
+            points = points_by_distance(true, limit, noise[cell.queries], far, recalls, costs, len(CORRELATIONS))
+            measured.append((*spread(cell.rhos[usual], recalls[usual], costs[usual]), *points[:2], np.append(points[2], slope)))
         return measured
 
     def cold(self, recalls: np.ndarray) -> float:
         """The time of a search in a call of its own, with the caches as other work leaves them, relative to one in a batch of the same
         plan: 1 … MOST_COLD. recalls: of the settings without a filter, for each of DEPTHS.
         """
-        drawn = self._requests(["none"], None, self.rng.permutation(len(self.queries))[:COLD_QUERIES])
+        drawn = self._requests(["none"], None, self.rng.permutation(self.held)[:COLD_QUERIES])
         every, k = np.arange(len(drawn.matches)), DEPTHS[0]
         cell = drawn.of(every, np.zeros(len(every), np.float32), k)
         setting = int(np.argmax(recalls[0] >= min(0.95, recalls[0].max()))) if recalls[0].max() > 0 else self.settings.exact
@@ -285,9 +276,9 @@ class _Bench:
         # Take the lower of two times: the first run may have to load rows into the processor's cache.
         return min(self._timed(self.settings.exact, cell, every, heaps, np.zeros(len(every), np.int64)) for _ in range(2))
 
-    def _measure(self, cell: _Cell, group: np.ndarray, full: float, others: int, recalls: np.ndarray, costs: np.ndarray) -> None:
-        """Run every plan for the requests of a group, into recalls and costs (microseconds). full: the cost of the exact scan, an upper
-        bound on useful costs. others: the most requests that plans without a graph run; the others take their mean.
+    def _measure(self, cell: _Cell, group: np.ndarray, full: float, others: int, tables: _Tables) -> None:
+        """Run every plan for the requests of a group, into tables. full: the cost of the exact scan, an upper bound on useful costs.
+        others: the most requests that plans without a graph run; the others take their mean.
         """
         enough, given = full, {*self.segment.meta["codecs"]}
         given |= ({"graph"} if self.segment.has_graph else set()) | ({"filter"} if cell.filtered else set())
@@ -296,9 +287,9 @@ class _Bench:
             if not needs <= given:
                 continue
             some = group if "graph" in needs else group[:others]
-            enough = self._sweep(family, cell, some, recalls, costs, enough)
+            enough = self._sweep(family, cell, some, tables, enough)
             if len(some) < len(group):
-                for table in (recalls, costs):
+                for table in tables[:2]:
                     table[np.ix_(group[others:], family)] = table[np.ix_(some, family)].mean(axis=0)
 
     def _needed(self, drawn: _Drawn, some: np.ndarray, k: int) -> np.ndarray:
@@ -317,18 +308,18 @@ class _Bench:
         rhos = self._rho(chosen, bits, counts, matches) if share is not None else np.zeros(count)
         return _Drawn(share is not None, chosen, bits, counts, matches, rhos)
 
-    def _sweep(self, family: np.ndarray, cell: _Cell, group: np.ndarray, recalls: np.ndarray, costs: np.ndarray, enough: float) -> float:
+    def _sweep(self, family: np.ndarray, cell: _Cell, group: np.ndarray, tables: _Tables, enough: float) -> float:
         """Measure the settings of one plan by rising effort, until more effort is of no use. enough: the lowest cost (microseconds) so far
         of a setting with a recall of NEARLY_ALL or more. Returns the updated ``enough``.
         """
-        last, found = len(family) - 1, []
+        last, found, (recalls, costs, far) = len(family) - 1, [], tables
         for i, setting in enumerate(family):
             if i % 2 and i < last:
                 continue  # not measured: it gets the mean of its neighbours below
-            shares, cost = self._run(int(setting), cell, group)
-            recalls[group, setting], costs[group, setting] = shares, cost
+            shares, cost, distances = self._run(int(setting), cell, group)
+            recalls[group, setting], costs[group, setting], far[group, setting] = shares, cost, distances
             if i % 2 == 0 and i > 0:
-                for table in (recalls, costs):
+                for table in tables:
                     table[group, family[i - 1]] = (table[group, family[i - 2]] + table[group, setting]) / 2
             found.append(float(shares.mean()))
             if found[-1] >= NEARLY_ALL:
@@ -337,7 +328,7 @@ class _Bench:
             if found[-1] >= ALL or level or cost > COST_BOUND * enough:
                 # More effort would only cost more. Extrapolate the other settings.
                 for more, beyond in enumerate(family[i + 1 :], 1):
-                    recalls[group, beyond], costs[group, beyond] = shares, cost * STEP_COST**more
+                    recalls[group, beyond], costs[group, beyond], far[group, beyond] = shares, cost * STEP_COST**more, distances
                 break
         return enough
 
@@ -359,7 +350,8 @@ class _Bench:
             blur = self.rng.random() * (1.0 if around == query else FAR_BLUR) * float(self.gaps[around])
             bitset.filter_by_score(self.scores[around], bound, blur, above, below, self.noise, start, bits)
         own = int(self.own[query])
-        bits[own >> 6] &= ~(np.uint64(1) << np.uint64(own & 63))
+        if own >= 0:
+            bits[own >> 6] &= ~(np.uint64(1) << np.uint64(own & 63))
 
     def _ball(self, kind: str, share: float) -> tuple[float, float, float]:
         """(share of the rows that count as near the centre, probability of a near row to match, probability of another row to match).
@@ -385,8 +377,8 @@ class _Bench:
         near, shares = np.maximum(reports[:, R_LOCAL], 0.0), np.maximum(matches, 1) / self.n
         return np.array([planner.log_correlation(*pair) for pair in zip(near, shares, strict=True)])
 
-    def _run(self, setting: int, cell: _Cell, group: np.ndarray) -> tuple[np.ndarray, float]:
-        """(recalls of some requests of a cell, microseconds of one) by a setting."""
+    def _run(self, setting: int, cell: _Cell, group: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+        """(recalls of some requests of a cell, microseconds of one, distances of what is found) by a setting."""
         k, scan = cell.k, self.settings.table[setting, planner.PLAN] == planner.SCAN
         some = group[:SCAN_QUERIES] if scan else group  # a scan's recall and time hardly vary, so a few queries stand for the group
         heaps, sizes = np.empty((len(some), k + 1), np.int64), np.zeros(len(some), np.int64)
@@ -399,7 +391,10 @@ class _Bench:
         right = (others & (scores_of(heaps) >= needed[:, None])).sum(axis=1)
         possible = np.minimum(k, cell.matches[some])
         shares = np.where(possible > 0, np.minimum(right, possible) / np.maximum(possible, 1), 1.0)
-        return np.full(len(group), shares.mean()) if scan else shares, cost
+        if scan:
+            return np.full(len(group), shares.mean()), cost, self.distances(cell.queries[group], cell.needed[group])
+        found = np.sort(np.where(others, scores_of(heaps), -np.inf), axis=1)
+        return shares, cost, self.distances(cell.queries[some], found[:, -k])
 
     def _timed(self, setting: int, cell: _Cell, queries: np.ndarray, heaps: np.ndarray, sizes: np.ndarray) -> float:
         """Microseconds per query of one call for some queries, without the overhead of the call."""
@@ -423,6 +418,9 @@ class _Bench:
             rows, _ = run_plan(plan, self.segment, bits if filtered else None, query, self.settings.table[forced], k)
             docids, metric, some = np.sort(self.segment.docids[rows]), exact.METRICS[self.segment.metric], slice(q, q + 1)
             exact.score_dense(self.table, self.verified, query[None], False, metric, docids, heaps[some], sizes[some])
+
+
+_Tables = tuple[np.ndarray, np.ndarray, np.ndarray]  # recalls, costs in microseconds, distances; ``(requests, settings)``
 
 
 @dataclass(frozen=True)
@@ -450,16 +448,3 @@ class _Cell(_Drawn):
 
     needed: np.ndarray
     k: int
-
-
-def _groups(rhos: np.ndarray) -> list[np.ndarray]:
-    """Indexes of requests of similar ρ, by rising ρ: those nearest to one of CORRELATIONS; of neighbouring ones where they are few."""
-    nearest = np.argmin(np.abs(rhos[:, None] - np.array(CORRELATIONS)), axis=1)
-    groups: list[np.ndarray] = []
-    for point in np.unique(nearest):
-        own = np.flatnonzero(nearest == point)
-        if groups and min(len(groups[-1]), len(own)) < FEWEST:
-            groups[-1] = np.concatenate([groups[-1], own])
-        else:
-            groups.append(own)
-    return groups

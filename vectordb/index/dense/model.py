@@ -26,9 +26,10 @@ BEYOND = 0.2  # share of (1 − target) added to the target for k > 2·depth, wh
 
 @dataclass(frozen=True)
 class DenseModel(PlanModel):
-    """levels: log2 selectivity, descending; the first is "no filter". correlations: log2 ρ, ascending. recalls, costs: float32 ``(levels ·
-    correlations, settings)``. lows: the mean recall of the queries with the lowest, as ``recalls``; None in files of earlier versions.
-    table: the recalls as ``search_segment`` takes them: the mean ones, then the targets that settings reach (``held_by``).
+    """levels: log2 selectivity, descending; the first is "no filter". correlations: log2 ρ, ascending; then, if there are as many cells of
+    distances, these of each level (``planner.points_of``). recalls, costs: float32 ``(cells, settings)``, those of the correlations of each
+    level, then those of its distances. lows: the mean recall of the queries with the lowest, as ``recalls``; None in files of earlier
+    versions. table: the recalls as ``search_segment`` takes them: the mean ones, then the targets that settings reach (``held_by``).
     """
 
     levels: np.ndarray
@@ -57,19 +58,29 @@ class DenseModel(PlanModel):
         if self.lows is None:
             return {}
         plan = int(self.settings[setting, planner.PLAN])
+        if not target.allowed.filtered:
+            local = -1  # it was measured of the rows that serve as queries, whatever the distance
         return {"lowest_recall": 1.0 if self.plans[plan].exact else planner.predict(setting, *self._place(target, local), self.lows)}
 
     def _place(self, target: SegmentTarget, local: float) -> tuple[np.ndarray, np.ndarray]:
         """(cells, weights) of a request with at least one match. local: the selectivity near the query, −1 if it wasn't measured."""
         rows, matches = target.segment.rows, int(target.allowed.matches[0])
-        cells, weights = np.zeros(4, np.int64), np.zeros(4)
-        rho = np.log2(max(local * rows / matches, 2.0**-8)) if local >= 0 else 0.0
-        level = min(np.log2(matches / rows), self.levels[1]) if target.allowed.filtered else self.levels[0]
-        planner.weights_of(self.levels, self.correlations, level, rho, cells, weights)
+        cells, weights, filtered = np.zeros(4, np.int64), np.zeros(4), target.allowed.filtered
+        points, by_distance = planner.points_of(self.levels, self.correlations, self.costs)
+        level = min(np.log2(matches / rows), self.levels[1]) if filtered else self.levels[0]
+        if by_distance and not filtered and local >= 0:
+            planner.weights_of_distance(self.levels, self.correlations[points:], level, 0.0, local, cells, weights)
+        else:
+            rho = np.log2(max(local * rows / matches, 2.0**-8)) if filtered and local >= 0 else 0.0
+            planner.weights_of(self.levels, self.correlations[:points], level, rho, cells, weights)
         return cells, weights
 
-    def located(self, run: Run) -> dict[str, Any]:
-        return {"local_selectivity": None if run.local < 0 else float(run.local)}
+    def located(self, target: SegmentTarget, run: Run) -> dict[str, Any]:
+        there, filtered = run.local >= 0, target.allowed.filtered
+        return {
+            "local_selectivity": float(run.local) if there and filtered else None,
+            "distance": float(run.local) if there and not filtered else None,
+        }
 
 
 def held_by(recalls: np.ndarray, lows: np.ndarray) -> np.ndarray:
@@ -89,6 +100,8 @@ def models_of(sections: Mapping[str, np.ndarray], rows: int, dim: int) -> tuple[
     side.
     """
     levels, correlations = sections["levels"], sections["locals"]
+    if "distances" in sections and sections["far_recalls"].shape == sections["recalls"].shape:
+        return _with_distances(sections)
     full = np.repeat(rows * (UNMEASURED_ROW + dim * UNMEASURED_NUMBER) * np.minimum(np.exp2(levels), 1.0), len(correlations))
     settings, recalls, costs = with_setting(sections, (planner.EXACT, 0, 0), full.astype(np.float32))
     lows = sections.get("lows")
@@ -97,4 +110,16 @@ def models_of(sections: Mapping[str, np.ndarray], rows: int, dim: int) -> tuple[
     models = []
     for i, depth in enumerate(DEPTHS):
         models.append(DenseModel(depth, PLANS, settings, recalls[i], costs[i], levels, correlations, None if lows is None else lows[i]))
+    return tuple(models)
+
+
+def _with_distances(sections: Mapping[str, np.ndarray]) -> tuple[DenseModel, ...]:
+    """The models of a file that was calibrated for distances too."""
+    levels, settings = sections["levels"], sections["settings"]
+    far = {"recalls": "far_recalls", "lows": "far_recalls", "costs": "far_costs"}
+    recalls, lows, costs = (np.concatenate([sections[name], sections[other]], axis=1) for name, other in far.items())
+    models = []
+    for i, depth in enumerate(DEPTHS):
+        points = np.concatenate([sections["locals"], sections["distances"][i].reshape(-1)])
+        models.append(DenseModel(depth, PLANS, settings, recalls[i], costs[i], levels, points, lows[i]))
     return tuple(models)
