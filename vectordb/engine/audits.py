@@ -78,14 +78,14 @@ class Budget:
         """Whether an audit is running."""
         return self._busy.locked()
 
-    def start(self, work: Callable[[], None], share: float = SHARE_OF_CORE) -> None:
-        """Run ``work`` in the thread of audits, then rest, so that it takes this share of a core. Does nothing while another audit is
-        running.
+    def start(self, work: Callable[[], None], hurry: float = 1.0) -> None:
+        """Run ``work`` in the thread of audits, then rest. Does nothing while another audit is running. hurry: the factor by which the rest
+        is shorter.
         """
         if not self._busy.acquire(blocking=False):
             return
         with self._lock:
-            self._work = work, share
+            self._work = work, hurry
             self._wake.set()
             if self._process == os.getpid():
                 return
@@ -105,7 +105,7 @@ class Budget:
                 if given is None:
                     self._process = None
                     return
-            work, share = given
+            work, hurry = given
             began = time.thread_time()
             try:
                 with background.using(1):
@@ -114,7 +114,7 @@ class Budget:
                 pass  # the collection was closed, dropped or damaged meanwhile; the next read reports it
             finally:
                 del work, given
-                self._next = time.monotonic() + (time.thread_time() - began) / share
+                self._next = time.monotonic() + (time.thread_time() - began) / (SHARE_OF_CORE * hurry)
                 self._busy.release()
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...engine.audits import SHARE_OF_CORE, budget
+from ...engine.audits import budget
 from ...index.exact import Found
 
 # Constants: unit and meaning, then the source in brackets. [H]: checked on SciFact, Debian's package descriptions and the data set
@@ -28,7 +28,7 @@ REFERENCE = 0.998  # recall of the reference's lists [chosen]
 HIGHEST = 0.99  # targets above it hold every arm to the target, because the reference is no better [chosen]
 LEAST = 24  # searches that are measured before a combination is chosen [chosen]
 FIRST = 64  # searches that are measured as soon as there is time for it; until then the doubt is larger [H]
-FIRST_SHARE = 0.05  # share of a core for the first LEAST of them: some seconds, after which searches may take half the time [chosen]
+HURRY = 10.0  # factor by which the first LEAST of them rest less: some seconds, after which searches may take half the time [chosen]
 EVERY = 2_000  # later searches for each one that is measured [chosen]
 KEPT = 192  # measured searches that are remembered [chosen]
 DOUBT = 0.5  # standard errors subtracted from a mean recall: the cheapest of many combinations is one that was lucky [H]
@@ -85,9 +85,9 @@ class FusedRecall:
         self._lock = threading.Lock()
 
     @property
-    def share(self) -> float:
-        """The share of a core that measuring the next search may take."""
-        return FIRST_SHARE if len(self._recalls) < LEAST else SHARE_OF_CORE
+    def hurry(self) -> float:
+        """The factor by which the rest after measuring the next search is shorter."""
+        return HURRY if len(self._recalls) < LEAST else 1.0
 
     def due(self) -> bool:
         """Whether to measure the current search."""

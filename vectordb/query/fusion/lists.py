@@ -113,7 +113,7 @@ def _measure_later(view: View, search: Search, recalls: FusedRecall, rows: RowFi
             if now.sequence == sequence:
                 _measure(now, search, recalls, rows.of(now), filters)
 
-    budget.start(work, recalls.share)
+    budget.start(work, recalls.hurry)
 
 
 def _measure(view: View, search: Search, recalls: FusedRecall, rows: RowFilter, filters: FilterCache) -> None:
