@@ -97,7 +97,7 @@ class AtOnce:
 
     rested = True
 
-    def start(self, work) -> None:
+    def start(self, work, hurry) -> None:
         work()
 
 
@@ -161,7 +161,7 @@ def test_exact_searches_and_small_results_are_read_whole(docs):
 
 def test_searches_are_measured_in_the_background_where_audits_are_allowed(docs, monkeypatch):
     waiting = []
-    monkeypatch.setattr(lists, "budget", type("Later", (AtOnce,), {"start": lambda self, work: waiting.append(work)})())
+    monkeypatch.setattr(lists, "budget", type("Later", (AtOnce,), {"start": lambda self, work, hurry: waiting.append(work)})())
     collection, queries = docs
     options = {"limit": LIMIT, "fusion": RRF(k=17.0), "with_attributes": False, "recall": 0.8}
     query = {"v": queries[0]["v"].copy(), "s": queries[0]["s"]}

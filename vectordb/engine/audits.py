@@ -64,7 +64,7 @@ class Budget:
         self._next = time.monotonic() + first
         self._busy = threading.Lock()
         self._lock = threading.Lock()
-        self._work: Callable[[], None] | None = None
+        self._work: tuple[Callable[[], None], float] | None = None
         self._wake = threading.Event()
         self._process: int | None = None  # that has the thread; None: there is no thread
 
@@ -78,12 +78,14 @@ class Budget:
         """Whether an audit is running."""
         return self._busy.locked()
 
-    def start(self, work: Callable[[], None]) -> None:
-        """Run ``work`` in the thread of audits, then rest. Does nothing while another audit is running."""
+    def start(self, work: Callable[[], None], hurry: float = 1.0) -> None:
+        """Run ``work`` in the thread of audits, then rest. Does nothing while another audit is running. hurry: the factor by which the rest
+        is shorter.
+        """
         if not self._busy.acquire(blocking=False):
             return
         with self._lock:
-            self._work = work
+            self._work = work, hurry
             self._wake.set()
             if self._process == os.getpid():
                 return
@@ -98,11 +100,12 @@ class Budget:
         while True:
             self._wake.wait(IDLE_SECONDS)
             with self._lock:
-                work, self._work = self._work, None
+                given, self._work = self._work, None
                 self._wake.clear()
-                if work is None:
+                if given is None:
                     self._process = None
                     return
+            work, hurry = given
             began = time.thread_time()
             try:
                 with background.using(1):
@@ -110,8 +113,8 @@ class Budget:
             except VectorDBError:
                 pass  # the collection was closed, dropped or damaged meanwhile; the next read reports it
             finally:
-                del work
-                self._next = time.monotonic() + (time.thread_time() - began) / SHARE_OF_CORE
+                del work, given
+                self._next = time.monotonic() + (time.thread_time() - began) / (SHARE_OF_CORE * hurry)
                 self._busy.release()
 
 
@@ -137,9 +140,11 @@ class Audits:
         self._owed = min(self._owed - 1.0, 1.0)  # skipped audits are not caught up
         return budget.rested
 
-    def is_due(self) -> bool:
-        """Whether the current search must go where it can be audited, and be counted there (``due``). If not, it is counted here."""
-        owed = self._owed + self.share
+    def is_due(self, arms: int = 1) -> bool:
+        """Whether the current search must go where it can be audited, and be counted there (``due``). If not, it is counted here. arms: of
+        the search that count.
+        """
+        owed = self._owed + arms * self.share
         if owed >= 1.0:
             if budget.rested:
                 return True

@@ -189,26 +189,23 @@ def search_targets(block_at, block, few, docids, work, queries, k, table, verifi
     return touched
 
 
-@kernel
-def search_direct(block_at, lane_at, query, out):
-    """The best K rows for a query (float32 ``(dim,)``) by the block and the lane at two addresses.
-
-    out: int64 ``(2·K + ⌈K/2⌉,)``: K docids, K ids (uint64; see ``read_rows``), K scores (float32) as users see them; best first. Another
-    thread may write to ``query`` meanwhile: it is checked as it is copied, and only the copy is searched for. The field's chunk table must
-    have every chunk verified that the ranges without an index are in.
+@inner
+def best_keys(block_at, lane_at, query):
+    """The keys of the best K rows for a query, ascending, at lane[KEYS]: as ``search_direct``. Returns (how many, or REFUSED; chunks newly
+    touched).
     """
     block, lane = carray(pointer(block_at), HEAD_WIDTH, np.int64), carray(pointer(lane_at), LANE_WIDTH, np.int64)
     dim, k, half = block[DIM], block[K], block[HALF] != 0
     queries = carray(pointer(lane[QUERY]), (1, dim), np.float32)
     if len(query) != dim:
-        return np.int64(REFUSED)
+        return np.int64(REFUSED), np.int64(0)
     square = 0.0
     for j in range(dim):
         value = query[j]
         queries[0, j] = value
         square += np.float64(value) * np.float64(value)
     if not (square > LEAST_SQUARE and square < MOST_SQUARE):
-        return np.int64(REFUSED)
+        return np.int64(REFUSED), np.int64(0)
     work = carray(pointer(lane[WORK]), WORK_WIDTH, np.int64)
     heaps, sizes = carray(pointer(lane[KEYS]), (1, k), np.int64), carray(pointer(lane_at + 8 * SIZE), 1, np.int64)
     table = carray(pointer(block[TABLE]), (block[CHUNKS], TABLE_WIDTH), np.int64)
@@ -223,9 +220,24 @@ def search_direct(block_at, lane_at, query, out):
         docids = carray(pointer(piece[DOCIDS]), piece[DOCID_COUNT], np.uint32)
         dense_topk(table, queries, half, block[METRIC], docids, piece[SELECTED] != 0, piece[LOW], piece[HIGH], heaps, sizes)
         at += 8 * RANGE_WIDTH
-    n = sizes[0]
-    keys = heaps[0, :n]
-    sort_keys(keys)
+    sort_keys(heaps[0, : sizes[0]])
+    return sizes[0], np.int64(touched)
+
+
+@kernel
+def search_direct(block_at, lane_at, query, out):
+    """The best K rows for a query (float32 ``(dim,)``) by the block and the lane at two addresses.
+
+    out: int64 ``(2·K + ⌈K/2⌉,)``: K docids, K ids (uint64; see ``read_rows``), K scores (float32) as users see them; best first. Another
+    thread may write to ``query`` meanwhile: it is checked as it is copied, and only the copy is searched for. The field's chunk table must
+    have every chunk verified that the ranges without an index are in.
+    """
+    n, touched = best_keys(block_at, lane_at, query)
+    if n < 0:
+        return np.int64(REFUSED)
+    block, lane = carray(pointer(block_at), HEAD_WIDTH, np.int64), carray(pointer(lane_at), LANE_WIDTH, np.int64)
+    k = block[K]
+    keys = carray(pointer(lane[KEYS]), n, np.int64)
     found, ids, scores = out[:n], out[k : k + n].view(np.uint64), out[2 * k :].view(np.uint32)
     flipped = np.uint32(0x80000000) if block[NEGATED] != 0 else np.uint32(0)  # as bits: fast arithmetic may lose the sign of a zero
     for i in range(n):

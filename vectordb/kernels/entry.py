@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from . import direct, internals
+from . import direct, direct_arms, internals
+from .impact import search_impacts
 from .segment import search_segment
 
 
@@ -45,3 +46,40 @@ def narrow() -> Callable[[np.ndarray, np.ndarray], None]:
     """``direct.narrow``, compiled."""
     entry = of(direct.narrow, np.zeros(1), np.empty(1, np.float32))
     return entry or (lambda query, out: direct.narrow(np.array(query), out))
+
+
+@functools.cache
+def dense_list() -> Callable[[int, int, int, np.ndarray], int]:
+    """``direct_arms.list_dense``, compiled."""
+    head, lane = np.zeros(direct.HEAD_WIDTH, np.int64), np.zeros(direct.LANE_WIDTH, np.int64)
+    entry = of(direct_arms.list_dense, head.ctypes.data, lane.ctypes.data, 0, np.zeros(1, np.float32))  # of another length, as above
+    return entry or (lambda block, lane, lists, query: direct_arms.list_dense(block, lane, lists, np.array(query)))
+
+
+@functools.cache
+def sparse_list() -> Callable[[int, int, int, np.ndarray, np.ndarray, np.ndarray], int]:
+    """``direct_arms.list_sparse``, compiled."""
+    head, lane = np.zeros(direct_arms.HEAD_WIDTH, np.int64), np.zeros(direct_arms.SPARSE_LANE_WIDTH, np.int64)
+    given = head.ctypes.data, lane.ctypes.data, 0, np.empty(0, np.uint64), np.empty(0, np.float32), np.empty(0, np.int64)
+    entry = of(direct_arms.list_sparse, *given)  # without terms: nothing is done
+    return entry or (
+        lambda block, lane, lists, terms, weights, more: direct_arms.list_sparse(
+            block, lane, lists, np.array(terms), np.array(weights), more
+        )
+    )
+
+
+@functools.cache
+def merge_arms() -> Callable[[int, int, np.ndarray], int]:
+    """``direct_arms.merge_arms``, compiled."""
+    block, lists = np.zeros(direct_arms.FUSION_WIDTH, np.int64), np.zeros(direct_arms.LISTS_WIDTH, np.int64)
+    starts = np.zeros(1, np.int64)
+    lists[direct_arms.STARTS] = starts.ctypes.data
+    entry = of(direct_arms.merge_arms, block.ctypes.data, lists.ctypes.data, np.empty(0, np.int64))  # no lists
+    return entry or direct_arms.merge_arms
+
+
+@functools.cache
+def impact_search() -> int:
+    """The address of ``impact.search_impacts`` for ``direct_arms.SEARCH``; 0 with a numba that doesn't tell it."""
+    return internals.address_of(search_impacts, direct_arms.IMPACT_ARGUMENTS) if internals.supported() else 0

@@ -60,6 +60,7 @@ ROW_POSTINGS = 150.0  # postings that are added up in the time in which a row is
 KEPT_POSTINGS, MOST_KEPT = 1_000.0, 1_024.0  # a row of which is kept what sum it has for so many postings; so many rows at most [chosen]
 EARLY = 0.1  # share of these that is kept after the first window already [chosen]
 SEED_SHARE, SEED_MISSES = 0.03, 0.05  # the search by impacts with which SAFE begins [chosen]
+RETRIED = 0.5  # share of the postings with which a search by impacts is tried again, before all are added up [chosen]
 SPARE = 8  # results kept beyond k until they are scored in the order of terms [chosen]
 SQRT2 = math.sqrt(2.0)
 
@@ -286,6 +287,10 @@ def search_impacts(segment, work, saturation, plan, share, misses, first, matche
                 size, enough = by_impacts(
                     segment, work, saturation, share, misses, first, bound, matches, bits, places, weights, query, best, report
                 )
+                if not enough and share < RETRIED:
+                    size, enough = by_impacts(
+                        segment, work, saturation, RETRIED, misses, first, bound, matches, bits, places, weights, query, best, report
+                    )
                 report[R_FALLBACK] = not enough
             if not enough:
                 size = by_bounds(segment, work, saturation, first, bound, matches, bits, places, weights, query, best, report)

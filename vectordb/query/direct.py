@@ -1,4 +1,5 @@
-"""Direct searches: the usual search of one dense field as one kernel call, with little of Python around it.
+"""Direct searches: the usual search of one dense field as one kernel call, with little of Python around it. Those of several fields are in
+``direct_arms``.
 
 What such searches share (field, filter, limit, recall, selection of attributes) is worked out once for a snapshot and kept in it as a
 ``Block`` of addresses. It is void with the snapshot: after every commit, by whichever process, and when the memory map moves. Every search
@@ -18,20 +19,20 @@ from vectordb_client.errors import VectorDBError
 from vectordb_client.model.filter_nodes import Filter
 from vectordb_client.model.results import Hits
 from vectordb_client.model.search_request import SearchRequest
-from vectordb_client.model.vectors import query_vector
 
 from ..common import deadline
 from ..engine.snapshot import Snapshot, Snapshots, View
 from ..filters.bitmap import matching_rows
 from ..filters.cache import FilterCache
-from ..index.base import Report, Run, SegmentTarget
+from ..index.base import Report, SegmentTarget
 from ..index.mask import FEW_ROWS, SegmentMask
 from ..index.model import MEASURED_EVERY
 from ..kernels import direct as kernel
 from ..kernels.layout import R_FALLBACK, R_MICROSECONDS, R_SETTING
 from ..storage.format import Txn
 from . import segments, trace
-from .direct_blocks import Block, Lane, of_thread, placed
+from .direct_arms import DirectArms
+from .direct_blocks import Block, Lane, as_float32, of_thread, placed, run_of
 from .groups import direct_requests
 from .paging import after_direct
 from .request import Search
@@ -42,8 +43,7 @@ MAX_BLOCKS, MAX_BLOCK_BYTES = 512, 32 << 20  # blocks of a snapshot, and bytes o
 CALL_MICROSECONDS = 1.0  # microseconds of a direct call beside the segment's search, subtracted from measured times
 # Options that a direct search may have; with all others it goes the long way. Those of fusion don't matter to one arm.
 _DIRECT = frozenset(("filter", "limit", "recall", "with_attributes", "candidates", "fusion"))
-_F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
-_LISTED = (list, tuple)
+_F32 = np.dtype(np.float32)
 _new = object.__new__
 
 
@@ -63,6 +63,7 @@ class DirectSearches:
         self._filters = filters
         self._env = snapshots.directory.env
         self._gate = self._env.gate
+        self._arms = DirectArms(snapshots, filters)
 
     def learn(self, view: View, search: Search) -> None:
         """Make the block of a search that went the long way, if it can be searched directly and was seen before in its snapshot."""
@@ -72,7 +73,11 @@ class DirectSearches:
             for plain in known.all if known is not None else ():
                 self.learn(view, search._replace(request=plain, limit=plain.limit))
             return
-        if not request.reusable or len(search.arms) != 1 or search.exact or search.explain or search.vectors or search.changed:
+        if not request.reusable or search.exact or search.explain or search.vectors or search.changed:
+            return
+        if len(search.arms) != 1:
+            if search.prefetch is None and search.queries == 1 and search.filters is None and _may_be_direct(request):
+                self._arms.learn(view, search)
             return
         (arm,) = search.arms
         if search.prefetch is not None or arm.words is not None or search.queries != 1 or search.filters is not None or not arm.plain:
@@ -109,8 +114,10 @@ class DirectSearches:
 
     def search(self, request: SearchRequest, vectors: Any, among: np.ndarray | None = None) -> Hits | None:
         """The hits of one query; None if the long way must be gone. among: search these live rows only (docids, uint32 ascending)."""
-        if type(vectors) is not dict or len(vectors) != 1:
+        if type(vectors) is not dict:
             return None
+        if len(vectors) != 1:
+            return self._arms.search(request, vectors)
         snapshot = self._snapshots.newest
         if snapshot is None or snapshot.has_ended():
             return None
@@ -134,7 +141,7 @@ class DirectSearches:
             or not (flags := query.flags).c_contiguous
             or not flags.aligned
         ):
-            query = _as_float32(block, query)
+            query = as_float32(block, query)
             if query is None:
                 return None
         lane, env, gate = of_thread.lane, self._env, self._gate
@@ -221,23 +228,6 @@ _UNSEEN = object()
 _READ_MORE = kernel.TOUCHED | kernel.UNREAD
 
 
-def _as_float32(block: Block, query: Any) -> np.ndarray | None:
-    """A query of another form as a contiguous float32 array; None for what the long way must look at."""
-    kind = type(query)
-    if kind is np.ndarray:
-        if query.dtype is _F64 and query.shape == block.shape and query.flags.c_contiguous and query.flags.aligned:
-            narrow = np.empty(block.shape, np.float32)
-            block.narrow(query, narrow)
-            return narrow
-    elif kind not in _LISTED:
-        return None
-    try:
-        checked: Any = query_vector(block.name, block.spec, query)
-    except (VectorDBError, TypeError, ValueError):
-        return None
-    return np.ascontiguousarray(checked) if checked.dtype is _F32 and checked.shape == block.shape else None
-
-
 def _listed(block: Block, lane: Lane, query: np.ndarray, out: np.ndarray, docids: np.ndarray) -> int:
     """A call for some rows, given by docid."""
     addresses = lane.addresses
@@ -268,16 +258,9 @@ def _record(notes: trace.SearchTrace, clock: trace.Clock, block: Block, runs: li
     if block.kind is None:
         segments.record_exact(block.search, arm, block.matches, hits)
     else:
-        report = Report(block.targets, block.k, [_run(block, *each) for each in zip(block.targets, runs, strict=True)])
+        report = Report(block.targets, block.k, [run_of(block, *each) for each in zip(block.targets, runs, strict=True)])
         segments.record_report(block.search, arm, block.matches, hits, report, block.tail_rows)
     clock.lap(f"arm {arm.name}")
-
-
-def _run(block: Block, target: SegmentTarget, run: list) -> Run:
-    """How a segment was searched. run: its part of the report."""
-    if target.allowed.few is not None and block.kind is not None and block.kind.direct_few is not None:
-        return block.kind.direct_few(target, block.k)
-    return Run(*run)
 
 
 def _record_few(notes: trace.SearchTrace, clock: trace.Clock, block: Block, search: Search, docids: np.ndarray, found: np.ndarray) -> None:

@@ -7,13 +7,15 @@ import threading
 from typing import Any
 
 import numpy as np
+from vectordb_client.errors import VectorDBError
 from vectordb_client.model.results import Hit
+from vectordb_client.model.vectors import query_vector
 
 from ..common import deadline
 from ..engine.snapshot import View
 from ..fields import FIELD_TYPES
 from ..filters.cache import FilterCache
-from ..index.base import TailRange
+from ..index.base import Run, SegmentTarget, TailRange
 from ..index.exact import METRICS, on_one_thread
 from ..kernels import direct as kernel
 from ..kernels import entry
@@ -29,6 +31,7 @@ from .row_filter import RowFilter
 MAX_HITS = 2_000  # of a search without an index; more are charged to the memory of the call
 ARENA_BYTES = 1 << 18  # bytes of records of one answer that a thread has room for; more are copied one by one
 MAX_FITS = 1 << 12  # blocks that a thread remembers to have room for
+_F32, _F64, _LISTED = np.dtype(np.float32), np.dtype(np.float64), (list, tuple)
 _hit = tuple.__new__
 _serial = itertools.count()
 
@@ -95,13 +98,13 @@ class RowReader:
         ids, scores = self.columns(found)
         pieces, read = found[4], self.read
         if read is not None:
-            rows = zip(format.unpack_rows(_cut(pieces)), scores.tolist(), strict=True)
+            rows = zip(format.unpack_rows(cut(pieces)), scores.tolist(), strict=True)
             return tuple([_hit(Hit, (row.id, score, read(row.attributes), row.payload, {}, {}, {})) for row, score in rows])
-        values = format.unpack_ids(_cut(pieces)) if ids is None else ids.tolist()
+        values = format.unpack_ids(cut(pieces)) if ids is None else ids.tolist()
         return tuple([_hit(Hit, (value, score, {}, None, {}, {}, {})) for value, score in zip(values, scores.tolist(), strict=True)])
 
 
-def _cut(pieces: Any) -> list[bytes]:
+def cut(pieces: Any) -> list[bytes]:
     """Pieces of msgpack as a list. They may be (all of them behind one another, where each begins, and the end)."""
     if type(pieces) is list:
         return pieces
@@ -216,3 +219,30 @@ def placed(view: View, search: Search, filters: FilterCache) -> Place | None:
     place.ranges = [TailRange(0, len(place.table.rows), np.empty(0, np.uint32) if docids is None else docids)]
     place.selected, place.matches, place.tail_rows = docids is not None, rows.matches, None
     return place
+
+
+def as_float32(block: Block, query: Any) -> np.ndarray | None:
+    """A query of another form as a contiguous float32 array; None for what the long way must look at."""
+    kind = type(query)
+    if kind is np.ndarray:
+        plain = query.shape == block.shape and query.flags.c_contiguous and query.flags.aligned
+        if plain and query.dtype == _F32:  # as an array that was unpickled has it: equal, but another object
+            return query
+        if plain and query.dtype == _F64:
+            narrow = np.empty(block.shape, np.float32)
+            block.narrow(query, narrow)
+            return narrow
+    elif kind not in _LISTED:
+        return None
+    try:
+        checked: Any = query_vector(block.name, block.spec, query)
+    except (VectorDBError, TypeError, ValueError):
+        return None
+    return np.ascontiguousarray(checked) if checked.dtype == _F32 and checked.shape == block.shape else None
+
+
+def run_of(block: Block, target: SegmentTarget, run: list) -> Run:
+    """How a segment was searched. run: its part of the report."""
+    if target.allowed.few is not None and block.kind is not None and block.kind.direct_few is not None:
+        return block.kind.direct_few(target, block.k)
+    return Run(*run)

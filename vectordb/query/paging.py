@@ -162,6 +162,18 @@ def after_direct(found: tuple) -> bytes:
     return _encoded(collection, state, key, count, search.candidates, (), (float(out[2 * k :].view(np.float32)[count - 1]), docids[-1]))
 
 
+def after_direct_arms(found: tuple) -> bytes:
+    """``after_direct`` of several arms. found: (the collection's number, the state, the search, the fields, the bytes of their queries,
+    what ``kernels.direct_arms.merge_arms`` wrote, the number of hits).
+    """
+    collection, state, search, names, queries, out, count = found
+    key, docids = cursors.finished(search, list(zip(names, queries, strict=True))), out[:count].tolist()
+    if count <= MOST_SHOWN:
+        return _encoded(collection, state, key, count, search.candidates, docids, None)
+    score = float(out[2 * search.limit :].view(np.float64)[count - 1])
+    return _encoded(collection, state, key, count, search.candidates, (), (score, docids[-1]))
+
+
 def check_single(batch: bool, search: Search) -> None:
     """Check that a search that has a cursor is one search. Raises InvalidArgumentError."""
     if batch and search.request.cursor is not None:

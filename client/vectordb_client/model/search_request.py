@@ -40,7 +40,7 @@ from .page_options import (
     check_score,
     check_together,
 )
-from .ranking import Fusion, Prefetch, check_prefetch
+from .ranking import DBSF, RRF, Fusion, Linear, Prefetch, Relative, check_prefetch
 from .rerank import RerankLike, check_rerank, not_sent, shown_as
 
 MAX_KEPT = 512  # checked requests kept for searches with the same options
@@ -49,6 +49,7 @@ MAX_KEPT_PARTS = 256  # names and values of a filter given as a dict, in a reque
 _PLAIN = frozenset((int, float, bool, type(None)))  # types whose values can be a part of a key
 _FILTERS = (kind for base in Filter.__subclasses__() for kind in (base, *base.__subclasses__()))
 _HASHED = _PLAIN | {str, *_FILTERS}  # types whose values are hashed before they are checked
+_FUSIONS = frozenset((RRF, Relative, DBSF, Linear))  # whose options are all that they hold
 
 
 class Flag(NamedTuple):
@@ -321,6 +322,8 @@ class SearchRequest:
             if key is not None:
                 if isinstance(request.filter, dict):
                     request.__dict__["filter"] = _copied(request.filter)
+                if type(request.fusion) in _FUSIONS:
+                    request.__dict__["fusion"] = replace(request.fusion)  # the caller may change its weights
                 if len(_kept) >= MAX_KEPT:
                     _forget()
                 _kept[key] = request
@@ -393,9 +396,9 @@ def _key(options: Mapping[str, Any]) -> tuple | None:
             values.append(value)
         elif kind in (list, tuple) and all(type(each) is str for each in value):
             values.append(tuple(value))
-        elif kind is dict:
+        elif kind is dict or kind in _FUSIONS:
             parts: list[Any] = []
-            if not _add_parts(value, parts):
+            if not _add_parts(value if kind is dict else vars(value), parts):
                 return None
             values.append(tuple(parts))
         else:

@@ -29,7 +29,7 @@ MAX_DEPTH = 2_000  # results; for a higher limit the index isn't used [chosen]
 SCORES = (1e-25, 1e30)  # range of the highest possible score in which 16-bit sums can be scaled [float32]
 CALL_MICROSECONDS = 2.0  # microseconds of a kernel call from Python and back, subtracted from measured times [estimate]
 _CHOSEN_ANEW = 256  # searches for which a chosen plan is cached; corrections move little meanwhile. Also the cache's entries [chosen]
-_NOTHING = Run(-1, -1, 0, 0.0, 1.0, False, 0.0, 0)
+NOTHING = Run(-1, -1, 0, 0.0, 1.0, False, None, 0)  # of a segment without anything to find
 
 
 def usable(segments: Sequence[ImpactSegment], queries: Sequence[Query], k: int, exact: bool, saturation: Saturation | None) -> bool:
@@ -79,7 +79,7 @@ def _search(request: SegmentRequest, query: Query, report: Report | None) -> Fou
     for piece in request.tail:
         if len(piece.docids):
             table = request.chunks.rows[piece.low : piece.high]
-            parts.append(_keys(exact.search_sparse(table, *query, request.k, piece.docids, request.saturation)))
+            parts.append(keys_of(exact.search_sparse(table, *query, request.k, piece.docids, request.saturation)))
     if report is not None:
         report.tail_microseconds = 1e6 * (time.perf_counter() - started)
     docids, scores = exact.unpacked(parts[0] if len(parts) == 1 else np.concatenate(parts))
@@ -92,14 +92,14 @@ def _search_segment(request: SegmentRequest, target: SegmentTarget, query: Query
     matches = int(allowed.matches[0])
     needed = min(request.k, matches)
     if needed == 0 or not segment.vocabulary:
-        return np.empty(0, np.int64), _NOTHING if request.timed else _NOTHING._replace(elapsed=None)
+        return np.empty(0, np.int64), NOTHING._replace(elapsed=0.0) if request.timed else NOTHING
     forced = request.forced
-    choice = _chosen(target, request.k, request.recall) if forced < 0 else Choice(forced, 0.0, 1.0)
+    choice = chosen(target, request.k, request.recall) if forced < 0 else Choice(forced, 0.0, 1.0)
     plan, share, misses = segment.model(request.k).settings[choice.setting].tolist()
     heap, facts = np.empty(needed, np.int64), np.zeros(impact_layout.REPORT_WIDTH, np.int64)
     started = time.perf_counter()
     if plan == kernel.POSTINGS:
-        heap = by_postings(request, target, query, needed)
+        heap = by_postings(request.chunks.rows, request.saturation, target, query, needed)
         size = len(heap)
         facts[impact_layout.R_POSTINGS] = segment.postings_of(query[0])
     else:
@@ -110,7 +110,7 @@ def _search_segment(request: SegmentRequest, target: SegmentTarget, query: Query
         if (
             size < needed and len(query[0]) and (segment.signed or query[1].min() < TINY_WEIGHT)
         ):  # rows that score 0 or less may be among the best
-            heap = by_postings(request, target, query, needed)
+            heap = by_postings(request.chunks.rows, request.saturation, target, query, needed)
             size = len(heap)
             facts[impact_layout.R_POSTINGS] += segment.postings_of(query[0])
             facts[impact_layout.R_FALLBACK], forced = 1, choice.setting  # nothing is learned of its cost
@@ -129,18 +129,20 @@ def _search_segment(request: SegmentRequest, target: SegmentTarget, query: Query
     )
 
 
-def by_postings(request: SegmentRequest, target: SegmentTarget, query: Query, k: int) -> np.ndarray:
-    """The plan POSTINGS: an exact search of the chunks that hold the segment's rows. Returns the keys of the best k rows."""
-    segment, table = target.segment, request.chunks.rows
+def by_postings(table: np.ndarray, saturation: Saturation | None, target: SegmentTarget, query: Query, k: int) -> np.ndarray:
+    """The plan POSTINGS: an exact search of the chunks that hold the segment's rows. table: of the chunks. Returns the keys of the best k
+    rows.
+    """
+    segment = target.segment
     docids = segment.docids
     if target.allowed.filtered:
         docids = docids[rows_of_bits(target.allowed.bits[0], segment.rows)]
     low = max(int(np.searchsorted(table[:, FIRST], segment.docids[0], "right")) - 1, 0)
     high = int(np.searchsorted(table[:, FIRST], segment.docids[-1], "right"))
-    return _keys(exact.search_sparse(table[low:high], *query, k, docids, request.saturation))
+    return keys_of(exact.search_sparse(table[low:high], *query, k, docids, saturation))
 
 
-def _chosen(target: SegmentTarget, k: int, recall: float) -> Choice:
+def chosen(target: SegmentTarget, k: int, recall: float) -> Choice:
     """The choice for a request, cached for _CHOSEN_ANEW searches."""
     segment = target.segment
     key = (int(target.allowed.matches[0]), target.free, k, recall)
@@ -154,7 +156,7 @@ def _chosen(target: SegmentTarget, k: int, recall: float) -> Choice:
     return choice
 
 
-def _keys(hits: Found) -> np.ndarray:
+def keys_of(hits: Found) -> np.ndarray:
     docids, scores = hits
     keys = np.empty(len(docids), np.int64)
     topk.pack(docids, scores, keys)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...engine.audits import budget
 from ...index.exact import Found
 
 # Constants: unit and meaning, then the source in brackets. [H]: checked on SciFact, Debian's package descriptions and the data set
@@ -27,6 +28,7 @@ REFERENCE = 0.998  # recall of the reference's lists [chosen]
 HIGHEST = 0.99  # targets above it hold every arm to the target, because the reference is no better [chosen]
 LEAST = 24  # searches that are measured before a combination is chosen [chosen]
 FIRST = 64  # searches that are measured as soon as there is time for it; until then the doubt is larger [H]
+HURRY = 10.0  # factor by which the first LEAST of them rest less: some seconds, after which searches may take half the time [chosen]
 EVERY = 2_000  # later searches for each one that is measured [chosen]
 KEPT = 192  # measured searches that are remembered [chosen]
 DOUBT = 0.5  # standard errors subtracted from a mean recall: the cheapest of many combinations is one that was lucky [H]
@@ -82,10 +84,22 @@ class FusedRecall:
         self._choices: dict[float, Choice] = {}
         self._lock = threading.Lock()
 
+    @property
+    def hurry(self) -> float:
+        """The factor by which the rest after measuring the next search is shorter."""
+        return HURRY if len(self._recalls) < LEAST else 1.0
+
     def due(self) -> bool:
         """Whether to measure the current search."""
         self._calls += 1
         return len(self._recalls) < FIRST or self._calls % EVERY == 0
+
+    def is_due(self) -> bool:
+        """Whether the current search must go where it can be measured, and be counted there (``due``). If not, it is counted here."""
+        if (len(self._recalls) < FIRST or (self._calls + 1) % EVERY == 0) and budget.rested:
+            return True
+        self._calls += 1
+        return False
 
     def measure(self, search: Callable[[int, Point], Found], fused: Callable[[Sequence[Found]], np.ndarray]) -> None:
         """Run a search at every point, and remember what is found.

@@ -33,16 +33,25 @@ def search_lists(
     """The list of each arm for each query, ``lists[arm][query]``; the plans of the arms if the search is explained; and how deep they were
     read and why: entries of the fusion's plan.
     """
-    recalls = _measured(view, search, rows)
-    if recalls is None:
-        points = [Point(search.candidates if arm.limit is None else arm.limit, search.recall) for arm in search.arms]
+    recalls, choice, points = planned(view, search, rows)
+    if recalls is None or choice is None:
         lists, plans = _at(view, search, points, rows, filters, clock)
         return lists, plans, {}
     if not search.explain and view.directory.audits.share and recalls.due() and budget.rested:
         _measure_later(view, search, recalls, rows, filters)
-    choice = recalls.choose(search.recall)
     lists, plans = _at(view, search, choice.points, rows, filters, clock)
     return lists, plans, _described(search, choice) if search.explain else {}
+
+
+def planned(view: View, search: Search, rows: RowFilter) -> tuple[FusedRecall | None, Choice | None, Sequence[Point]]:
+    """(what was measured of such searches, the choice that follows from it, the points at which the arms are searched). The first two are
+    None if the lists are exact whatever the recall, or their depth was given.
+    """
+    recalls = _measured(view, search, rows)
+    if recalls is None:
+        return None, None, [Point(search.candidates if arm.limit is None else arm.limit, search.recall) for arm in search.arms]
+    choice = recalls.choose(search.recall)
+    return recalls, choice, choice.points
 
 
 def _measured(view: View, search: Search, rows: RowFilter) -> FusedRecall | None:
@@ -104,7 +113,7 @@ def _measure_later(view: View, search: Search, recalls: FusedRecall, rows: RowFi
             if now.sequence == sequence:
                 _measure(now, search, recalls, rows.of(now), filters)
 
-    budget.start(work)
+    budget.start(work, recalls.hurry)
 
 
 def _measure(view: View, search: Search, recalls: FusedRecall, rows: RowFilter, filters: FilterCache) -> None:

@@ -43,10 +43,10 @@ def fuse(view: View, search: Search, lists: Sequence[Found]) -> Ranked:
     """
     weights = arm_weights(search)
     merged = merge(view, search, lists, weights, search.limit)
-    return merged.docids.tolist(), merged.sums.tolist(), ArmScores(merged, weights, _present(view, search.arms, merged), search)
+    return merged.docids.tolist(), merged.sums.tolist(), ArmScores(merged, weights, present_in(view, search.arms, merged), search)
 
 
-def _present(view: View, arms: Sequence[Arm], merged: Merged) -> np.ndarray | None:
+def present_in(view: View, arms: Sequence[Arm], merged: Merged) -> np.ndarray | None:
     """bool ``(n, arms)``: whether a row has a vector in the field of an arm; None if every row has them all."""
     if all(everywhere(view, arm) for arm in arms):
         return None
