@@ -12,6 +12,8 @@ from ..model.arguments import named
 from ..model.boosts import Boost
 from ..model.checks import check_count
 from ..model.collection_info import CollectionInfo
+from ..model.explorations import Exploration, Progress
+from ..model.explored import Clusters, Duplicates, Health, Neighbours
 from ..model.facets import FacetLike, FacetResult
 from ..model.results import Change, Hits, Page, Point
 from ..model.schema import Schema
@@ -539,6 +541,180 @@ class AsyncReads(AsyncPointsOfCollection):
             cursor = points.cursor
             if cursor is None:
                 return
+
+    @named
+    async def neighbours(
+        self,
+        field: str,
+        k: int = 10,
+        *,
+        filter: FilterLike | None = None,
+        recall: float | None = None,
+        exact: bool = False,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Neighbours:
+        """Find the k nearest other points of every point, through the index, many points at a time.
+
+        Args:
+            field: a dense vector field.
+            k: the number of neighbours, 1 to 1,000.
+            filter: only points that match, also as neighbours.
+            recall: as in ``search``.
+            exact: compare all pairs. The time grows with the square of the number of points.
+            progress: called with the number of points that are done and of all points.
+            timeout: seconds; None has no limit.
+
+        Returns:
+            The neighbours of each point that has a vector in the field.
+
+        Raises:
+            SchemaError: there is no such dense field.
+            InvalidArgumentError: an argument is not valid.
+            FilterError: the filter can't be read, or doesn't fit the schema.
+            LimitError: the answer takes more memory than a call of the service may use: write a filter.
+
+        Example:
+            ```python
+            for id, nearest in await docs.neighbours("v", 5):
+                print(id, nearest)
+            ```
+        """
+        return await self._client._explore(
+            self._remote, Exploration.of("neighbours", field, filter, progress, k=k, recall=recall, exact=exact), timeout
+        )
+
+    @named
+    async def duplicates(
+        self,
+        field: str,
+        min_score: float | None = None,
+        *,
+        radius: float | None = None,
+        filter: FilterLike | None = None,
+        limit: int = 10_000,
+        recall: float | None = None,
+        exact: bool = False,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Duplicates:
+        """Find all pairs of points that are at least this much alike.
+
+        Args:
+            field: a dense vector field.
+            min_score: the lowest score of a pair, for cosine and dot.
+            radius: the highest squared distance of a pair, for l2.
+            filter: only pairs of points that both match.
+            limit: the most pairs. If there are more, the result has the best ones, and ``more`` is True.
+            recall: the share of the pairs of a point that are to be found, as in ``search``. A pair that one of its points misses is often
+                found by the other.
+            exact: compare all pairs. The time grows with the square of the number of points.
+            progress: called with the number of points that are done and of all points.
+            timeout: seconds; None has no limit.
+
+        Returns:
+            The pairs, the most alike first.
+
+        Raises:
+            SchemaError: there is no such dense field.
+            InvalidArgumentError: an argument is not valid, or ``min_score`` and ``radius`` don't fit the metric.
+            FilterError: the filter can't be read, or doesn't fit the schema.
+
+        Example:
+            ```python
+            found = await docs.duplicates("v", 0.98)
+            for group in found.groups():
+                print(group)
+            await docs.delete(found.redundant())
+            ```
+        """
+        options = {"min_score": min_score, "radius": radius, "limit": limit, "recall": recall, "exact": exact}
+        return await self._client._explore(self._remote, Exploration.of("duplicates", field, filter, progress, **options), timeout)
+
+    @named
+    async def health(
+        self,
+        field: str,
+        *,
+        filter: FilterLike | None = None,
+        sample: int = 20_000,
+        k: int = 10,
+        seed: int = 0,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Health:
+        """Measure what the vectors of a field are like: rank, dead dimensions, lengths, duplicates, hubs and outliers.
+
+        Args:
+            field: a dense vector field.
+            filter: only points that match.
+            sample: look at this many points, 10 to 200,000. Which ones depends on their ids and the seed alone.
+            k: neighbours of a point, for hubs and outliers. They are looked for among 5,000 points of the sample.
+            seed: of the sample.
+            progress: called with the work that is done, and all work.
+            timeout: seconds; None has no limit.
+
+        Returns:
+            The measurements. ``print`` shows them, with what is unusual and what to do about it.
+
+        Raises:
+            SchemaError: there is no such dense field.
+            InvalidArgumentError: an argument is not valid.
+            FilterError: the filter can't be read, or doesn't fit the schema.
+        """
+        return await self._client._explore(
+            self._remote, Exploration.of("health", field, filter, progress, sample=sample, k=k, seed=seed), timeout
+        )
+
+    @named
+    async def cluster(
+        self,
+        field: str,
+        k: int | None = None,
+        *,
+        max_k: int = 64,
+        filter: FilterLike | None = None,
+        sample: int = 20_000,
+        central: int = 5,
+        with_centres: bool = False,
+        seed: int = 0,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Clusters:
+        """Put points into groups of similar vectors. The result doesn't depend on the order in which points were written.
+
+        Clusters are split one after the other, each at the mean of its longest axis, without random starts. Without ``k``, the number is
+        the one whose Gaussian mixture describes the sample best for its size (Bayesian information criterion).
+
+        Args:
+            field: a dense vector field.
+            k: the number of clusters, 1 to 1,000; None finds it.
+            max_k: the largest number to consider where ``k`` is None.
+            filter: only points that match.
+            sample: make the centres of this many points, 10 to 200,000; then all points are assigned. Which ones depends on their ids and
+                the seed alone.
+            central: the number of most central points to name for each cluster.
+            with_centres: also return the centres, which are vectors: an API key needs the right to read vectors.
+            seed: of the sample.
+            progress: called with the work that is done, and all work.
+            timeout: seconds; None has no limit.
+
+        Returns:
+            The label of each point that has a vector in the field, and what the clusters are like.
+
+        Raises:
+            SchemaError: there is no such dense field.
+            InvalidArgumentError: an argument is not valid, or there are fewer different points than ``k``.
+            FilterError: the filter can't be read, or doesn't fit the schema.
+
+        Example:
+            ```python
+            found = await docs.cluster("v")
+            await docs.update(ids=found.ids, attributes={"topic": found.labels.tolist()})
+            ```
+        """
+        options = {"k": k, "max_k": max_k, "sample": sample, "central": central, "with_centres": with_centres, "seed": seed}
+        return await self._client._explore(self._remote, Exploration.of("cluster", field, filter, progress, **options), timeout)
 
     async def terms(self, field: str, *, after: int | None = None, limit: int = 10_000, timeout: float | None = None) -> dict[int, str]:
         """Read a page of the words of a sparse field's terms, in ascending order of terms.

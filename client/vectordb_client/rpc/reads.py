@@ -11,6 +11,8 @@ from ..model.arguments import like, named
 from ..model.boosts import Boost
 from ..model.checks import check_count
 from ..model.collection_info import CollectionInfo
+from ..model.explorations import Exploration, Progress
+from ..model.explored import Clusters, Duplicates, Health, Neighbours
 from ..model.facets import FacetLike, FacetResult
 from ..model.reading import Reading
 from ..model.results import Change, Hits, Page, Point
@@ -209,6 +211,77 @@ class Reads(Reading):
             cursor = points.cursor
             if cursor is None:
                 return
+
+    @like(Reading.neighbours, without="has no limit")
+    @named
+    def neighbours(
+        self,
+        field: str,
+        k: int = 10,
+        *,
+        filter: FilterLike | None = None,
+        recall: float | None = None,
+        exact: bool = False,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Neighbours:
+        return self._client._explore(
+            self._remote, Exploration.of("neighbours", field, filter, progress, k=k, recall=recall, exact=exact), timeout
+        )
+
+    @like(Reading.duplicates, without="has no limit")
+    @named
+    def duplicates(
+        self,
+        field: str,
+        min_score: float | None = None,
+        *,
+        radius: float | None = None,
+        filter: FilterLike | None = None,
+        limit: int = 10_000,
+        recall: float | None = None,
+        exact: bool = False,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Duplicates:
+        options = {"min_score": min_score, "radius": radius, "limit": limit, "recall": recall, "exact": exact}
+        return self._client._explore(self._remote, Exploration.of("duplicates", field, filter, progress, **options), timeout)
+
+    @like(Reading.health, without="has no limit")
+    @named
+    def health(
+        self,
+        field: str,
+        *,
+        filter: FilterLike | None = None,
+        sample: int = 20_000,
+        k: int = 10,
+        seed: int = 0,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Health:
+        return self._client._explore(
+            self._remote, Exploration.of("health", field, filter, progress, sample=sample, k=k, seed=seed), timeout
+        )
+
+    @like(Reading.cluster, without="has no limit")
+    @named
+    def cluster(
+        self,
+        field: str,
+        k: int | None = None,
+        *,
+        max_k: int = 64,
+        filter: FilterLike | None = None,
+        sample: int = 20_000,
+        central: int = 5,
+        with_centres: bool = False,
+        seed: int = 0,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Clusters:
+        options = {"k": k, "max_k": max_k, "sample": sample, "central": central, "with_centres": with_centres, "seed": seed}
+        return self._client._explore(self._remote, Exploration.of("cluster", field, filter, progress, **options), timeout)
 
     @like(Reading.terms)
     def terms(self, field: str, *, after: int | None = None, limit: int = 10_000, timeout: float | None = None) -> dict[int, str]:
