@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from .aliases import FilterLike
+from .aliases import DenseVector, FilterLike
 from .arguments import named
 from .explorations import Exploration, Progress
 from .explored import Clusters, Duplicates, Explored, Health, Neighbours
+from .explored_labels import Axis, Classification, Probe
+from .values import Id
 
-RESULTS: dict[str, type[Explored]] = {"neighbours": Neighbours, "duplicates": Duplicates, "health": Health, "cluster": Clusters}
+RESULTS: dict[str, type[Explored]] = {
+    "neighbours": Neighbours,
+    "duplicates": Duplicates,
+    "health": Health,
+    "cluster": Clusters,
+    "axis": Axis,
+    "probe": Probe,
+    "classify": Classification,
+}
 
 
 class Exploring:
@@ -182,3 +193,129 @@ class Exploring:
         """
         options = {"k": k, "max_k": max_k, "sample": sample, "central": central, "with_centres": with_centres, "seed": seed}
         return self._explore(Exploration.of("cluster", field, filter, progress, **options))
+
+    @named
+    def axis(
+        self,
+        field: str,
+        low: Sequence[Id | DenseVector] | None = None,
+        high: Sequence[Id | DenseVector] | None = None,
+        *,
+        low_text: Sequence[str] | None = None,
+        high_text: Sequence[str] | None = None,
+    ) -> Axis:
+        """Find the direction from low to high examples of something, such as from cheap to precious, to order points by it.
+
+        The direction is the difference of the means. Each example is held out in turn, and placed on the axis of the others.
+
+        Args:
+            field: a dense vector field.
+            low: examples of the one end: ids of points, or vectors; at least 2 with ``low_text``.
+            high: examples of the other end.
+            low_text: texts that are examples of the one end, encoded by the field's encoder.
+            high_text: texts that are examples of the other end.
+
+        Returns:
+            The axis. It holds vectors, so an API key needs the right to read them.
+
+        Raises:
+            PreconditionError: the held-out reliability is below 0.5, so the order would mean little. ``error.value`` is the reliability.
+            NotFoundError: there is no point with an id.
+            SchemaError: there is no such dense field.
+            InvalidArgumentError: there are too few examples, one has no vector in the field, or a text has no encoder.
+            EncoderError: a text can't be encoded.
+
+        Example:
+            ```python
+            size = docs.axis("v", low=[1, 2, 3], high=[7, 8, 9])
+            print(size.reliability)
+            largest = docs.search({"v": size.vector}, limit=10)
+            ```
+        """
+        options = {"low": low, "high": high, "low_text": low_text, "high_text": high_text}
+        return self._explore(Exploration.of("axis", field, **options))
+
+    @named
+    def probe(
+        self,
+        field: str,
+        positives: Sequence[Id | DenseVector],
+        negatives: Sequence[Id | DenseVector] | None = None,
+        k: int = 32,
+        *,
+        filter: FilterLike | None = None,
+        sample: int = 500,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> Probe:
+        """Learn to tell points with a property from others, by the k dimensions that differ most: a sparse linear probe.
+
+        Args:
+            field: a dense vector field.
+            positives: at least 2 examples that have the property: ids of points, or vectors.
+            negatives: at least 2 examples that don't have it. None takes a sample of the other points.
+            k: the number of dimensions.
+            filter: without ``negatives``, take only points that match.
+            sample: without ``negatives``, take this many points, at least 10. Which ones depends on their ids and the seed alone.
+            seed: of the sample.
+            progress: called with the work that is done, and all work.
+
+        Returns:
+            The dimensions with their weights, and how reliable they are. An API key needs the right to read vectors.
+
+        Raises:
+            PreconditionError: the held-out reliability is below 0.5. ``error.value`` is the reliability.
+            NotFoundError: there is no point with an id.
+            SchemaError: there is no such dense field.
+            InvalidArgumentError: there are too few examples, or one has no vector in the field.
+
+        Example:
+            ```python
+            spam = docs.probe("v", positives=[1, 4, 9, 12])
+            print(spam.accuracy, spam.probability(vectors))
+            ```
+        """
+        options = {"positives": positives, "negatives": negatives, "k": k, "sample": sample, "seed": seed}
+        return self._explore(Exploration.of("probe", field, filter, progress, **options))
+
+    @named
+    def classify(
+        self,
+        field: str,
+        label: str,
+        *,
+        method: str = "nearest",
+        k: int = 10,
+        filter: FilterLike | None = None,
+        sample: int = 10_000,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> Classification:
+        """Measure how well the vectors of a field tell the values of an attribute, each point told by the others.
+
+        Args:
+            field: a dense vector field.
+            label: an attribute with one Keyword, Bool or Int for each point. Points without a value are left out.
+            method: "nearest": the value that most of the k nearest points have. "centroid": the value whose mean vector is nearest.
+            k: the number of nearest points.
+            filter: only points that match.
+            sample: look at this many points, 10 to 200,000. Which ones depends on their ids and the seed alone.
+            seed: of the sample.
+            progress: called with the work that is done, and all work.
+
+        Returns:
+            Accuracy, the recall of each value, and the values that are taken for one another most often.
+
+        Raises:
+            SchemaError: there is no such field or attribute, or the attribute has another type or more than 1,000 values in the sample.
+            InvalidArgumentError: an argument is not valid.
+            FilterError: the filter can't be read, or doesn't fit the schema.
+
+        Example:
+            ```python
+            found = docs.classify("v", "topic")
+            print(found.accuracy, found.confused[:3])
+            ```
+        """
+        options = {"label": label, "method": method, "k": k, "sample": sample, "seed": seed}
+        return self._explore(Exploration.of("classify", field, filter, progress, **options))

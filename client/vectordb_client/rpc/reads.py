@@ -6,13 +6,14 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from ..model.aliases import AsOf, FilterLike, Ids, Selection, SupportsArray, Vector, VectorColumn
+from ..model.aliases import AsOf, DenseVector, FilterLike, Ids, Selection, SupportsArray, Vector, VectorColumn
 from ..model.arguments import like, named
 from ..model.boosts import Boost
 from ..model.checks import check_count
 from ..model.collection_info import CollectionInfo
 from ..model.explorations import Exploration, Progress
 from ..model.explored import Clusters, Duplicates, Health, Neighbours
+from ..model.explored_labels import Axis, Classification, Probe
 from ..model.facets import FacetLike, FacetResult
 from ..model.reading import Reading
 from ..model.results import Change, Hits, Page, Point
@@ -282,6 +283,57 @@ class Reads(Reading):
     ) -> Clusters:
         options = {"k": k, "max_k": max_k, "sample": sample, "central": central, "with_centres": with_centres, "seed": seed}
         return self._client._explore(self._remote, Exploration.of("cluster", field, filter, progress, **options), timeout)
+
+    @like(Reading.axis, without="has no limit")
+    @named
+    def axis(
+        self,
+        field: str,
+        low: Sequence[Id | DenseVector] | None = None,
+        high: Sequence[Id | DenseVector] | None = None,
+        *,
+        low_text: Sequence[str] | None = None,
+        high_text: Sequence[str] | None = None,
+        timeout: float | None = None,
+    ) -> Axis:
+        options = {"low": low, "high": high, "low_text": low_text, "high_text": high_text}
+        return self._client._explore(self._remote, Exploration.of("axis", field, **options), timeout)
+
+    @like(Reading.probe, without="has no limit")
+    @named
+    def probe(
+        self,
+        field: str,
+        positives: Sequence[Id | DenseVector],
+        negatives: Sequence[Id | DenseVector] | None = None,
+        k: int = 32,
+        *,
+        filter: FilterLike | None = None,
+        sample: int = 500,
+        seed: int = 0,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Probe:
+        options = {"positives": positives, "negatives": negatives, "k": k, "sample": sample, "seed": seed}
+        return self._client._explore(self._remote, Exploration.of("probe", field, filter, progress, **options), timeout)
+
+    @like(Reading.classify, without="has no limit")
+    @named
+    def classify(
+        self,
+        field: str,
+        label: str,
+        *,
+        method: str = "nearest",
+        k: int = 10,
+        filter: FilterLike | None = None,
+        sample: int = 10_000,
+        seed: int = 0,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Classification:
+        options = {"label": label, "method": method, "k": k, "sample": sample, "seed": seed}
+        return self._client._explore(self._remote, Exploration.of("classify", field, filter, progress, **options), timeout)
 
     @like(Reading.terms)
     def terms(self, field: str, *, after: int | None = None, limit: int = 10_000, timeout: float | None = None) -> dict[int, str]:

@@ -12,6 +12,8 @@ from vectordb_client.model.explorations import Exploration
 
 from ...engine.snapshot import View
 from ...filters.cache import FilterCache
+from .axes import axis, probe
+from .classes import classify
 from .clusters import cluster
 from .health import health
 from .join import duplicates, neighbours
@@ -22,6 +24,9 @@ OPERATIONS: dict[str, Callable[[Space], Steps[Any]]] = {
     "duplicates": duplicates,
     "health": health,
     "cluster": cluster,
+    "axis": axis,
+    "probe": probe,
+    "classify": classify,
 }
 
 
