@@ -72,6 +72,14 @@ def test_progress_is_told(same):
     assert done == total > 50
 
 
+def test_negatives_are_equal(same):
+    queries = np.random.default_rng(0).standard_normal((70, 8)).astype(np.float32)
+    ids = same(lambda docs: [point.id for point in docs.scroll(limit=70, filter="n IS NOT NULL").points])
+    with_vector = [point.id for point in same(lambda docs: docs.get(ids, with_vectors=["d"])) if "d" in point.vectors]
+    found = same(lambda docs: docs.mine_negatives("d", queries, [[with_vector[i % 20]] for i in range(70)], n=3))
+    assert len(found) == 70 and max(map(len, found)) == 3
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

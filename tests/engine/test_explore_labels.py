@@ -84,7 +84,7 @@ def test_an_axis_of_nothing_is_refused(docs):
     rng = np.random.default_rng(1)
     for _ in range(8):
         some = rng.permutation(ROWS)[:20].tolist()
-        with pytest.raises(PreconditionError, match=r"axis: low and high examples are told apart .* 0\.50 is needed; give more") as refused:
+        with pytest.raises(PreconditionError, match=r"axis: low and high examples are separated .* 0\.50 is needed; give more") as refused:
             docs.axis("dot", some[:10], some[10:])
         assert -1 <= refused.value.value < 0.5
     same = [docs.vectors[0], docs.vectors[0]]
@@ -130,7 +130,7 @@ def test_a_probe_finds_the_dimensions(docs, metric):
     given = docs.probe(metric, positives, negatives, k=DIM + 9)
     assert len(given.dims) == DIM and given.examples == (30, 60)
     assert np.allclose(np.flatnonzero(probe.vector), [5, 11])
-    with pytest.raises(PreconditionError, match="probe: positives and negatives are told apart"):
+    with pytest.raises(PreconditionError, match="probe: positives and negatives are separated"):
         docs.probe(metric, list(range(20)), list(range(100, 130)), k=2)
 
 

@@ -207,6 +207,6 @@ def _example_of(value: Any) -> Any:
 
 def unreliable(operation: str, reliability: float, what: str) -> PreconditionError:
     """The error for a direction that doesn't order points that it wasn't made of."""
-    text = f"{operation}: {what} are told apart with a held-out reliability of {reliability:.2f}, and {LEAST_RELIABILITY:.2f} is needed"
+    text = f"{operation}: {what} are separated with a held-out reliability of {reliability:.2f}, and {LEAST_RELIABILITY:.2f} is needed"
     text += "; give more examples, or examples that differ in this property and in nothing else"
     return PreconditionError(text, field=operation, value=round(reliability, 4))

@@ -62,16 +62,16 @@ class Axis(Explored):
 
 @dataclass(frozen=True, eq=False)
 class Probe(Explored):
-    """A property as few dimensions of a field: a logistic regression on the dimensions that tell the examples apart best.
+    """A property as few dimensions of a field: a logistic regression on the dimensions that separate the examples best.
 
     Attributes:
         field: the vector field.
         metric: of the field.
-        dims: int64 ``(k,)``, the dimensions, the most telling first.
+        dims: int64 ``(k,)``, the dimensions, the one that separates them best first.
         weights: float32 ``(k,)``, their weights; for a cosine of vectors of length 1.
         bias: the logit of a vector of zeros.
         reliability: as that of ``Axis``, by cross-validation.
-        accuracy: the mean share of positives and of negatives that are told right, by cross-validation.
+        accuracy: the mean share of positives and of negatives that are classified correctly, by cross-validation.
         examples: the number of positives and of negatives.
         dim: of the field.
     """
@@ -127,17 +127,17 @@ def _places(vectors: Any, dim: int, metric: str) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Classification(Explored):
-    """How well the vectors of a field tell the values of an attribute. Each point is told by others, never by itself. ``print`` shows it.
+    """How well an attribute can be predicted from the vectors of a field: each point from others. ``print`` shows it.
 
     Attributes:
         label: the attribute.
         method: "nearest" or "centroid".
         points: the points of the sample that have a vector and a value.
-        accuracy: the share of points whose value is told right.
+        accuracy: the share of points whose value is predicted correctly.
         baseline: the share of the most frequent value: what guessing it would reach.
-        recalls: value → the share of its points that are told right.
+        recalls: value → the share of its points whose value is predicted correctly.
         counts: value → the number of its points.
-        confused: (value, value that was told instead, how many points), the most frequent first; at most 100.
+        confused: (value, value that was predicted, how many points), the most frequent first; at most 100.
     """
 
     label: str
@@ -164,6 +164,6 @@ class Classification(Explored):
 
     def __str__(self) -> str:
         lines = [
-            f"{self.label} by {self.method}: {self.accuracy:.1%} of {self.points:,} points are told right, {self.baseline:.1%} by guessing"
+            f"{self.label} by {self.method}: {self.accuracy:.1%} of {self.points:,} points are predicted correctly, {self.baseline:.1%} by guessing"
         ]
         return "\n".join([*lines, *(f"  {one!r} is taken for {other!r}: {count:,}" for one, other, count in self.confused[:10])])

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .aliases import DenseVector, FilterLike
+from .aliases import DenseVector, FilterLike, VectorColumn
 from .arguments import named
 from .explorations import Exploration, Progress
 from .explored import Clusters, Duplicates, Explored, Health, Neighbours
 from .explored_labels import Axis, Classification, Probe
+from .mining import mine
+from .steps import run_steps
 from .values import Id
 
 RESULTS: dict[str, type[Explored]] = {
@@ -28,6 +30,9 @@ class Exploring:
 
     A subclass implements ``_explore``.
     """
+
+    schema: Any
+    search_batch: Any
 
     def _explore(self, exploration: Exploration) -> Any:
         raise NotImplementedError
@@ -248,7 +253,7 @@ class Exploring:
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Probe:
-        """Learn to tell points with a property from others, by the k dimensions that differ most: a sparse linear probe.
+        """Learn to separate points with a property from others, by the k dimensions that differ most: a sparse linear probe.
 
         Args:
             field: a dense vector field.
@@ -291,7 +296,7 @@ class Exploring:
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Classification:
-        """Measure how well the vectors of a field tell the values of an attribute, each point told by the others.
+        """Measure how well an attribute can be predicted from the vectors of a field: each point from the others.
 
         Args:
             field: a dense vector field.
@@ -319,3 +324,49 @@ class Exploring:
         """
         options = {"label": label, "method": method, "k": k, "sample": sample, "seed": seed}
         return self._explore(Exploration.of("classify", field, filter, progress, **options))
+
+    def mine_negatives(
+        self,
+        field: str,
+        queries: VectorColumn | Sequence[str],
+        relevant: Sequence[Any],
+        *,
+        n: int = 5,
+        candidates: int = 100,
+        margin: float = 0.05,
+        filter: FilterLike | None = None,
+        recall: float | None = None,
+    ) -> list[list[tuple[Id, float]]]:
+        """Find hard negatives to train an encoder or a reranker with: points that a search finds for a query and that aren't relevant.
+
+        What scores nearly as high as a relevant point is often relevant, and was only never judged. So a negative scores less than the
+        lowest relevant point, by a share of its score.
+
+        Args:
+            field: the vector field to search, of any kind: a BM25 field gives other negatives than a dense one.
+            queries: n vectors of the field, or n texts if it has an encoder.
+            relevant: for each query the id of a relevant point, a list of ids, or a mapping from id to grade, where 0 isn't relevant.
+            n: the most negatives of a query.
+            candidates: look among this many of the best points of each query.
+            margin: the share of the score by which a negative is below the lowest relevant point of its query, 0 to 1. For l2, by which
+                it is farther.
+            filter: take only points that match as negatives.
+            recall: as in ``search``.
+
+        Returns:
+            For each query a list of (id, score), the hardest first. It is shorter than n where few candidates are below the relevant
+            points.
+
+        Raises:
+            InvalidArgumentError: an argument is not valid.
+            NotFoundError: no relevant point of a query has a vector in the field.
+            SchemaError: there is no such field.
+            VectorDBError: what ``search_batch`` raises.
+
+        Example:
+            ```python
+            negatives = docs.mine_negatives("v", queries, relevant=[[3], [8, 9]])
+            ```
+        """
+        steps = mine(self.schema, field, queries, relevant, n, candidates, margin, filter, recall)
+        return run_steps(steps, lambda arguments: self.search_batch(**arguments))

@@ -16,6 +16,7 @@ from ..model.explorations import Exploration, Progress
 from ..model.explored import Clusters, Duplicates, Health, Neighbours
 from ..model.explored_labels import Axis, Classification, Probe
 from ..model.facets import FacetLike, FacetResult
+from ..model.mining import mine
 from ..model.results import Change, Hits, Page, Point
 from ..model.schema import Schema
 from ..model.search_request import SearchOptions, SearchRequest, takes_options
@@ -774,7 +775,7 @@ class AsyncReads(AsyncPointsOfCollection):
         progress: Progress | None = None,
         timeout: float | None = None,
     ) -> Probe:
-        """Learn to tell points with a property from others, by the k dimensions that differ most: a sparse linear probe.
+        """Learn to separate points with a property from others, by the k dimensions that differ most: a sparse linear probe.
 
         Args:
             field: a dense vector field.
@@ -819,7 +820,7 @@ class AsyncReads(AsyncPointsOfCollection):
         progress: Progress | None = None,
         timeout: float | None = None,
     ) -> Classification:
-        """Measure how well the vectors of a field tell the values of an attribute, each point told by the others.
+        """Measure how well an attribute can be predicted from the vectors of a field: each point from the others.
 
         Args:
             field: a dense vector field.
@@ -848,6 +849,54 @@ class AsyncReads(AsyncPointsOfCollection):
         """
         options = {"label": label, "method": method, "k": k, "sample": sample, "seed": seed}
         return await self._client._explore(self._remote, Exploration.of("classify", field, filter, progress, **options), timeout)
+
+    async def mine_negatives(
+        self,
+        field: str,
+        queries: VectorColumn | Sequence[str],
+        relevant: Sequence[Any],
+        *,
+        n: int = 5,
+        candidates: int = 100,
+        margin: float = 0.05,
+        filter: FilterLike | None = None,
+        recall: float | None = None,
+        timeout: float | None = None,
+    ) -> list[list[tuple[Id, float]]]:
+        """Find hard negatives to train an encoder or a reranker with: points that a search finds for a query and that aren't relevant.
+
+        What scores nearly as high as a relevant point is often relevant, and was only never judged. So a negative scores less than the
+        lowest relevant point, by a share of its score.
+
+        Args:
+            field: the vector field to search, of any kind: a BM25 field gives other negatives than a dense one.
+            queries: n vectors of the field, or n texts if it has an encoder.
+            relevant: for each query the id of a relevant point, a list of ids, or a mapping from id to grade, where 0 isn't relevant.
+            n: the most negatives of a query.
+            candidates: look among this many of the best points of each query.
+            margin: the share of the score by which a negative is below the lowest relevant point of its query, 0 to 1. For l2, by which
+                it is farther.
+            filter: take only points that match as negatives.
+            recall: as in ``search``.
+            timeout: seconds for each call; None is the timeout of the client.
+
+        Returns:
+            For each query a list of (id, score), the hardest first. It is shorter than n where few candidates are below the relevant
+            points.
+
+        Raises:
+            InvalidArgumentError: an argument is not valid.
+            NotFoundError: no relevant point of a query has a vector in the field.
+            SchemaError: there is no such field.
+            VectorDBError: what ``search_batch`` raises.
+
+        Example:
+            ```python
+            negatives = await docs.mine_negatives("v", queries, relevant=[[3], [8, 9]])
+            ```
+        """
+        steps = mine(self.schema, field, queries, relevant, n, candidates, margin, filter, recall)
+        return await run_steps_async(steps, lambda arguments: self.search_batch(**arguments, timeout=timeout))
 
     async def terms(self, field: str, *, after: int | None = None, limit: int = 10_000, timeout: float | None = None) -> dict[int, str]:
         """Read a page of the words of a sparse field's terms, in ascending order of terms.

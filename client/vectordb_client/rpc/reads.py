@@ -15,6 +15,7 @@ from ..model.explorations import Exploration, Progress
 from ..model.explored import Clusters, Duplicates, Health, Neighbours
 from ..model.explored_labels import Axis, Classification, Probe
 from ..model.facets import FacetLike, FacetResult
+from ..model.mining import mine
 from ..model.reading import Reading
 from ..model.results import Change, Hits, Page, Point
 from ..model.schema import Schema
@@ -334,6 +335,23 @@ class Reads(Reading):
     ) -> Classification:
         options = {"label": label, "method": method, "k": k, "sample": sample, "seed": seed}
         return self._client._explore(self._remote, Exploration.of("classify", field, filter, progress, **options), timeout)
+
+    @like(Reading.mine_negatives, "seconds for each call")
+    def mine_negatives(
+        self,
+        field: str,
+        queries: VectorColumn | Sequence[str],
+        relevant: Sequence[Any],
+        *,
+        n: int = 5,
+        candidates: int = 100,
+        margin: float = 0.05,
+        filter: FilterLike | None = None,
+        recall: float | None = None,
+        timeout: float | None = None,
+    ) -> list[list[tuple[Id, float]]]:
+        steps = mine(self.schema, field, queries, relevant, n, candidates, margin, filter, recall)
+        return run_steps(steps, lambda arguments: self.search_batch(**arguments, timeout=timeout))
 
     @like(Reading.terms)
     def terms(self, field: str, *, after: int | None = None, limit: int = 10_000, timeout: float | None = None) -> dict[int, str]:

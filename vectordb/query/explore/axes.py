@@ -148,7 +148,7 @@ def _fitted(negatives: np.ndarray, positives: np.ndarray, k: int) -> tuple[np.nd
     right = np.arange(len(rows)) >= len(negatives)
     share = np.where(right, 0.5 / len(positives), 0.5 / len(negatives)) * len(rows)
     difference = positives.mean(axis=0) - negatives.mean(axis=0)
-    # A few examples may be equal in a dimension: then they don't tell how much it varies.
+    # A few examples may be equal in a dimension: then they don't show how much it varies.
     least = max(1e-6 * float(rows.std(axis=0).max()), 1e-30)
     spread = np.sqrt((negatives.var(axis=0) + positives.var(axis=0)) / 2)
     spread = np.maximum(spread, np.maximum(0.01 * np.abs(difference), least))
@@ -164,9 +164,9 @@ def _fitted(negatives: np.ndarray, positives: np.ndarray, k: int) -> tuple[np.nd
         return float(share @ (np.logaddexp(0.0, logits) - right * logits) + (penalty * weights**2).sum() / 2)
 
     for _ in range(ROUNDS):
-        told = 0.5 * (1.0 + np.tanh(0.5 * (inputs @ weights)))
-        slope = inputs.T @ (share * (told - right)) + penalty * weights
-        curve = (inputs * (share * np.maximum(told * (1.0 - told), 1e-6))[:, None]).T @ inputs + np.diag(penalty)
+        predicted = 0.5 * (1.0 + np.tanh(0.5 * (inputs @ weights)))
+        slope = inputs.T @ (share * (predicted - right)) + penalty * weights
+        curve = (inputs * (share * np.maximum(predicted * (1.0 - predicted), 1e-6))[:, None]).T @ inputs + np.diag(penalty)
         step, before = np.linalg.solve(curve, slope), loss(weights)
         for _ in range(ROUNDS):
             if loss(weights - step) <= before:

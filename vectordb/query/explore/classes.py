@@ -1,4 +1,4 @@
-"""How well the vectors of a field tell the values of an attribute, each point told by others."""
+"""How well an attribute can be predicted from the vectors of a field: each point from others."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def classify(space: Space) -> Steps[Classification]:
     docids, values = docids[there], [value for value in values if value is not None]
     names = sorted(set(values))
     if len(names) > MOST_LABELS:
-        what = f"classify: {label!r} has {len(names):,} values in the sample, at most {MOST_LABELS:,} can be told apart; write a filter"
+        what = f"classify: {label!r} has {len(names):,} values in the sample, at most {MOST_LABELS:,} are possible; write a filter"
         raise SchemaError(what, field=label, value=len(names))
     number = {name: place for place, name in enumerate(names)}
     matrix, labels = space.matrix(docids), np.array([number[value] for value in values], np.int64)
     order = by_content(matrix)
     matrix, labels = matrix[order], labels[order]
-    told = (yield from _nearest(space, matrix, labels, k)) if method == "nearest" else _centroid(matrix, labels, len(names))
+    predicted = (yield from _nearest(space, matrix, labels, k)) if method == "nearest" else _centroid(matrix, labels, len(names))
     yield len(docids), len(docids)
     table = np.zeros((len(names), len(names)), np.int64)
-    np.add.at(table, (labels, told), 1)
+    np.add.at(table, (labels, predicted), 1)
     counts, right = table.sum(axis=1), np.diag(table).copy()
     wrong = table - np.diag(right)
     pairs = np.argsort(-wrong.ravel(), kind="stable")[:CONFUSED].tolist()
@@ -81,7 +81,7 @@ def _values(space: Space, docids: np.ndarray, label: str) -> list[Any]:
 
 def _nearest(space: Space, matrix: np.ndarray, labels: np.ndarray, k: int) -> Steps[np.ndarray]:
     """The value that most of the k nearest other points have; of equally frequent ones that of the nearer points."""
-    n, told = len(matrix), labels.copy()
+    n, predicted = len(matrix), labels.copy()
     k = min(k, n - 1)
     squares = np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64).astype(np.float32) / 2
     for low in range(0, n if k > 0 else 0, _ROWS):
@@ -94,16 +94,16 @@ def _nearest(space: Space, matrix: np.ndarray, labels: np.ndarray, k: int) -> St
         near = np.take_along_axis(near, np.argsort(-np.take_along_axis(scores, near, axis=1), axis=1, kind="stable"), axis=1)
         votes = labels[near]
         same = (votes[:, :, None] == votes[:, None]).sum(axis=2)  # of each neighbour: how many have its value; the first of the most wins
-        told[rows] = np.take_along_axis(votes, same.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return told
+        predicted[rows] = np.take_along_axis(votes, same.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return predicted
 
 
 def _centroid(matrix: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """The value whose mean is nearest, each point left out of the mean of its own value. A value of one point is never told."""
+    """The value whose mean is nearest, each point left out of the mean of its own value. A value of one point is never predicted."""
     counts = np.bincount(labels, minlength=classes).astype(np.float64)
     sums = np.zeros((classes, matrix.shape[1]))
     np.add.at(sums, labels, matrix)
-    means, told = sums / np.maximum(counts, 1.0)[:, None], np.empty(len(labels), np.int64)
+    means, predicted = sums / np.maximum(counts, 1.0)[:, None], np.empty(len(labels), np.int64)
     for low in range(0, len(matrix), _ROWS):
         deadline.check()
         rows = matrix[low : low + _ROWS].astype(np.float64)
@@ -112,5 +112,5 @@ def _centroid(matrix: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarra
         rest = counts[own] - 1
         without = (sums[own] - rows) / np.maximum(rest, 1.0)[:, None]
         apart[np.arange(len(own)), own] = np.where(rest > 0, (without**2).sum(axis=1) - 2 * (rows * without).sum(axis=1), np.inf)
-        told[low : low + _ROWS] = apart.argmin(axis=1)
-    return told
+        predicted[low : low + _ROWS] = apart.argmin(axis=1)
+    return predicted
