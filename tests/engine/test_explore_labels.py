@@ -152,7 +152,8 @@ def nearest_labels(docs, metric, k, rows):
     places = docs.vectors[rows].astype(np.float64)
     if metric == "cosine":
         places /= np.linalg.norm(places, axis=1, keepdims=True)
-    scores = -((places[:, None] - places[None]) ** 2).sum(axis=2) if metric != "dot" else places @ places.T
+    squares = np.einsum("ij,ij->i", places, places) if metric != "dot" else np.zeros(len(places))
+    scores = 2 * places @ places.T - squares[:, None] - squares
     np.fill_diagonal(scores, -np.inf)
     told = []
     for row in np.argsort(-scores, axis=1)[:, :k]:

@@ -208,7 +208,8 @@ class Clusters(Explored):
     def joined(cls, facts: dict[str, Any], columns: Columns) -> Self:
         ends = np.cumsum([0, *facts.pop("central_sizes")]).tolist()
         central = [list(columns["central"][low:high]) for low, high in pairwise(ends)]
-        return cls(**facts, **(columns | {"central": central}))
+        named: dict[str, Any] = {**facts, **columns, "central": central}
+        return cls(**named)
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{size:,}" for size in self.sizes[:10].tolist()) + (", …" if self.k > 10 else "")

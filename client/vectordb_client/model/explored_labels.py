@@ -159,11 +159,10 @@ class Classification(Explored):
     @classmethod
     def joined(cls, facts: dict[str, Any], columns: Columns) -> Self:
         values, confused = facts.pop("values"), tuple(tuple(each) for each in facts.pop("confused"))
-        mappings = {name: dict(zip(values, facts.pop(name), strict=True)) for name in ("recalls", "counts")}
-        return cls(**facts, **mappings, confused=confused)
+        named: dict[str, Any] = {name: dict(zip(values, facts.pop(name), strict=True)) for name in ("recalls", "counts")}
+        return cls(**facts, **named, confused=confused)
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.label} by {self.method}: {self.accuracy:.1%} of {self.points:,} points are predicted correctly, {self.baseline:.1%} by guessing"
-        ]
+        shares = f"{self.accuracy:.1%} of {self.points:,} points are predicted correctly, {self.baseline:.1%} by guessing"
+        lines = [f"{self.label} by {self.method}: {shares}"]
         return "\n".join([*lines, *(f"  {one!r} is taken for {other!r}: {count:,}" for one, other, count in self.confused[:10])])

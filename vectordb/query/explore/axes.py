@@ -34,8 +34,9 @@ def axis(space: Space) -> Steps[Axis]:
     start, end = low.mean(axis=0), high.mean(axis=0)
     vector = (end - start) / np.linalg.norm(end - start)
     yield 2, 2
-    columns = [each.astype(np.float32) for each in (vector, start, end)]
-    return Axis(space.field, space.metric, *columns, round(reliability, 6), (len(low), len(high)))
+    columns = {name: each.astype(np.float32) for name, each in (("vector", vector), ("start", start), ("end", end))}
+    counts = len(low), len(high)
+    return Axis(field=space.field, metric=space.metric, **columns, reliability=round(reliability, 6), examples=counts)
 
 
 def _held_out(low: np.ndarray, high: np.ndarray) -> float:
@@ -107,22 +108,22 @@ def probe(space: Space) -> Steps[Probe]:
     yield 0, total
     positives = _examples(space, "positives")
     negatives = _examples(space, "negatives") if "negatives" in space.options else _others(space)
-    sides = [_sorted(each) for each in (negatives, positives)]
+    sides = _sorted(negatives), _sorted(positives)
     k = min(space.options.get("k", DEFAULT_DIMS), space.dim)
     logits: list[list[np.ndarray]] = [[], []]
     folds = min(FOLDS, *map(len, sides))
     for fold in range(folds):
         deadline.check()
         yield fold, total
-        kept = [side[np.arange(len(side)) % folds != fold] for side in sides]
-        dims, weights, bias = _fitted(*kept, k)
+        kept, others = (side[np.arange(len(side)) % folds != fold] for side in sides)
+        dims, weights, bias = _fitted(kept, others, k)
         for side, found in zip(sides, logits, strict=True):
             found.append(side[np.arange(len(side)) % folds == fold][:, dims] @ weights + bias)
     low, high = (np.concatenate(each) for each in logits)
     reliability = _reliability(low, high)
     if reliability < LEAST_RELIABILITY:
         raise unreliable("probe", reliability, "positives and negatives")
-    dims, weights, bias = _fitted(*sides, k)
+    dims, weights, bias = _fitted(sides[0], sides[1], k)
     yield total, total
     accuracy = float(((low < 0).mean() + (high > 0).mean()) / 2)
     counts = len(sides[1]), len(sides[0])
@@ -135,7 +136,7 @@ def _others(space: Space) -> np.ndarray:
     given = [each for each in space.options["positives"] if not isinstance(each, np.ndarray)]
     own = {entry[0] for entry in space.view.entries(given) if entry is not None}
     docids = space.sample()
-    docids = docids[~np.isin(docids, list(own))][:]
+    docids = docids[~np.isin(docids, list(own))]
     if len(docids) < 2:
         what = f"probe finds no other points in {space.field!r}; give negatives"
         raise InvalidArgumentError(what, field="negatives", value=None)

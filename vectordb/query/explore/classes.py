@@ -31,7 +31,7 @@ def classify(space: Space) -> Steps[Classification]:
         what = f"classify: {label!r} has {len(names):,} values in the sample, at most {MOST_LABELS:,} are possible; write a filter"
         raise SchemaError(what, field=label, value=len(names))
     number = {name: place for place, name in enumerate(names)}
-    matrix, labels = space.matrix(docids), np.array([number[value] for value in values], np.int64)
+    matrix, labels = space.placed(space.matrix(docids)), np.array([number[value] for value in values], np.int64)
     order = by_content(matrix)
     matrix, labels = matrix[order], labels[order]
     predicted = (yield from _nearest(space, matrix, labels, k)) if method == "nearest" else _centroid(matrix, labels, len(names))

@@ -62,7 +62,7 @@ def cluster(space: Space) -> Steps[Clusters]:
     most = space.options["max_k"] if asked is None else asked
     total = len(docids) * (1 + most // 8) + n
     yield 0, total
-    matrix = space.matrix(docids)
+    matrix = space.placed(space.matrix(docids))
     matrix = matrix[by_content(matrix)]
     distinct = int((matrix[1:] != matrix[:-1]).any(axis=1).sum()) + 1 if len(matrix) else 0
     if asked is not None and asked > distinct:
@@ -73,17 +73,23 @@ def cluster(space: Space) -> Steps[Clusters]:
     if distinct:
         labels = yield from _labels(matrix, asked, min(most, distinct), len(docids), total)
         k = int(labels.max()) + 1
-        moments = Moments.of(matrix.astype(np.float64), labels, k)
-        whole = Moments.of(matrix.astype(np.float64), np.zeros(len(matrix), np.int64), 1)
-        error = float(whole.errors()[0])
-        explained = 1.0 - float(moments.errors().sum()) / error if error > 0.0 else 0.0
-        centres = moments.means().astype(np.float32)
-        centres = centres[np.lexsort((*centres.T[::-1], -moments.counts))]
+        sizes, error = np.bincount(labels, minlength=k), _error(matrix)
+        means, errors = zip(
+            *((some.mean(axis=0, dtype=np.float64), _error(some)) for some in (matrix[labels == c] for c in range(k))), strict=True
+        )
+        explained = 1.0 - sum(errors) / error if error > 0.0 else 0.0
+        centres = np.array(means, np.float32)
+        centres = centres[np.lexsort((*centres.T[::-1], -sizes))]
     result = yield from _assigned(space, centres, total - n, total)
     labels, sizes, central = result
     shown = space.placed(centres) if space.options.get("with_centres") else None
     ids = space.ids(space.docids)
     return Clusters(len(centres), ids, labels, sizes, max(0.0, explained), central, len(docids), shown)
+
+
+def _error(points: np.ndarray) -> float:
+    """The sum of the squared distances of points from their mean."""
+    return float(points.var(axis=0, dtype=np.float64).sum() * len(points))
 
 
 def _labels(matrix: np.ndarray, asked: int | None, most: int, done: int, total: int) -> Steps[np.ndarray]:

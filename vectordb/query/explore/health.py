@@ -7,7 +7,7 @@ from vectordb_client.model.explored import Health
 from vectordb_client.model.explored_text import advice
 
 from ...common import deadline
-from .space import Space, Steps, by_content, hashed
+from .space import Space, Steps, by_content, hashed, lengths_of
 from .spectrum import components
 
 # Chosen, not measured.
@@ -20,9 +20,7 @@ _ROWS = 512  # rows that are compared at a time
 def health(space: Space) -> Steps[Health]:
     docids = space.sample()
     yield 0, 4
-    stored = np.empty((len(docids), space.dim), np.float32)
-    for low, some in space.blocks(docids):
-        stored[low : low + len(some)] = space.vectors(some)
+    stored = space.matrix(docids)
     yield 1, 4
     order = by_content(stored)
     stored, docids = stored[order], docids[order]
@@ -40,8 +38,7 @@ def health(space: Space) -> Steps[Health]:
 def _lengths(stored: np.ndarray) -> dict:
     if not len(stored):
         return {"norms": {"min": 0.0, "mean": 0.0, "max": 0.0, "deviation": 0.0, "zero": 0}}
-    wide = stored.astype(np.float64)
-    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    lengths = lengths_of(stored)
     facts = {"min": lengths.min(), "mean": lengths.mean(), "max": lengths.max(), "deviation": lengths.std()}
     return {"norms": {**{name: float(value) for name, value in facts.items()}, "zero": int((lengths == 0.0).sum())}}
 

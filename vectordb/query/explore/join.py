@@ -69,8 +69,8 @@ def duplicates(space: Space) -> Steps[Duplicates]:
             pending, k = np.concatenate(wanting), min(GROWTH * k, n)
     yield n, n
     first, second, scores = pairs.best()
-    ids = [space.ids(docids[positions]) for positions in (first, second)]
-    return Duplicates(*ids, scores * np.float32(space.sign), pairs.more, n)
+    older, newer = (space.ids(docids[positions]) for positions in (first, second))
+    return Duplicates(older, newer, scores * np.float32(space.sign), pairs.more, n)
 
 
 def _least(space: Space) -> float:

@@ -24,8 +24,9 @@ T = TypeVar("T")
 Steps = Generator[tuple[int, int], None, T]  # yields (work done, all work)
 # Chosen, not measured.
 BLOCK_BYTES = 8 << 20  # of vectors that are read, or scored, at a time
-MATRIX_NUMBERS = 1 << 27  # numbers of a sample that is held as a matrix: 512 MiB
+MATRIX_NUMBERS = 1 << 25  # numbers of a sample that is held as a matrix: 128 MiB
 _HASHED = 1 << 16  # ids that are hashed at a time
+_WIDENED = 4_096  # rows that are float64 at a time
 _MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # the constants of splitmix64
 
 
@@ -86,9 +87,12 @@ class Space:
         """Vectors as such places, float32."""
         if self.metric != "cosine":
             return vectors
-        wide = vectors.astype(np.float64)
-        lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
-        return (wide / np.where(lengths == 0.0, 1.0, lengths)).astype(np.float32)
+        lengths = lengths_of(vectors)
+        places = np.empty(vectors.shape, np.float32)
+        for low in range(0, len(vectors), _WIDENED):
+            some = slice(low, low + _WIDENED)
+            places[some] = vectors[some] / np.where(lengths[some] == 0.0, 1.0, lengths[some])[:, None]
+        return places
 
     @property
     def block(self) -> int:
@@ -119,12 +123,21 @@ class Space:
         return np.sort(best)
 
     def matrix(self, docids: np.ndarray) -> np.ndarray:
-        """The places of a sample, in the order of its docids."""
-        memory.hold(4 * len(docids) * self.dim, "the sample")
+        """The vectors of a sample, in the order of its docids."""
+        memory.hold(2 * 4 * len(docids) * self.dim, "the sample")  # once more where it is put in another order
         matrix = np.empty((len(docids), self.dim), np.float32)
         for low, some in self.blocks(docids):
-            matrix[low : low + len(some)] = self.points(some)
+            matrix[low : low + len(some)] = self.vectors(some)
         return matrix
+
+
+def lengths_of(vectors: np.ndarray) -> np.ndarray:
+    """The lengths of rows, float64, without overflow."""
+    lengths = np.empty(len(vectors))
+    for low in range(0, len(vectors), _WIDENED):
+        wide = vectors[low : low + _WIDENED].astype(np.float64)
+        lengths[low : low + _WIDENED] = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    return lengths
 
 
 def hashed(ids: Any, seed: int) -> np.ndarray:
@@ -147,9 +160,9 @@ def _number(id: Id) -> int:
 
 
 def by_content(matrix: np.ndarray) -> np.ndarray:
-    """The order of rows by their bytes. Sums in this order don't depend on the order in which rows were written."""
-    plain = np.ascontiguousarray(matrix + np.float32(0.0))  # −0 becomes 0
-    return np.argsort(plain.view(np.dtype((np.void, plain.shape[1] * 4))).ravel(), kind="stable")
+    """The order of rows (float32) by their bytes. Sums in this order don't depend on the order in which rows were written."""
+    matrix += matrix.dtype.type(0)  # −0 becomes 0
+    return np.argsort(matrix.view(np.dtype((np.void, matrix.shape[1] * 4))).ravel(), kind="stable")
 
 
 def rank_of(ids: list[Id]) -> list[tuple[int, Any]]:
