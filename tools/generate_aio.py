@@ -50,7 +50,7 @@ MODULES = {
     "transport": "aio_transport",
     "transaction": "aio_transaction",
 }
-COROUTINES = {"_run", "run_steps", "write_all", "__enter__", "__exit__"}
+COROUTINES = {"_run", "_explore", "run_steps", "write_all", "__enter__", "__exit__"}
 # Names that only generated code uses → their module.
 IMPORTS = {
     "AsyncPointsOfCollection": "..model.access",

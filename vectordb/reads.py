@@ -12,6 +12,7 @@ from vectordb_client.model.aliases import AsOf, FilterLike, Ids, Selection
 from vectordb_client.model.arguments import named
 from vectordb_client.model.batch_ids import check_each_id
 from vectordb_client.model.collection_info import CollectionInfo
+from vectordb_client.model.explorations import Exploration
 from vectordb_client.model.facets import FacetLike, FacetResult, check_against, check_facets
 from vectordb_client.model.history import check_as_of
 from vectordb_client.model.reading import Reading
@@ -19,6 +20,7 @@ from vectordb_client.model.rerank import late_of
 from vectordb_client.model.results import Page, Point
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.search_request import SearchRequest
+from vectordb_client.model.steps import run_steps
 from vectordb_client.model.terms import check_page, check_sparse
 from vectordb_client.model.values import Id, check_id, is_single_id
 
@@ -148,6 +150,10 @@ class Reads(Reading):
                 return hits
         results = self.pieces.search_anything(request, vectors, text, batch, execute.whole if batch else execute.page)
         return results if batch else results[0]
+
+    def _explore(self, exploration: Exploration) -> Any:
+        steps, report = self.pieces.explore(exploration), exploration.progress
+        return run_steps(steps, lambda step: None if report is None else report(*step))
 
     def terms(self, field: str, *, after: int | None = None, limit: int = 10_000) -> dict[int, str]:
         after, limit = check_page(after, limit)

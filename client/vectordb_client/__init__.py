@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .model.boosts import Boost, Decay, If, Value
     from .model.examples import Like
     from .model.diversity import Diversity
+    from .model.explored import Clusters, Duplicates, Health, Neighbours
+    from .model.explored_labels import Axis, Classification, Probe
     from .model.facets import Facet, FacetCount, FacetResult, Range
     from .model.filter import F, Filter
     from .model.groups import Group
@@ -69,6 +71,8 @@ _EXPORTS = {
     "model.boosts": "Boost Decay If Value",
     "model.examples": "Like",
     "model.diversity": "Diversity",
+    "model.explored": "Clusters Duplicates Health Neighbours",
+    "model.explored_labels": "Axis Classification Probe",
     "model.facets": "Facet FacetCount FacetResult Range",
     "model.groups": "Group",
     "model.fields": "Dense HNSW IVF ImpactIndex MultiVector Sparse TokenLists",
@@ -97,14 +101,17 @@ __all__ = [
     "AsyncClient",
     "AsyncCollection",
     "AuthenticationError",
+    "Axis",
     "Batch",
     "Bool",
     "Boost",
     "BranchDiff",
     "BulkResult",
     "Change",
+    "Classification",
     "Client",
     "ClosedError",
+    "Clusters",
     "Collection",
     "CollectionInfo",
     "CorruptionError",
@@ -114,6 +121,7 @@ __all__ = [
     "Dense",
     "DenseVector",
     "Diversity",
+    "Duplicates",
     "EncoderError",
     "F",
     "Facet",
@@ -130,6 +138,7 @@ __all__ = [
     "FusionTuning",
     "Geo",
     "Group",
+    "Health",
     "Hit",
     "Hits",
     "Id",
@@ -147,6 +156,7 @@ __all__ = [
     "MergeResult",
     "MultiVector",
     "MultiVectors",
+    "Neighbours",
     "NotFoundError",
     "Page",
     "PermissionDeniedError",
@@ -156,6 +166,7 @@ __all__ = [
     "PreconditionError",
     "Prefetch",
     "PreparedSearch",
+    "Probe",
     "Range",
     "RateLimitError",
     "Relative",

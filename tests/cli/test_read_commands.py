@@ -292,3 +292,26 @@ def test_search_by_examples_and_other_options(run):
     assert json.loads(run("get", "1", "--with-payload", "a", "--json")[1])["payload"] == {"a": 1}
     code, _, error = run("search", "shoes", "--vector", "v=[1, 0, 0]", "--fusion", "best")
     assert code == 1 and "best" in error
+
+
+def test_inspect_shows_what_vectors_are_like(run):
+    code, out, _ = run("inspect")
+    assert code == 0 and out.startswith("v: 5 of 5 points, 3 dimensions, cosine") and "hubness" in out
+    code, out, _ = run("inspect", "--field", "v", "--filter", "n > 1", "--sample", "10", "--json")
+    facts = json.loads(out)
+    assert code == 0 and facts["points"] == 3 and facts["field"] == "v" and facts["dead"] == [0, 1] and len(facts["hubs"]) == 3
+    code, _, error = run("inspect", "--field", "s")
+    assert code == 1 and "health is for dense fields, and 's' is sparse" in error
+
+
+def test_duplicates_prints_pairs_and_groups(run):
+    code, out, error = run("duplicates", "--min-score", "0.98", "--exact")
+    assert code == 0 and [line.split("\t")[:2] for line in out.splitlines()] == [["a b", f"uuid:{UUID}"], ['"17"', "a b"]] and not error
+    code, out, _ = run("duplicates", "--min-score", "0.98", "--groups", "--json")
+    assert code == 0 and sorted(map(str, json.loads(out))) == sorted(map(str, ["17", "a b", {"uuid": str(UUID)}]))
+    code, out, error = run("duplicates", "--min-score", "0", "--limit", "2", "--json")
+    assert code == 0 and len(out.splitlines()) == 2 and json.loads(out.splitlines()[0])["score"] > 0.98
+    assert "there are more than 2 pairs" in error
+    with pytest.raises(SystemExit):
+        run("duplicates")
+    assert run("duplicates", "--radius", "1")[0] == 1

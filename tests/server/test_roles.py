@@ -86,6 +86,7 @@ LEAST = {
     "Merge": "write",
     "Facets": "read",
     "Aggregate": "read",
+    "Explore": "read",
 }
 
 

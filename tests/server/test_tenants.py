@@ -158,6 +158,15 @@ SAME = {
     ],
     "Facets": [lambda docs: docs.facets(["color", "owner"]), lambda docs: docs.facets("owner", filter="n > 50")],
     "Aggregate": [lambda docs: docs.aggregate({"n": ["count", "min", "max", "mean", "p50"], "owner": ["distinct", "min", "max"]})],
+    "Explore": [
+        lambda docs: [(id, [other for other, _ in nearest]) for id, nearest in docs.neighbours("v", 4)],
+        lambda docs: sorted((one, other) for one, other, _ in docs.duplicates("v", 0.8, filter="n > 20")),
+        lambda docs: str(docs.health("v", sample=40)),
+        lambda docs: [docs.cluster("v").central, docs.cluster("w", 3, sample=50).labels.tolist()],
+        lambda docs: [round(docs.classify("v", "color").accuracy, 6), docs.classify("v", "owner").counts],
+        lambda docs: docs.axis("v", [[1.0] * 8, [2.0] * 8], [[-1.0] * 8, [-2.0] * 8]).vector.tolist(),
+        lambda docs: docs.probe("v", [[9.0] * 8, [8.0] * 7 + [9]], sample=20).probability(VECTORS["v"][:5]).round(6).tolist(),
+    ],
     "DescribeCollection": [lambda docs: docs.schema, lambda docs: docs.info().points],
     "Changes": [
         lambda docs: [change.ids for change in docs.changes(0)],

@@ -31,6 +31,13 @@ ERRORS = [
     "VectorDBError",
 ]
 WORDS = [
+    "Axis",
+    "Classification",
+    "Clusters",
+    "Duplicates",
+    "Health",
+    "Neighbours",
+    "Probe",
     "Analyzer",
     "Arm",
     "ArmScore",

@@ -35,6 +35,8 @@ COMMANDS = {
         "compute numbers of the values of attributes",
     ),
     "facets": ("facets", "(DIR | --target HOST:PORT) COLLECTION ATTRIBUTE…", "count the points that have each value of attributes"),
+    "inspect": ("inspect", "(DIR | --target HOST:PORT) COLLECTION", "show what the vectors of a dense field are like"),
+    "duplicates": ("duplicates", "(DIR | --target HOST:PORT) COLLECTION", "find pairs of points whose vectors are alike"),
     "info": ("info", "(DIR | --target HOST:PORT) [COLLECTION]", "show the collections of a directory or of a running service"),
     "optimize": ("optimize", "DIR [COLLECTION]", "update the indexes of a directory, remove deleted rows, and wait until done"),
     "drop": ("drop", "(DIR | --target HOST:PORT) COLLECTION", "delete a collection and all its points"),

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 from vectordb_client.model.checks import check_count, check_names, check_selection
+from vectordb_client.model.explorations import Exploration
 from vectordb_client.model.results import Change, Point
 from vectordb_client.model.search_request import SearchRequest
 from vectordb_client.model.values import Id
@@ -16,6 +17,7 @@ from vectordb_client.model.values import Id
 from ..engine.snapshot import Snapshots, View
 from ..filters.cache import FilterCache
 from . import changes, direct, direct_groups, execute, ordering, paging, read
+from .explore import explore
 from .history import Histories
 from .request import RequestCache
 from .tenants import pinned
@@ -116,6 +118,11 @@ class PieceReader:
             if view is present:
                 self.direct.learn(view, search)
             return taken
+
+    def explore(self, exploration: Exploration, tenant: str | None = None) -> Generator[tuple[int, int], None, Any]:
+        """Run an operation on a field. Yields (work done, all work) while the snapshot is pinned, returns its result."""
+        with pinned(self._snapshots, tenant, self._filters) as view:
+            return (yield from explore(view, exploration, self._filters))
 
     def changes(
         self,

@@ -160,11 +160,11 @@ def _unknown(method: str, name: str, value: Any, parameters: list[str]) -> Unkno
     return UnknownArgumentError(f"{method}() has no argument {name!r}; {advice}", field=name, value=value)
 
 
-def like(method: Callable[..., Any], timeout: str = "seconds") -> Callable[[Method], Method]:
-    """Give a method of a client the documentation of a method that has no timeout, with the timeout besides."""
+def like(method: Callable[..., Any], timeout: str = "seconds", without: str = "is the timeout of the client") -> Callable[[Method], Method]:
+    """Give a method of a client the documentation of a method that has no timeout, with the timeout besides. without: what None means."""
 
     def documented(same: Method) -> Method:
-        text, line = inspect.getdoc(method) or "", f"    timeout: {timeout}; None is the timeout of the client."
+        text, line = inspect.getdoc(method) or "", f"    timeout: {timeout}; None {without}."
         before, section, after = re.split(r"(\n\n(?:Returns|Yields|Raises|Example):|$)", text, maxsplit=1)
         same.__doc__ = before + ("\n" if "\n\nArgs:" in before else "\n\nArgs:\n") + line + section + after
         return same

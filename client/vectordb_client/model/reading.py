@@ -10,6 +10,7 @@ from .aliases import AsOf, FilterLike, Ids, Selection, SupportsArray
 from .arguments import named
 from .checks import check_count, check_paths
 from .collection_info import CollectionInfo
+from .exploring import Exploring
 from .facets import FacetLike, FacetResult
 from .history import check_as_of
 from .page_options import check_order
@@ -18,7 +19,7 @@ from .searching import Searching
 from .values import Id, check_id
 
 
-class Reading(Hinting, Searching):
+class Reading(Hinting, Searching, Exploring):
     """Operators, searches, and the methods that read points.
 
     A subclass implements ``count``, ``facets``, ``aggregate``, ``terms``, ``info`` and the steps below. Or it replaces the methods that

@@ -13,10 +13,11 @@ from . import silence  # noqa: F401  # isort: skip  # before grpc is loaded
 import grpc
 import grpc.aio
 
-from ..errors import ClosedError, DeadlineError
+from ..errors import ClosedError, DeadlineError, UnavailableError
 from ..model.access import AwaitError
 from ..model.checks import check_timeout
-from . import calls
+from ..model.explorations import Exploration
+from . import calls, explore
 from .channel import bind, check_fork, failure, open_channel, tls_credentials
 from .transport import Endpoint, seconds_left
 
@@ -106,6 +107,15 @@ class AsyncTransport(Endpoint):
                 pause = self._pause(error, name, request, attempt, end)
             attempt += 1
             await asyncio.sleep(pause)
+
+    async def _explore(self, remote: calls.Remote, exploration: Exploration, timeout: float | None) -> Any:
+        """``Transport._explore``, awaited."""
+        assembly = explore.Assembly(exploration)
+        stream = self._stream("Explore", calls.explore(remote, exploration), assembly, timeout, ends_quietly=False)
+        async with contextlib.aclosing(stream):
+            async for result in stream:
+                return result
+        raise UnavailableError("the answer of the service is incomplete")
 
     async def _stream(self, name: str, request: Any, assembly: Any, timeout: float | None, ends_quietly: bool) -> AsyncGenerator[Any, None]:
         """Make a streaming call. ends_quietly: the timeout and ``close`` end the stream without an error."""

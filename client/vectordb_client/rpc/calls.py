@@ -19,6 +19,7 @@ from ..model.batch_ids import check_deleted_ids, check_each_id, check_not_a_filt
 from ..model.branches import BranchDiff, MergeResult, OnConflict, check_diff_limit, check_on_conflict
 from ..model.checks import LONGEST_WAIT, check_count, check_durability, check_flag, check_wait, not_a_cursor
 from ..model.collection_info import CollectionInfo
+from ..model.explorations import Exploration
 from ..model.facets import check_facets
 from ..model.foreign import repeatable
 from ..model.history import check_history, pack_as_of
@@ -34,6 +35,7 @@ from ..model.values import check_id, is_single_id, text_of
 from ..v1 import vectordb_pb2 as pb
 from . import answers, wire, wire_terms
 from . import changes as change_stream
+from . import explore as exploring
 from .split import split_batch
 from .wire_search import pack_search
 
@@ -453,6 +455,13 @@ def aggregate(remote: Remote, functions: Any, filter: Any, as_of: Any) -> Steps[
     request = pb.AggregateRequest(collection=remote.name, filter=wire.pack_filter(filter), functions=packed, as_of=state)
     response = yield from _ask(remote, "Aggregate", _seen(remote, request))
     return aggregates.results_from_json(wire.unpack_json(response.results, "results"))
+
+
+def explore(remote: Remote, exploration: Exploration) -> pb.ExploreRequest:
+    """The request of an operation on a field, whose answer is a stream."""
+    request = _seen(remote, exploring.request(remote.name, exploration))
+    request.collection_number = remote.number
+    return request
 
 
 def scroll(

@@ -6,12 +6,16 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from ..model.aliases import AsOf, FilterLike, Ids, Selection, SupportsArray, Vector, VectorColumn
+from ..model.aliases import AsOf, DenseVector, FilterLike, Ids, Selection, SupportsArray, Vector, VectorColumn
 from ..model.arguments import like, named
 from ..model.boosts import Boost
 from ..model.checks import check_count
 from ..model.collection_info import CollectionInfo
+from ..model.explorations import Exploration, Progress
+from ..model.explored import Clusters, Duplicates, Health, Neighbours
+from ..model.explored_labels import Axis, Classification, Probe
 from ..model.facets import FacetLike, FacetResult
+from ..model.mining import mine
 from ..model.reading import Reading
 from ..model.results import Change, Hits, Page, Point
 from ..model.schema import Schema
@@ -209,6 +213,145 @@ class Reads(Reading):
             cursor = points.cursor
             if cursor is None:
                 return
+
+    @like(Reading.neighbours, without="has no limit")
+    @named
+    def neighbours(
+        self,
+        field: str,
+        k: int = 10,
+        *,
+        filter: FilterLike | None = None,
+        recall: float | None = None,
+        exact: bool = False,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Neighbours:
+        return self._client._explore(
+            self._remote, Exploration.of("neighbours", field, filter, progress, k=k, recall=recall, exact=exact), timeout
+        )
+
+    @like(Reading.duplicates, without="has no limit")
+    @named
+    def duplicates(
+        self,
+        field: str,
+        min_score: float | None = None,
+        *,
+        radius: float | None = None,
+        filter: FilterLike | None = None,
+        limit: int = 10_000,
+        recall: float | None = None,
+        exact: bool = False,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Duplicates:
+        options = {"min_score": min_score, "radius": radius, "limit": limit, "recall": recall, "exact": exact}
+        return self._client._explore(self._remote, Exploration.of("duplicates", field, filter, progress, **options), timeout)
+
+    @like(Reading.health, without="has no limit")
+    @named
+    def health(
+        self,
+        field: str,
+        *,
+        filter: FilterLike | None = None,
+        sample: int = 20_000,
+        k: int = 10,
+        seed: int = 0,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Health:
+        return self._client._explore(
+            self._remote, Exploration.of("health", field, filter, progress, sample=sample, k=k, seed=seed), timeout
+        )
+
+    @like(Reading.cluster, without="has no limit")
+    @named
+    def cluster(
+        self,
+        field: str,
+        k: int | None = None,
+        *,
+        max_k: int = 64,
+        filter: FilterLike | None = None,
+        sample: int = 20_000,
+        central: int = 5,
+        with_centres: bool = False,
+        seed: int = 0,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Clusters:
+        options = {"k": k, "max_k": max_k, "sample": sample, "central": central, "with_centres": with_centres, "seed": seed}
+        return self._client._explore(self._remote, Exploration.of("cluster", field, filter, progress, **options), timeout)
+
+    @like(Reading.axis, without="has no limit")
+    @named
+    def axis(
+        self,
+        field: str,
+        low: Sequence[Id | DenseVector] | None = None,
+        high: Sequence[Id | DenseVector] | None = None,
+        *,
+        low_text: Sequence[str] | None = None,
+        high_text: Sequence[str] | None = None,
+        timeout: float | None = None,
+    ) -> Axis:
+        options = {"low": low, "high": high, "low_text": low_text, "high_text": high_text}
+        return self._client._explore(self._remote, Exploration.of("axis", field, **options), timeout)
+
+    @like(Reading.probe, without="has no limit")
+    @named
+    def probe(
+        self,
+        field: str,
+        positives: Sequence[Id | DenseVector],
+        negatives: Sequence[Id | DenseVector] | None = None,
+        k: int = 32,
+        *,
+        filter: FilterLike | None = None,
+        sample: int = 500,
+        seed: int = 0,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Probe:
+        options = {"positives": positives, "negatives": negatives, "k": k, "sample": sample, "seed": seed}
+        return self._client._explore(self._remote, Exploration.of("probe", field, filter, progress, **options), timeout)
+
+    @like(Reading.classify, without="has no limit")
+    @named
+    def classify(
+        self,
+        field: str,
+        label: str,
+        *,
+        method: str = "nearest",
+        k: int = 10,
+        filter: FilterLike | None = None,
+        sample: int = 10_000,
+        seed: int = 0,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Classification:
+        options = {"label": label, "method": method, "k": k, "sample": sample, "seed": seed}
+        return self._client._explore(self._remote, Exploration.of("classify", field, filter, progress, **options), timeout)
+
+    @like(Reading.mine_negatives, "seconds for each call")
+    def mine_negatives(
+        self,
+        field: str,
+        queries: VectorColumn | Sequence[str],
+        relevant: Sequence[Any],
+        *,
+        n: int = 5,
+        candidates: int = 100,
+        margin: float = 0.05,
+        filter: FilterLike | None = None,
+        recall: float | None = None,
+        timeout: float | None = None,
+    ) -> list[list[tuple[Id, float]]]:
+        steps = mine(self.schema, field, queries, relevant, n, candidates, margin, filter, recall)
+        return run_steps(steps, lambda arguments: self.search_batch(**arguments, timeout=timeout))
 
     @like(Reading.terms)
     def terms(self, field: str, *, after: int | None = None, limit: int = 10_000, timeout: float | None = None) -> dict[int, str]:

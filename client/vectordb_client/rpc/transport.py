@@ -10,9 +10,10 @@ from typing import Any, Self, TypeVar
 from . import silence  # noqa: F401  # isort: skip  # before grpc is loaded
 import grpc
 
-from ..errors import ClosedError, DeadlineError
+from ..errors import ClosedError, DeadlineError, UnavailableError
 from ..model.checks import check_timeout
-from . import calls
+from ..model.explorations import Exploration
+from . import calls, explore
 from .channel import bind, call_metadata, channel_options, check_fork, check_target, failure, metadata_of, open_channel
 from .retry import check_retries, pause_before_retry
 
@@ -120,6 +121,13 @@ class Transport(Endpoint):
         except ValueError:
             raise ClosedError("the client was closed") from None
         return self._assembled(call, assembly, ends_quietly)
+
+    def _explore(self, remote: calls.Remote, exploration: Exploration, timeout: float | None) -> Any:
+        """Run an operation on a field. timeout: None has no limit."""
+        assembly = explore.Assembly(exploration)
+        for result in self._stream("Explore", calls.explore(remote, exploration), assembly, timeout, ends_quietly=False):
+            return result
+        raise UnavailableError("the answer of the service is incomplete")
 
     def _assembled(self, call: Any, assembly: Any, ends_quietly: bool) -> Iterator[Any]:
         try:

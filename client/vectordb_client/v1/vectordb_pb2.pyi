@@ -1037,3 +1037,53 @@ class MergeResponse(_message.Message):
     conflicts: int
     sequence: int
     def __init__(self, added: _Optional[int] = ..., changed: _Optional[int] = ..., deleted: _Optional[int] = ..., conflicts: _Optional[int] = ..., sequence: _Optional[int] = ...) -> None: ...
+
+class ExploreRequest(_message.Message):
+    __slots__ = ("collection", "operation", "field", "options", "filter", "with_vectors", "seen", "collection_number")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    WITH_VECTORS_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    operation: str
+    field: str
+    options: bytes
+    filter: Filter
+    with_vectors: Selection
+    seen: Position
+    collection_number: int
+    def __init__(self, collection: _Optional[str] = ..., operation: _Optional[str] = ..., field: _Optional[str] = ..., options: _Optional[bytes] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+
+class ExploreResponse(_message.Message):
+    __slots__ = ("done", "total", "facts", "columns", "last", "revision")
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    done: int
+    total: int
+    facts: bytes
+    columns: _containers.RepeatedCompositeFieldContainer[ExploreColumn]
+    last: bool
+    revision: int
+    def __init__(self, done: _Optional[int] = ..., total: _Optional[int] = ..., facts: _Optional[bytes] = ..., columns: _Optional[_Iterable[_Union[ExploreColumn, _Mapping]]] = ..., last: _Optional[bool] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class ExploreColumn(_message.Message):
+    __slots__ = ("name", "ids", "dtype", "values", "width")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    ids: Ids
+    dtype: str
+    values: bytes
+    width: int
+    def __init__(self, name: _Optional[str] = ..., ids: _Optional[_Union[Ids, _Mapping]] = ..., dtype: _Optional[str] = ..., values: _Optional[bytes] = ..., width: _Optional[int] = ...) -> None: ...

@@ -26,13 +26,14 @@ from ..deadlines import check_deadline
 from ..telemetry.telemetry import CallSpan, Telemetry
 from .backup import BackupMethods
 from .collections import CollectionMethods
+from .explore import ExploreMethods
 from .reads import ReadMethods
 from .served import Served
 from .terms import TermMethods
 from .writes import WriteMethods
 
 log = logging.getLogger("vectordb.server")
-TOPICS = (CollectionMethods, WriteMethods, ReadMethods, TermMethods, BackupMethods)
+TOPICS = (CollectionMethods, WriteMethods, ReadMethods, ExploreMethods, TermMethods, BackupMethods)
 _READ_BYTES = 3  # bytes of memory per byte of a request
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from vectordb_client.errors import PermissionDeniedError, shown
 from vectordb_client.model.batch import UNSET, Batch
 from vectordb_client.model.collection_info import CollectionInfo
+from vectordb_client.model.explorations import Exploration
 from vectordb_client.model.results import WriteResult
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.search_request import SearchRequest
@@ -127,6 +128,9 @@ class TenantPieces:
         own = tuple(map(self._narrowed, given)) if isinstance(given, tuple) else self._narrowed(given)
         bound = SearchRequest.of({**request.changed(), "filter": own})
         return self._pieces.search(bound, vectors, text, batch, take, tenant=self._tenant)
+
+    def explore(self, exploration: Exploration) -> Any:
+        return self._pieces.explore(replace(exploration, filter=self._narrowed(exploration.filter)), tenant=self._tenant)
 
     def changes(self, since: int, *, follow: Any, timeout: Any, with_vectors: Any, with_attributes: Any) -> Any:
         selected = {"with_vectors": with_vectors, "with_attributes": with_attributes}
