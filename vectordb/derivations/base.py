@@ -1,0 +1,57 @@
+"""The contract of a derivation, and the matrix product that gives equal bits for equal rows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+_BLOCK = 64  # rows of one product
+Parts = Mapping[str, np.ndarray]  # what a derivation has learned, by name
+
+
+class Method(ABC):
+    """What a derivation does. Of every method, given: the definition (``model.derivations``). spec, source: the definitions of the derived
+    field and of its source. Rows are float32 ``(n, source.dim)``.
+    """
+
+    name: str
+    learned = False
+
+    @abstractmethod
+    def derive(self, given: Any, spec: Any, parts: Parts, rows: np.ndarray) -> np.ndarray:
+        """The derived vectors, float32 ``(n, spec.dim)``. A row has the same bits whatever rows stand beside it."""
+
+    def fit(self, given: Any, spec: Any, rows: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """(what is learned from a sample, facts for the report). Equal rows in equal order give equal bits."""
+        raise NotImplementedError(self.name)
+
+
+def product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """``rows @ matrix``, float32. Each product has the same shape, filled up with zeros, because a library may add up the terms of a
+    product in another order for another number of rows.
+    """
+    result = np.empty((len(rows), matrix.shape[1]), np.float32)
+    for low in range(0, len(rows), _BLOCK):
+        block = np.zeros((_BLOCK, rows.shape[1]), np.float32)
+        some = rows[low : low + _BLOCK]
+        block[: len(some)] = some
+        result[low : low + len(some)] = (block @ matrix)[: len(some)]
+    return result
+
+
+def lengths(rows: np.ndarray) -> np.ndarray:
+    """Euclidean lengths, float64 ``(n,)``."""
+    wide = rows.astype(np.float64)
+    return np.sqrt(np.einsum("ij,ij->i", wide, wide))
+
+
+def comparable(spec: Any, rows: np.ndarray) -> np.ndarray:
+    """The rows of a sample as the metric sees them, float64: of length 1 for a cosine. Zeros stay zeros."""
+    wide = rows.astype(np.float64)
+    if spec.metric == "cosine":
+        sizes = lengths(wide)
+        wide /= np.where(sizes > 0, sizes, 1.0)[:, None]
+    return wide
