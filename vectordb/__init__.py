@@ -23,14 +23,14 @@ from vectordb_client._version import __version__
 if TYPE_CHECKING:
     # isort: off
     from vectordb_client import (
-        DBSF, F, HNSW, RRF, AlreadyExistsError, Analyzer, Arm, ArmScore, AuthenticationError, Bool, Boost, BranchDiff, BulkResult,
-        Change, ClosedError, CollectionInfo, CorruptionError, Datetime, DeadlineError, Decay, Dense, DenseVector, Diversity, EncoderError,
-        Facet, FacetCount, FacetResult, FailedPoint, Filter, FilterError, FilterLike, Float, FormatVersionError, Fusion,
-        FusionLike, FusionTuning, Geo, Group, Hit, Hits, Id, Ids, If, ImpactIndex, Index, Int, InvalidArgumentError, Keyword,
-        Like, LimitError, Linear, LockedError, MergeResult, MultiVector, MultiVectors, NotFoundError, Page, PermissionDeniedError, Plan,
-        Point, PointsLike, PreconditionError, Prefetch, PreparedSearch, Range, RateLimitError, Relative, Rerank, Schema, SchemaError,
-        Sparse, SparseIndex, SparseVector, StorageError, Text, UnavailableError, Uuid, Value, Vector, VectorColumn, VectorDBError,
-        WriteResult, read_synonyms,
+        DBSF, F, HNSW, PCA, RRF, AlreadyExistsError, Analyzer, Arm, ArmScore, AuthenticationError, Bool, Boost, BranchDiff, BulkResult,
+        Change, ClosedError, CollectionInfo, CorruptionError, Datetime, DeadlineError, Decay, Dense, DenseVector, Derivation, Diversity,
+        EncoderError, Facet, FacetCount, FacetResult, FailedPoint, Filter, FilterError, FilterLike, Float, FormatVersionError, Fusion,
+        FusionLike, FusionTuning, Geo, Group, Hit, Hits, Id, Ids, If, ImpactIndex, Index, Int, InvalidArgumentError, Keyword, Like,
+        LimitError, Linear, LockedError, MergeResult, MultiVector, MultiVectors, NotFoundError, Page, PermissionDeniedError, Pick, Plan,
+        Point, PointsLike, PreconditionError, Prefetch, Prefix, PreparedSearch, Project, Range, RateLimitError, Relative, Rerank, Schema,
+        SchemaError, Sparse, SparseIndex, SparseVector, StorageError, Text, UnavailableError, Uuid, Value, Vector, VectorColumn,
+        VectorDBError, WriteResult, read_synonyms,
     )  # fmt: skip
 
     from .collection import Collection
@@ -47,6 +47,7 @@ _ELSEWHERE = {
 __all__ = [
     "DBSF",
     "HNSW",
+    "PCA",
     "RRF",
     "AlreadyExistsError",
     "Analyzer",
@@ -68,6 +69,7 @@ __all__ = [
     "Decay",
     "Dense",
     "DenseVector",
+    "Derivation",
     "Diversity",
     "EncoderError",
     "F",
@@ -105,12 +107,15 @@ __all__ = [
     "NotFoundError",
     "Page",
     "PermissionDeniedError",
+    "Pick",
     "Plan",
     "Point",
     "PointsLike",
     "PreconditionError",
     "Prefetch",
+    "Prefix",
     "PreparedSearch",
+    "Project",
     "Range",
     "RateLimitError",
     "Relative",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .model.batch import UNSET, Batch, make_batch
     from .model.branches import BranchDiff, MergeResult
     from .model.boosts import Boost, Decay, If, Value
+    from .model.derivations import PCA, Derivation, Pick, Prefix, Project
     from .model.examples import Like
     from .model.diversity import Diversity
     from .model.facets import Facet, FacetCount, FacetResult, Range
@@ -67,6 +68,7 @@ _EXPORTS = {
     ),
     "model.branches": "BranchDiff MergeResult",
     "model.boosts": "Boost Decay If Value",
+    "model.derivations": "Derivation PCA Pick Prefix Project",
     "model.examples": "Like",
     "model.diversity": "Diversity",
     "model.facets": "Facet FacetCount FacetResult Range",
@@ -87,6 +89,7 @@ _MODULES = {name: module for module, names in _EXPORTS.items() for name in names
 __all__ = [
     "DBSF",
     "HNSW",
+    "PCA",
     "RRF",
     "UNSET",
     "AlreadyExistsError",
@@ -112,6 +115,7 @@ __all__ = [
     "Decay",
     "Dense",
     "DenseVector",
+    "Derivation",
     "Diversity",
     "EncoderError",
     "F",
@@ -149,12 +153,15 @@ __all__ = [
     "NotFoundError",
     "Page",
     "PermissionDeniedError",
+    "Pick",
     "Plan",
     "Point",
     "PointsLike",
     "PreconditionError",
     "Prefetch",
+    "Prefix",
     "PreparedSearch",
+    "Project",
     "Range",
     "RateLimitError",
     "Relative",

@@ -166,6 +166,7 @@ def test_no_kernel_is_without_a_test():
         "planner.scan_cost",
         "planner.setting_of",
         "planner.weights_of",
+        "projection.project_rows",
         "scoring.code_score",
         "scoring.score_each",
         "scoring.score_rows",

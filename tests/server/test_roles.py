@@ -86,6 +86,8 @@ LEAST = {
     "Merge": "write",
     "Facets": "read",
     "Aggregate": "read",
+    "Fit": "write",
+    "Report": "read",
 }
 
 

@@ -1,4 +1,4 @@
-"""The contract of a derivation, and the matrix product that gives equal bits for equal rows."""
+"""The contract of a derivation, and what several have in common."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-_BLOCK = 64  # rows of one product
+from ..common import deadline
+from ..kernels.projection import project_rows
+
 Parts = Mapping[str, np.ndarray]  # what a derivation has learned, by name
 
 
@@ -30,15 +32,11 @@ class Method(ABC):
 
 
 def product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """``rows @ matrix``, float32. Each product has the same shape, filled up with zeros, because a library may add up the terms of a
-    product in another order for another number of rows.
-    """
+    """``rows @ matrix``, float32. Both are writable and contiguous."""
     result = np.empty((len(rows), matrix.shape[1]), np.float32)
-    for low in range(0, len(rows), _BLOCK):
-        block = np.zeros((_BLOCK, rows.shape[1]), np.float32)
-        some = rows[low : low + _BLOCK]
-        block[: len(some)] = some
-        result[low : low + len(some)] = (block @ matrix)[: len(some)]
+    step = max(deadline.work() // matrix.size, 1)
+    for low in deadline.each(range(0, len(rows), step), 1):
+        project_rows(rows[low : low + step], matrix, result[low : low + step])
     return result
 
 

@@ -33,9 +33,7 @@ def projection(dim: int, target: int, s: int, seed: int) -> np.ndarray:
     numbers = mixed(np.arange(dim * target, dtype=np.uint64) + mixed(np.array([seed], np.uint64)))
     share = (numbers >> np.uint64(11)).astype(np.float64) / 2**53  # 0 … 1
     signs = np.where(share < 0.5 / s, 1.0, np.where(share < 1.0 / s, -1.0, 0.0))
-    matrix = (signs * np.sqrt(s / target)).reshape(dim, target).astype(np.float32)
-    matrix.flags.writeable = False
-    return matrix
+    return (signs * np.sqrt(s / target)).reshape(dim, target).astype(np.float32)
 
 
 def mixed(values: np.ndarray) -> np.ndarray:

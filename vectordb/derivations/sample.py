@@ -44,7 +44,9 @@ def recall(spec: Any, source: Any, rows: np.ndarray, derived: np.ndarray, querie
     for low in range(len(rows) - queries, len(rows), 50):
         deadline.check()
         asked = slice(low, min(low + 50, len(rows)))
-        wanted, given = (_nearest(each, values[asked], values[: len(rows) - queries], k) for each, values in ((source, rows), (spec, derived)))
+        wanted, given = (
+            _nearest(each, values[asked], values[: len(rows) - queries], k) for each, values in ((source, rows), (spec, derived))
+        )
         found += sum(len(np.intersect1d(one, other)) for one, other in zip(wanted, given, strict=True))
     return round(found / (k * queries), 4)
 

@@ -1,7 +1,7 @@
 """Vectors of derived fields: made of those of their source inside the transaction that writes a row, and of queries.
 
-A field is *ready* when its number has a record (``storage/derived.py``). Before that it has no vectors and can't be searched: it waits to be
-fitted, or its vectors are being made in the background (``maintenance/derive.py``).
+A field is *ready* when its number has a record (``storage/derived.py``). Before that it has no vectors and can't be searched: it waits to
+be fitted, or its vectors are being made in the background (``maintenance/derive.py``).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from vectordb_client.model.norms import COSINE_NORMS
 from vectordb_client.model.schema import Schema
 
 from ..derivations import DERIVATIONS, Parts
+from ..fields.base import writable
 from ..storage import derived, format
 from ..storage.catalog import Meta
 from ..storage.derived import Record
@@ -61,8 +62,10 @@ def made_of(txn: Txn, collection: int, field: int) -> Made | None:
 
 
 def column(spec: Any, made: Made, source: Any) -> Column | None:
-    """The derived column of a source's column; None if no row has a vector. Rows whose derived vector the metric doesn't allow have none."""
-    rows = source.values.astype(np.float32, copy=False)
+    """The derived column of a source's column; None if no row has a vector. Rows whose derived vector the metric doesn't allow have
+    none.
+    """
+    rows = writable(source.values.astype(np.float32, copy=False))
     values = DERIVATIONS[spec.derived.name].derive(spec.derived, spec, made.parts, rows)
     values = np.ascontiguousarray(values, spec.dtype)
     usable = np.isfinite(values).all(axis=1)
@@ -97,7 +100,7 @@ def queries(view: Any, field: str, given: Iterable[Any]) -> list[Any]:
     asked = list(given)
     for q, query in enumerate(asked):
         if isinstance(query, np.ndarray) and query.shape == (spec.source_dim,):
-            (asked[q],) = DERIVATIONS[spec.derived.name].derive(spec.derived, spec, made.parts, query.reshape(1, -1))
+            (asked[q],) = DERIVATIONS[spec.derived.name].derive(spec.derived, spec, made.parts, writable(query.reshape(1, -1)))
     return asked
 
 
@@ -117,8 +120,8 @@ def ready(view: Any, field: str) -> Made:
 
 def facts(view: Any, field: str) -> dict[str, Any]:
     """state of a derived field: "ready"; "deriving": its first vectors are being made; "refitting": new ones are, and the old ones are
-    searched meanwhile; "waiting": for points, or for ``fit``. Of work under way share, of the rows. Of a fit version, sequence, the facts of
-    ``Record.report``, and deleted_since, how many rows of its sample are dead now.
+    searched meanwhile; "waiting": for points, or for ``fit``. Of work under way share, of the rows. Of a fit version, sequence, the facts
+    of ``Record.report``, and deleted_since, how many rows of its sample are dead now.
     """
     number, learned = view.fields[field], view.schema.vectors[field].derived.learned
     made, pending = made_of(view.txn, view.store.collection, number), view.snapshot.meta.deriving.get(number)

@@ -55,9 +55,8 @@ def due(view: View) -> list[str]:
         if spec.derived is None:
             continue
         number = meta.fields[name]
-        if number in meta.deriving:
-            names.append(name)
-        elif derived.stored(view.txn, view.store.collection, number) is None and (not spec.derived.learned or _enough(view, spec)):
+        made = derived.is_made(view.txn, view.store.collection, number)
+        if number in meta.deriving or not (made or (spec.derived.learned and not _enough(view, spec))):
             names.append(name)
     return names
 
@@ -113,7 +112,7 @@ class Derive:
         """Take away what a field has learned, and its vectors. It is fitted again when there are enough points."""
 
         def work(txn: Txn) -> list[str]:
-            store, meta, schema = self._opened(txn, name)
+            store, meta, _ = self._opened(txn, name)
             self._abandon(store, meta, name)
             return self._switched(store, structs.replace(meta, deriving=_without(meta, name)), name, catalog.next_field(meta))
 
@@ -208,7 +207,7 @@ class Derive:
         fields_now = meta.fields | {name: new}
         changed = structs.replace(meta, fields=fields_now, revision=meta.revision + 1, next_field=max(catalog.next_field(meta), new + 1))
         catalog.write_meta(txn, self._number, changed)
-        entry = {"op": "schema", "at": change_log.now(), "revision": changed.revision}
+        entry = {"op": "schema", "at": change_log.now(), "revision": changed.revision, "derived": new}
         store.touch(store.existing_state()[0] + 1, entry, history.limits(self._directory.change_log, meta))
         return files
 
@@ -262,5 +261,3 @@ def check_fitted(schema: Schema, name: Any, learned: bool) -> None:
     if learned and not spec.derived.learned:
         what = f"vector field {name!r} is derived by {spec.derived.name!r}, which learns nothing from points; there is nothing to fit"
         raise InvalidArgumentError(what, field="field", value=name)
-
-

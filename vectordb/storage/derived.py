@@ -1,7 +1,7 @@
 """The records of derived fields: by what their vectors are made. A field has no vectors until it has such a record.
 
-The record belongs to the field's number. A derived field that is fitted again is written under a new number beside the old one, and its name
-then gets the new number (``Meta.deriving`` has it until then). So vectors of one number are always of one fit.
+The record belongs to the field's number. A derived field that is fitted again is written under a new number beside the old one, and its
+name then gets the new number (``Meta.deriving`` has it until then). So vectors of one number are always of one fit.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
     by: the JSON form of the derivation. version: how often the field was fitted, this time included. sequence: of the state that it was
     fitted to. arrays: what it has learned: name → (dtype, shape, bytes). report: facts about the fit. sample: docids of the rows that it
-    was fitted to, as a roaring bitmap; empty if it has learned nothing. done: docids below are derived; only while the field is not switched
-    to this number.
+    was fitted to, as a roaring bitmap; empty if it has learned nothing. done: docids below are derived; only while the field is not
+    switched to this number.
     """
 
     by: dict[str, Any]
@@ -36,8 +36,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def parts(self) -> dict[str, np.ndarray]:
-        """The arrays by name, read-only."""
-        return {name: np.frombuffer(data, dtype).reshape(shape) for name, (dtype, shape, data) in self.arrays.items()}
+        """Copies of the arrays by name."""
+        return {name: np.frombuffer(data, dtype).reshape(shape).copy() for name, (dtype, shape, data) in self.arrays.items()}
 
 
 def packed(parts: Mapping[str, np.ndarray]) -> dict[str, tuple[str, list[int], bytes]]:

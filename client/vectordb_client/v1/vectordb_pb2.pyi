@@ -1037,3 +1037,37 @@ class MergeResponse(_message.Message):
     conflicts: int
     sequence: int
     def __init__(self, added: _Optional[int] = ..., changed: _Optional[int] = ..., deleted: _Optional[int] = ..., conflicts: _Optional[int] = ..., sequence: _Optional[int] = ...) -> None: ...
+
+class FitRequest(_message.Message):
+    __slots__ = ("collection", "field", "timeout", "collection_number")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    field: str
+    timeout: float
+    collection_number: int
+    def __init__(self, collection: _Optional[str] = ..., field: _Optional[str] = ..., timeout: _Optional[float] = ..., collection_number: _Optional[int] = ...) -> None: ...
+
+class FitResponse(_message.Message):
+    __slots__ = ("report",)
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    report: bytes
+    def __init__(self, report: _Optional[bytes] = ...) -> None: ...
+
+class ReportRequest(_message.Message):
+    __slots__ = ("collection", "field", "collection_number")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    field: str
+    collection_number: int
+    def __init__(self, collection: _Optional[str] = ..., field: _Optional[str] = ..., collection_number: _Optional[int] = ...) -> None: ...
+
+class ReportResponse(_message.Message):
+    __slots__ = ("report",)
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    report: bytes
+    def __init__(self, report: _Optional[bytes] = ...) -> None: ...
