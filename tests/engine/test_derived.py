@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
 import threading
 
@@ -305,3 +306,17 @@ def test_the_shortlist_of_a_derived_field_keeps_the_recall_of_real_embeddings(da
     for name, floor in (("cut", 0.95), ("main", 0.97)):  # observed: see below
         assert recall({"v": queries}, prefetch=Prefetch({name: queries}, limit=100)) >= floor
         assert docs.report(name)["recall_at_10"] == pytest.approx(recall({name: queries}), abs=0.08)
+
+
+def test_the_command_line_fits_and_reports(database, capsys):
+    filled(database, 120)
+    path = str(database.path)
+    assert cli.main(["fit", path, "docs", "main"]) == 0
+    assert "main: 5 of 16 dimensions of v by pca, ready; fit 1; recall@10 0." in capsys.readouterr().out
+    assert cli.main(["fit", path, "docs", "cut", "--report", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "ready"
+    assert cli.main(["fit", path, "docs", "cut"]) == 1
+    assert "'cut' is derived by 'prefix', which learns nothing" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["fit", path, "docs"])
+    assert "write vectordb fit DIR COLLECTION FIELD, with one field" in capsys.readouterr().err

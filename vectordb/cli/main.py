@@ -37,6 +37,7 @@ COMMANDS = {
     "facets": ("facets", "(DIR | --target HOST:PORT) COLLECTION ATTRIBUTE…", "count the points that have each value of attributes"),
     "info": ("info", "(DIR | --target HOST:PORT) [COLLECTION]", "show the collections of a directory or of a running service"),
     "optimize": ("optimize", "DIR [COLLECTION]", "update the indexes of a directory, remove deleted rows, and wait until done"),
+    "fit": ("fit", "(DIR | --target HOST:PORT) COLLECTION FIELD", "fit a derived field to the points, or report how well it does"),
     "drop": ("drop", "(DIR | --target HOST:PORT) COLLECTION", "delete a collection and all its points"),
     "rename": ("rename", "(DIR | --target HOST:PORT) COLLECTION NEW", "give a collection another name"),
     "alias": ("alias", "(DIR | --target HOST:PORT) [COLLECTION ALIAS]", "list aliases of collections, make one, switch it, or drop it"),

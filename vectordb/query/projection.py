@@ -68,7 +68,7 @@ def _basis(view: View, arm: Any, given: Sequence[Any]) -> np.ndarray:
     for each in given:
         if not isinstance(each, str):
             vectors.append(_vector(arm, each))
-    if texts:
+    if texts and encoding is not None:
         encoder = load_encoder(encoding, view.schema.vectors[encoding], view.snapshot.meta.encoders[encoding])
         vectors += list(encoder.encode_queries(texts))
     if arm.spec.derived is not None:

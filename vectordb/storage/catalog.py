@@ -151,7 +151,8 @@ def add_fields(
         meta, schema=schema.to_dict(), fields=fields, encoders={**encoders, **meta.encoders}, revision=meta.revision + 1, rules=rules
     )
     write_meta(txn, number, changed)
-    if not format.unpack_state(txn.get(format.key(number, format.STATE)))[1]:
+    state = txn.get(format.key(number, format.STATE))
+    if state is not None and not format.unpack_state(state)[1]:
         derived.begin(txn, number, fields, {name: spec for name, spec in vectors.items() if name in new})
     reach("schema.described")
     return changed

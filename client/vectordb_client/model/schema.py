@@ -267,7 +267,8 @@ class Schema:
 
 def _check_derived(vectors: Mapping[str, VectorField], name: str, spec: Any) -> None:
     """Check a derived field against its source. Raises SchemaError."""
-    given, source = spec.derived, cast(Any, vectors.get(spec.derived.source))
+    given: Any = spec.derived
+    source: Any = vectors.get(given.source)
     dense = [field for field, each in vectors.items() if each.kind == spec.kind and each.derived is None]
     problem = ""
     if source is None:
