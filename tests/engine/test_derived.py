@@ -228,6 +228,29 @@ def test_a_branch_keeps_its_own_fit_and_merged_points_get_that_of_the_original(d
     assert docs.count("HAS_VECTOR(more)") == 260
 
 
+def test_a_branch_that_begins_while_vectors_are_made_goes_on_with_them(database, directory, monkeypatch):
+    monkeypatch.setattr(derive, "BATCH_BYTES", 4 * DIM * 256)
+    docs, batches = filled(database, 1500), []
+
+    def fourth():
+        batches.append(1)
+        if len(batches) == 4:
+            raise OSError("no")
+
+    failpoints.arm("derive.batch", fourth)
+    with pytest.raises(VectorDBError):
+        docs.fit("main")
+    failpoints.disarm()
+    branch = database.branch("docs", "trial")
+    assert check(directory).problems == () and branch.report("main")["share"] == docs.report("main")["share"] > 0.5
+    branch.delete([1, 2, 3])
+    branch.optimize()
+    assert branch.report("main")["state"] == "ready" and docs.report("main")["state"] == "deriving" and agrees(branch) == 1497
+    assert docs.purge()["proven"] and agrees(docs) == 1500
+    database.drop_collection("docs")
+    assert check(directory).problems == () and agrees(branch) == 1497
+
+
 def test_earlier_states_are_searched_by_the_present_fit_and_cursors_of_another_one_end(database):
     docs = database.create_collection("docs", SCHEMA, history="1d")
     docs.upsert(ids=range(300), vectors={"v": rows(300)})
@@ -303,9 +326,15 @@ def test_the_shortlist_of_a_derived_field_keeps_the_recall_of_real_embeddings(da
         hits = docs.search_batch(asked, limit=10, exact=True, **options)
         return np.mean([len(set(each.ids.tolist()) & wanted) / 10 for each, wanted in zip(hits, true, strict=True)])
 
-    for name, floor in (("cut", 0.95), ("main", 0.97)):  # observed: see below
+    for name, floor in (("cut", 0.95), ("main", 0.97)):  # observed: .977 and .997
         assert recall({"v": queries}, prefetch=Prefetch({name: queries}, limit=100)) >= floor
         assert docs.report(name)["recall_at_10"] == pytest.approx(recall({name: queries}), abs=0.08)
+    spec = Dense(256, encoder="wordllama(dim=256)", index=None)
+    texted = database.create_collection("texted", Schema({"v": spec, "cut": Dense(64, derived=Prefix("v"))}))
+    texted.upsert(ids=range(100), vectors={"v": stored[:100]})
+    query = load("wordllama(dim=256)").encode_queries([texts[0]])[0]
+    assert list(texted.search(text={"cut": texts[0]}, limit=5)) == list(texted.search({"cut": query}, limit=5))
+    assert texted.search(text=texts[0], limit=5, explain=True).plan["arms"][0]["field"] == "v"
 
 
 def test_the_command_line_fits_and_reports(database, capsys):

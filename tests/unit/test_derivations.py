@@ -68,6 +68,19 @@ def test_a_row_has_the_same_bits_whatever_stands_beside_it(given):
     assert derive(given, ROWS).dtype == np.float32
 
 
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+def test_a_recall_of_other_metrics(metric):
+    derived = derive(Pick("v"), ROWS, metric=metric)
+    found, expected = sample.recall(Dense(6, metric), Dense(24, metric), ROWS, derived, 30), []
+    for q in range(270, 300):
+        near = []
+        for rows in (ROWS.astype(np.float64), derived.astype(np.float64)):
+            scores = rows[:270] @ rows[q] / (np.linalg.norm(rows[:270], axis=1) if metric == "cosine" else 1)
+            near.append(set(np.argsort(-scores)[:10].tolist()))
+        expected.append(len(near[0] & near[1]) / 10)
+    assert found == pytest.approx(np.mean(expected), abs=1e-4)
+
+
 def test_the_sample_depends_on_ids_and_seed_alone():
     ids = np.arange(1000, dtype=np.uint64)
     order = sample.order_of(ids, 4)

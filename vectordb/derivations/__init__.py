@@ -3,10 +3,10 @@
 A derivation is one class here and one line in ``DERIVATIONS``, beside its definition in ``vectordb_client/model/derivations.py``.
 """
 
-from .base import Method, Parts
+from .base import Method, Parts, lengths
 from .fixed import PrefixMethod, ProjectMethod
 from .learned import PCAMethod, PickMethod
 
 DERIVATIONS: dict[str, Method] = {each.name: each for each in (PrefixMethod(), ProjectMethod(), PCAMethod(), PickMethod())}
 
-__all__ = ["DERIVATIONS", "Method", "Parts"]
+__all__ = ["DERIVATIONS", "Method", "Parts", "lengths"]

@@ -11,6 +11,7 @@ import numpy as np
 from ..common import deadline
 from ..kernels.projection import project_rows
 
+_ROWS = 1_024  # rows that are widened at a time
 Parts = Mapping[str, np.ndarray]  # what a derivation has learned, by name
 
 
@@ -42,14 +43,16 @@ def product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 def lengths(rows: np.ndarray) -> np.ndarray:
     """Euclidean lengths, float64 ``(n,)``."""
-    wide = rows.astype(np.float64)
-    return np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    sizes = np.empty(len(rows))
+    for low in range(0, len(rows), _ROWS):
+        wide = rows[low : low + _ROWS].astype(np.float64)
+        sizes[low : low + _ROWS] = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    return sizes
 
 
 def comparable(spec: Any, rows: np.ndarray) -> np.ndarray:
-    """The rows of a sample as the metric sees them, float64: of length 1 for a cosine. Zeros stay zeros."""
-    wide = rows.astype(np.float64)
-    if spec.metric == "cosine":
-        sizes = lengths(wide)
-        wide /= np.where(sizes > 0, sizes, 1.0)[:, None]
-    return wide
+    """Rows as the metric sees them, float32: of length 1 for a cosine. Zeros stay zeros."""
+    if spec.metric != "cosine":
+        return rows.astype(np.float32, copy=False)
+    sizes = lengths(rows)
+    return (rows / np.where(sizes > 0, sizes, 1.0).astype(np.float32)[:, None]).astype(np.float32, copy=False)

@@ -24,7 +24,7 @@ class PCAMethod(Method):
         moment, total = np.zeros((dim, dim)), np.zeros(dim)
         for low in range(0, len(rows), _ROWS):
             deadline.check()
-            block = comparable(spec, rows[low : low + _ROWS])
+            block = comparable(spec, rows[low : low + _ROWS]).astype(np.float64)
             moment += block.T @ block
             total += block.sum(axis=0)
         moment /= len(rows)
@@ -48,7 +48,7 @@ class PickMethod(Method):
         squares, total = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
         for low in range(0, len(rows), _ROWS):
             deadline.check()
-            block = comparable(spec, rows[low : low + _ROWS])
+            block = comparable(spec, rows[low : low + _ROWS]).astype(np.float64)
             squares += np.square(block).sum(axis=0)
             total += block.sum(axis=0)
         variance = squares / len(rows)

@@ -17,6 +17,7 @@ from .fixed import mixed
 HELD_OUT = 200  # vectors of a sample that are kept as queries, at most
 HELD_SHARE = 10  # at most one of so many
 NEIGHBOURS = 10  # of each query
+_QUERIES = 50  # scored at a time
 
 
 def order_of(ids: Sequence[Id] | np.ndarray, seed: int) -> np.ndarray:
@@ -39,23 +40,15 @@ def recall(spec: Any, source: Any, rows: np.ndarray, derived: np.ndarray, querie
     """The mean share of the 10 nearest vectors that the derived ones find as well. The last ``queries`` vectors are the queries; they are
     searched among the others.
     """
-    k = min(NEIGHBOURS, len(rows) - queries)
-    found = 0
-    for low in range(len(rows) - queries, len(rows), 50):
+    n = len(rows) - queries
+    k, found = min(NEIGHBOURS, n), 0
+    sides = [(each.metric == "l2", comparable(each, values)) for each, values in ((source, rows), (spec, derived))]
+    squares = [np.square(lengths(values[:n])).astype(np.float32) if far else np.float32(0) for far, values in sides]
+    for low in range(n, len(rows), _QUERIES):
         deadline.check()
-        asked = slice(low, min(low + 50, len(rows)))
-        wanted, given = (
-            _nearest(each, values[asked], values[: len(rows) - queries], k) for each, values in ((source, rows), (spec, derived))
-        )
-        found += sum(len(np.intersect1d(one, other)) for one, other in zip(wanted, given, strict=True))
+        near = []
+        for (far, values), square in zip(sides, squares, strict=True):
+            scores = values[low : low + _QUERIES] @ values[:n].T
+            near.append(np.argpartition(-(2 * scores - square if far else scores), k - 1, axis=1)[:, :k])
+        found += sum(len(np.intersect1d(one, other)) for one, other in zip(*near, strict=True))
     return round(found / (k * queries), 4)
-
-
-def _nearest(spec: Any, asked: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
-    """The places of the k nearest rows of each query, in no order."""
-    if spec.metric == "cosine":
-        asked, rows = comparable(spec, asked).astype(np.float32), comparable(spec, rows).astype(np.float32)
-    scores = asked @ rows.T
-    if spec.metric == "l2":
-        scores = 2 * scores - np.square(lengths(rows)).astype(np.float32)
-    return np.argpartition(-scores, k - 1, axis=1)[:, :k]

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from pyroaring import BitMap
-from vectordb_client.errors import PreconditionError
+from vectordb_client.errors import InvalidArgumentError, PreconditionError
 from vectordb_client.model.fields import Column
-from vectordb_client.model.norms import COSINE_NORMS
+from vectordb_client.model.norms import COSINE_NORMS, MAX_NORM
 from vectordb_client.model.schema import Schema
+from vectordb_client.model.vectors import query_vector
 
-from ..derivations import DERIVATIONS, Parts
+from ..derivations import DERIVATIONS, Parts, lengths
 from ..fields.base import writable
 from ..storage import derived, format
 from ..storage.catalog import Meta
@@ -68,10 +69,9 @@ def column(spec: Any, made: Made, source: Any) -> Column | None:
     rows = writable(source.values.astype(np.float32, copy=False))
     values = DERIVATIONS[spec.derived.name].derive(spec.derived, spec, made.parts, rows)
     values = np.ascontiguousarray(values, spec.dtype)
-    usable = np.isfinite(values).all(axis=1)
-    if spec.metric == "cosine":
-        wide = values.astype(np.float64)
-        usable &= np.sqrt(np.einsum("ij,ij->i", wide, wide)) >= COSINE_NORMS[0]
+    low, high = COSINE_NORMS if spec.metric == "cosine" else (0.0, MAX_NORM)
+    norms = lengths(values)
+    usable = np.isfinite(norms) & (norms >= low) & (norms <= high)
     if usable.all():
         return type(source)(values, source.rows)
     kept = np.flatnonzero(usable)
@@ -93,14 +93,18 @@ def with_derived(txn: Txn, collection: int, meta: Meta, schema: Schema, vectors:
 def queries(view: Any, field: str, given: Iterable[Any]) -> list[Any]:
     """Checked queries of a derived field, those given as vectors of its source derived. view: an ``engine.snapshot.View``.
 
-    Raises PreconditionError if the field isn't ready.
+    Raises PreconditionError if the field isn't ready, InvalidArgumentError for a derived query that the metric doesn't allow.
     """
     spec = view.schema.vectors[field]
     made = ready(view, field)
     asked = list(given)
     for q, query in enumerate(asked):
         if isinstance(query, np.ndarray) and query.shape == (spec.source_dim,):
-            (asked[q],) = DERIVATIONS[spec.derived.name].derive(spec.derived, spec, made.parts, writable(query.reshape(1, -1)))
+            (vector,) = DERIVATIONS[spec.derived.name].derive(spec.derived, spec, made.parts, writable(query.reshape(1, -1)))
+            try:
+                asked[q] = query_vector(field, spec, vector)
+            except InvalidArgumentError as error:
+                raise InvalidArgumentError(f"{error.message} (as it is derived)", field=field, value=error.value) from None
     return asked
 
 

@@ -39,12 +39,13 @@ STEPS = (
     "derive.committed",
 )
 # Constants: unit and meaning. Chosen, not measured.
-ENOUGH_ROWS = 1_000  # with vectors of the source before a field is fitted in the background, at least
+ENOUGH_ROWS = 1_024  # with vectors of the source before a field is fitted in the background, at least
 ENOUGH_FACTOR = 2  # times the dimensions of the source, likewise
 LEAST_ROWS = 20  # of a fit that is asked for
 BATCH_BYTES = 4 << 20  # of the source's vectors that one transaction derives
 SAMPLE_NUMBERS = 1 << 26  # in the vectors of a sample, at most: 256 MiB
 REPORT_ROWS = 5_000  # of the sample that shows how good a derivation is that learns nothing
+REPORT_NUMBERS = 1 << 22  # in the vectors of it, at most
 BREATH_SECONDS = 0.005  # pause after each transaction, so that other writers get their turn
 
 
@@ -216,14 +217,14 @@ def _without(meta: Meta, name: str) -> dict[int, int]:
     return {field: pending for field, pending in meta.deriving.items() if field != meta.fields[name]}
 
 
-def sampled(view: View, name: str, most: int) -> tuple[np.ndarray, np.ndarray]:
+def sampled(view: View, name: str, most: int, numbers: int = SAMPLE_NUMBERS) -> tuple[np.ndarray, np.ndarray]:
     """(docids, int64 ascending; the vectors of the source, float32) of the sample that a field is fitted to. The vectors are in the order
     of ``sample.order_of``, so equal points give equal samples in equal order, in whatever order they were written.
     """
     spec: Any = view.schema.vectors[name]
     source, seed = spec.derived.source, getattr(spec.derived, "seed", 0)
     docids = view.snapshot.live_between(view.store, view.fields[source], 0, view.rows).astype(np.int64)
-    most = max(min(most, SAMPLE_NUMBERS // spec.source_dim), 1)
+    most = max(min(most, numbers // spec.source_dim), 1)
     order = sample.order_of(view.ids(docids), seed)[:most] if len(docids) else np.empty(0, np.int64)
     chosen = docids[order]
     ascending = np.argsort(chosen)
@@ -242,7 +243,7 @@ def report(view: View, name: str) -> dict[str, Any]:
     made = deriving.made_of(view.txn, view.store.collection, view.fields[name])
     if made is None or spec.derived.learned:
         return facts
-    _, rows = sampled(view, name, REPORT_ROWS)
+    _, rows = sampled(view, name, REPORT_ROWS, REPORT_NUMBERS)
     if len(rows) >= LEAST_ROWS:
         queries = sample.held_out(len(rows))
         vectors = DERIVATIONS[spec.derived.name].derive(spec.derived, spec, made.parts, rows)

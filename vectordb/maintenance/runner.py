@@ -119,6 +119,13 @@ class Runner:
         with self.status.running(number, f"derive {name}") as progress:
             self._deriver(number, progress).run(name, anew)
 
+    def _derive_due(self, number: int) -> None:
+        """Derive the vectors of all fields that have work."""
+        with self.pin(number) as view:
+            names = derive.due(view)
+        for name in names:
+            self.derive(number, name)
+
     def _deriver(self, number: int, progress: Progress) -> derive.Derive:
         return derive.Derive(self._directory, number, lambda: self.pin(number), progress, self._stop_of(number, None))
 
@@ -198,10 +205,7 @@ class Runner:
             self.repair(number)
         with self.status.running(number, "convert"):
             convert.convert(self._directory, number, self.pin, self._stopping)
-        with self.pin(number) as view:
-            names = derive.due(view)
-        for name in names:
-            self.derive(number, name)
+        self._derive_due(number)
         return state
 
     # Requests
@@ -223,6 +227,8 @@ class Runner:
         for number in numbers:
             if number in request.purged:
                 self._prepare(number)
+            else:
+                self._derive_due(number)
             self._forget_erased(number)
         purge = Purge(self._directory, self.pin, self.build, lambda number: self.compact(number, 0.0, erase=True))
         return purge.run(request.purged, request.patience)

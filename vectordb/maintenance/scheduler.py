@@ -185,7 +185,7 @@ class Maintainer:
 
     def pending(self, view: View) -> int:
         """Number of background jobs that a collection still needs."""
-        return policy.pending(view)
+        return policy.pending(view) + len(derive.due(view))
 
     def stop(self) -> None:
         """End the thread, and cancel a running build. After a fork this does nothing in the child, which has no such thread."""

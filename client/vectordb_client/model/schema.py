@@ -265,10 +265,9 @@ class Schema:
         )
 
 
-def _check_derived(vectors: Mapping[str, VectorField], name: str, spec: Any) -> None:
+def _check_derived(vectors: Mapping[str, Any], name: str, spec: Any) -> None:
     """Check a derived field against its source. Raises SchemaError."""
-    given: Any = spec.derived
-    source: Any = vectors.get(given.source)
+    given, source = spec.derived, vectors.get(spec.derived.source)
     dense = [field for field, each in vectors.items() if each.kind == spec.kind and each.derived is None]
     problem = ""
     if source is None:
