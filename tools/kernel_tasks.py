@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import vectordb
-from vectordb import IVF, Dense, F, Float, Geo, Int, Keyword, Linear, MultiVector, Prefetch, Schema, Sparse, Text, TokenLists
+from vectordb import IVF, Dense, F, Float, Geo, Int, Keyword, Linear, MultiVector, Prefetch, Project, Schema, Sparse, Text, TokenLists
 from vectordb.engine.check import check
 
 ROWS = 3_000
@@ -89,7 +89,13 @@ def multi(folder: Path) -> None:
 def more(folder: Path) -> None:
     """Fields of other types, filters seldom used, and upkeep."""
     schema = Schema(
-        {"d": Dense(4, "dot", "float16"), "n": Dense(4, "l2"), "s": Sparse(), "m": MultiVector(4)},
+        {
+            "d": Dense(4, "dot", "float16"),
+            "n": Dense(4, "l2"),
+            "s": Sparse(),
+            "m": MultiVector(4),
+            "p": Dense(2, "l2", derived=Project("n")),
+        },
         {"i": Int(array=True), "f": Float(array=True), "k": Keyword(array=True), "t": Text(), "g": Geo()},
     )
     with vectordb.open(folder / "more") as database:

@@ -10,6 +10,7 @@ import numpy as np
 from vectordb_client.errors import InvalidArgumentError
 from vectordb_client.model.aliases import Durability, Span
 from vectordb_client.model.alterations import altered
+from vectordb_client.model.arguments import named
 from vectordb_client.model.batch import Batch, Columns, make_batch
 from vectordb_client.model.batch_ids import check_deleted_ids, check_not_a_filter, check_what, versions_of
 from vectordb_client.model.checks import check_flag
@@ -24,6 +25,7 @@ from .engine.apply import Applied, Delete, OvertakenError, Transaction, Write, a
 from .engine.encoding import NO_TERMS, encoded, encoder_identities
 from .filters import as_filter
 from .index.base import check_options
+from .maintenance import derive
 from .maintenance.jobs import discard_unnamed
 from .reads import Reads
 from .storage import alterations, catalog, change_log, history, schema_changes, term_words
@@ -112,6 +114,8 @@ class Collection(Reads, Writing):
                 store.touch(state[0] + 1, {"op": "schema", "at": time, "revision": meta.revision}, limits)
 
         self._handle.write(work)
+        if any(spec.derived is not None for spec in vectors.values()):
+            self._maintainer.changed(self._number)
 
     def drop_fields(self, names: str | Sequence[str]) -> None:
         names = check_field_names(names)
@@ -192,6 +196,12 @@ class Collection(Reads, Writing):
     def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
         self._handle.check_writable()
         return self._maintainer.optimize(self._number, wait, timeout)
+
+    @named
+    def fit(self, field: str, *, timeout: float | None = None) -> dict[str, Any]:
+        derive.check_fitted(self.schema, field, learned=True)
+        self._handle.check_writable()
+        return self._maintainer.fit(self._number, field, timeout)
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
         self._handle.check_writable()

@@ -27,7 +27,7 @@ from vectordb_client.model.values import Id, check_id, is_single_id
 from .engine.directory import Handle
 from .engine.snapshot import Snapshots
 from .filters.cache import FilterCache
-from .maintenance import Maintainer
+from .maintenance import Maintainer, derive
 from .query import counts, execute, read
 from .query.changes import changes
 from .query.info import describe
@@ -159,6 +159,12 @@ class Reads(Reading):
         after, limit = check_page(after, limit)
         with self._snapshots.pin() as view:
             return term_words.page(view.txn, self._number, view.fields[check_sparse(view.schema, field)], after, limit)
+
+    @named
+    def report(self, field: str) -> dict[str, Any]:
+        with self._snapshots.pin() as view:
+            derive.check_fitted(view.schema, field, learned=False)
+            return derive.report(view, field)
 
     def info(self) -> CollectionInfo:
         with self._snapshots.pin() as view:

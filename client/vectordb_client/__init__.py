@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .model.batch import UNSET, Batch, make_batch
     from .model.branches import BranchDiff, MergeResult
     from .model.boosts import Boost, Decay, If, Value
+    from .model.derivations import PCA, Derivation, Pick, Prefix, Project
     from .model.examples import Like
     from .model.diversity import Diversity
     from .model.explored import Clusters, Duplicates, Health, Neighbours
@@ -69,6 +70,7 @@ _EXPORTS = {
     ),
     "model.branches": "BranchDiff MergeResult",
     "model.boosts": "Boost Decay If Value",
+    "model.derivations": "Derivation PCA Pick Prefix Project",
     "model.examples": "Like",
     "model.diversity": "Diversity",
     "model.explored": "Clusters Duplicates Health Neighbours",
@@ -92,6 +94,7 @@ __all__ = [
     "DBSF",
     "HNSW",
     "IVF",
+    "PCA",
     "RRF",
     "UNSET",
     "AlreadyExistsError",
@@ -120,6 +123,7 @@ __all__ = [
     "Decay",
     "Dense",
     "DenseVector",
+    "Derivation",
     "Diversity",
     "Duplicates",
     "EncoderError",
@@ -160,13 +164,16 @@ __all__ = [
     "NotFoundError",
     "Page",
     "PermissionDeniedError",
+    "Pick",
     "Plan",
     "Point",
     "PointsLike",
     "PreconditionError",
     "Prefetch",
+    "Prefix",
     "PreparedSearch",
     "Probe",
+    "Project",
     "Range",
     "RateLimitError",
     "Relative",

@@ -174,6 +174,7 @@ def test_no_kernel_is_without_a_test():
         "planner.setting_of",
         "planner.weights_of",
         "planner.weights_of_distance",
+        "projection.project_rows",
         "scoring.code_score",
         "scoring.score_each",
         "scoring.score_rows",

@@ -87,6 +87,8 @@ LEAST = {
     "Facets": "read",
     "Aggregate": "read",
     "Explore": "read",
+    "Fit": "write",
+    "Report": "read",
 }
 
 

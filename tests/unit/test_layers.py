@@ -29,7 +29,7 @@ LAYERS = [
     {"query"},
     {"engine"},
     {"fields"},
-    {"index", "filters", "encoders"},
+    {"index", "filters", "encoders", "derivations"},
     {"storage"},
     {"kernels"},
     {"common"},

@@ -27,7 +27,7 @@ from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.format import Txn
 from ..storage.store import Store
-from . import tenants
+from . import deriving, tenants
 from .batches import change_values, changed_payloads, repeated, taken
 from .directory import Directory
 from .many_sources import ManySources
@@ -163,6 +163,7 @@ def _write(inside: Transaction, change: Write) -> Applied:
         vectors, attributes, payloads = _updated(inside, batch, np.array(replaced, dtype=np.int64), change.late, words)
     else:
         vectors, attributes, payloads = batch.vectors, _by_row(batch), batch.payload or [None] * len(batch.ids)
+    vectors = deriving.with_derived(inside.txn, inside.collection, inside.meta, schema, vectors)
     columns = batch.attributes if batch.kind == "upsert" else {name: [row.get(name) for row in attributes] for name in schema.attributes}
     known = {} if inside.newest is None else inside.newest.known
 
@@ -242,6 +243,8 @@ def _updated(
     vectors: dict[str, Column] = {}
     everything = np.arange(len(docids), dtype=np.int32)
     for name, spec in inside.schema.vectors.items():
+        if spec.derived is not None:
+            continue
         new = batch.vectors.get(name)
         if new is not None and new.rows is None:
             vectors[name] = new

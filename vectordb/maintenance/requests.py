@@ -1,4 +1,4 @@
-"""Calls of ``optimize`` and ``purge`` that wait for the maintenance thread."""
+"""Calls of ``optimize``, ``fit`` and ``purge`` that wait for the maintenance thread."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ WAIT_SECONDS = 0.1  # between two checks whether the caller still waits
 
 
 class Request:
-    """A call of ``optimize`` for a collection, or of ``purge`` for some collections (number: None).
+    """A call of ``optimize`` or ``fit`` for a collection, or of ``purge`` for some collections (number: None).
 
-    patience: seconds that a purge waits for other processes to release data.mdb.
+    fit: the derived field to fit; None for the others. patience: seconds that a purge waits for other processes to release data.mdb.
     """
 
-    def __init__(self, number: int | None, purged: Sequence[int] = (), patience: float = 0.0):
-        self.name = "purge" if number is None else "optimize"
+    def __init__(self, number: int | None, purged: Sequence[int] = (), patience: float = 0.0, fit: str | None = None):
+        self.name = "purge" if number is None else "optimize" if fit is None else "fit"
+        self.fit = fit
         self.number = number
         self.purged = purged
         self.patience = patience

@@ -8,21 +8,21 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from vectordb_client.errors import ClosedError, NotFoundError, StorageError, VectorDBError
+from vectordb_client.errors import ClosedError, InvalidArgumentError, NotFoundError, StorageError, VectorDBError
 
 from ..common import background, clock
 from ..engine.apply import Transaction, expire
 from ..engine.directory import Directory
 from ..engine.snapshot import Snapshots, View
 from ..index.base import Cancelled
-from ..storage import change_log, expiry, segments
+from ..storage import branches, change_log, expiry, segments
 from ..storage.store import Store
-from . import convert, jobs, policy
+from . import convert, derive, jobs, policy
 from .backoff import Failures
 from .policy import Build
 from .purge import Purge
 from .requests import Request, Requests
-from .status import Status
+from .status import Progress, Status
 
 log = logging.getLogger("vectordb.maintenance")
 STOP_SECONDS = 0.25  # between two checks whether a build is still wanted
@@ -114,6 +114,41 @@ class Runner:
         directory, at = self._directory, change_log.now()
         return directory.write(lambda txn: expire(Transaction(txn, number, directory, None), at))
 
+    def derive(self, number: int, name: str, anew: bool = False) -> None:
+        """Derive the vectors of a field. anew: fit it first."""
+        with self.status.running(number, f"derive {name}") as progress:
+            self._deriver(number, progress).run(name, anew)
+
+    def _derive_due(self, number: int) -> None:
+        """Derive the vectors of all fields that have work."""
+        with self.pin(number) as view:
+            names = derive.due(view)
+        for name in names:
+            self.derive(number, name)
+
+    def _deriver(self, number: int, progress: Progress) -> derive.Derive:
+        return derive.Derive(self._directory, number, lambda: self.pin(number), progress, self._stop_of(number, None))
+
+    def fit(self, number: int, name: str) -> dict[str, Any]:
+        """Fit a derived field; returns its report."""
+        with self.pin(number) as view:
+            derive.check_fitted(view.schema, name, learned=True)
+        self.derive(number, name, anew=True)
+        with self.pin(number) as view:
+            return derive.report(view, name)
+
+    def _forget_erased(self, number: int) -> None:
+        """Fit the fields again that were fitted to rows that are dead now. With too few points left, they lose what they have learned."""
+        with self.pin(number) as view:
+            names = derive.holding(view)
+        for name in names:
+            with self.status.running(number, f"derive {name}") as progress:
+                deriver = self._deriver(number, progress)
+                try:
+                    deriver.run(name, anew=True)
+                except InvalidArgumentError:  # too few points
+                    deriver.forget(name)
+
     def repair(self, number: int) -> None:
         """Remove damaged records from the registry of index files."""
         self._directory.write(lambda txn: segments.remove_damaged(txn, number))
@@ -170,6 +205,7 @@ class Runner:
             self.repair(number)
         with self.status.running(number, "convert"):
             convert.convert(self._directory, number, self.pin, self._stopping)
+        self._derive_due(number)
         return state
 
     # Requests
@@ -177,14 +213,23 @@ class Runner:
     def run(self, request: Request) -> dict[str, Any]:
         """Run a request; returns the result for its caller, or raises the error."""
         try:
-            done = self._purge(request) if request.number is None else self._optimize(request.number)
+            if request.number is None:
+                done = self._purge(request)
+            else:
+                done = self._optimize(request.number) if request.fit is None else self.fit(request.number, request.fit)
         except Cancelled:
             raise self.closed() if self._stopping() else NotFoundError("the collection was dropped", field="collection") from None
         return {"seconds": round(time.monotonic() - request.begun, 3), **done}
 
     def _purge(self, request: Request) -> dict[str, Any]:
-        for number in request.purged:
-            self._prepare(number)
+        with self._directory.env.read() as txn:
+            numbers = branches.with_families(txn, request.purged)
+        for number in numbers:
+            if number in request.purged:
+                self._prepare(number)
+            else:
+                self._derive_due(number)
+            self._forget_erased(number)
         purge = Purge(self._directory, self.pin, self.build, lambda number: self.compact(number, 0.0, erase=True))
         return purge.run(request.purged, request.patience)
 

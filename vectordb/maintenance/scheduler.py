@@ -17,9 +17,9 @@ from ..common import clock
 from ..engine.directory import Directory
 from ..engine.snapshot import View
 from ..index.base import Cancelled, kinds_of
-from ..storage import catalog, expiry, locks, modes, segments
+from ..storage import catalog, derived, expiry, locks, modes, segments
 from ..storage.store import Store
-from . import jobs, policy, requests
+from . import derive, jobs, policy, requests
 from .backoff import Failures
 from .requests import Request, Requests
 from .runner import NOTHING_DONE, Runner
@@ -85,7 +85,12 @@ class Maintainer:
             with self._env.read() as txn:
                 _, rows, live = Store(txn, number).state() or (0, 0, 0)
                 records, problems = segments.records(txn, number)
-                schema = catalog.schema_of(catalog.read_meta(txn, number))
+                meta = catalog.read_meta(txn, number)
+                schema = catalog.schema_of(meta)
+                underived = any(
+                    spec.derived is not None and (not derived.is_made(txn, number, meta.fields[name]) or meta.fields[name] in meta.deriving)
+                    for name, spec in schema.vectors.items()
+                )
         except (CorruptionError, NotFoundError):  # the next read of the collection raises it
             return
         covered = {field: sum(record.end - record.first for record in group) for field, group in records.items()}
@@ -94,7 +99,12 @@ class Maintainer:
         folder = segments.folder(self._env.path)
         behind = bool(indexed) and rows - least >= min(map(policy.seal_rows, indexed))
         lost = any(not (folder / record.file).exists() for group in records.values() for record in group)
-        if behind or lost or problems or rows - live >= max(policy.COMPACT_ROWS, policy.CHUNK_DEAD_SHARE * rows):
+        if behind or underived or lost or problems or rows - live >= max(policy.COMPACT_ROWS, policy.CHUNK_DEAD_SHARE * rows):
+            self._look(number)
+
+    def changed(self, number: int) -> None:
+        """The schema of a collection changed: its derived fields may need vectors."""
+        if self._directory.background:
             self._look(number)
 
     def dropped(self) -> None:
@@ -140,6 +150,11 @@ class Maintainer:
             return {"done": False, "seconds": 0.0, **NOTHING_DONE}
         return self._requests.answer(request, timeout)
 
+    def fit(self, number: int, name: str, timeout: float | None) -> dict[str, Any]:
+        """See ``Collection.fit``."""
+        check_wait(timeout)
+        return self._requests.answer(self._ask(Request(number, fit=name)), timeout)
+
     def purge(self, numbers: Sequence[int], timeout: float | None) -> dict[str, Any]:
         """See ``Collection.purge``."""
         check_wait(timeout)
@@ -170,7 +185,7 @@ class Maintainer:
 
     def pending(self, view: View) -> int:
         """Number of background jobs that a collection still needs."""
-        return policy.pending(view)
+        return policy.pending(view) + len(derive.due(view))
 
     def stop(self) -> None:
         """End the thread, and cancel a running build. After a fork this does nothing in the child, which has no such thread."""
@@ -251,7 +266,7 @@ class Maintainer:
             request.result = self._runner.run(request)
         except Exception as error:
             problem = error
-        if request.number is not None:
+        if request.number is not None and request.fit is None:
             if problem is None or isinstance(problem, (ClosedError, NotFoundError)):
                 self._failures.clear((request.number, "optimize"))
             else:
@@ -296,6 +311,8 @@ class Maintainer:
                 steps.append((-1, ("repair",), lambda: runner.repair(number)))
             if view.schema.ttl is not None and expiry.due(view.txn, number, clock.now())[0]:
                 steps.append((-1, ("expire",), lambda: runner.expire(number)))
+            for name in derive.due(view):
+                steps.append((-1, ("derive", name), lambda name=name: runner.derive(number, name)))
             for name, field, spec in policy.indexed(view):
                 best = policy.next_build(name, field, spec, policy.survey(view, field), quiet)
                 if best is not None:

@@ -17,6 +17,7 @@ from vectordb_client.model.filter_nodes import Filter, HasId, Not
 from vectordb_client.model.vectors import query_vector
 
 from ..common import deadline
+from ..engine import deriving
 from ..engine.snapshot import View
 from ..fields import FIELD_TYPES
 from ..index.exact import Found
@@ -144,7 +145,7 @@ def _squared_distances(vectors: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def pooled(view: View, field: str, spec: VectorField, given: Examples) -> Pooled:
     """The examples of one query with their vectors. Raises NotFoundError or InvalidArgumentError, which name the example."""
-    every = given.every
+    every = given.every if spec.derived is None else deriving.queries(view, field, given.every)
     found = _looked_up(view, field, [each for each in every if not isinstance(each, np.ndarray)])
     vectors = np.array([each if isinstance(each, np.ndarray) else next(found) for each in every], np.float32).reshape(len(every), -1)
     metric: str = spec.metric  # type: ignore[attr-defined]

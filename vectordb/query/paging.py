@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from vectordb_client.errors import InvalidArgumentError
+from vectordb_client.errors import InvalidArgumentError, PreconditionError
 from vectordb_client.model.page_options import AUTO
 
 from ..engine.snapshot import View
@@ -53,6 +53,7 @@ def begin(view: View, search: Search, filters: FilterCache) -> tuple[View, Searc
         return view, search._replace(page=Page()), filters
     cursor = cursors.decode(text)
     cursors.check_of(cursor, view.store.collection, cursors.fingerprint(search))
+    _check_fits(view, search, cursor)
     past = past_view(view, cursor, needs_every_row(view.snapshot, _arms(search)))
     exact = search.exact or len(search.arms) > 1 or bool(past.died) or cursor.last is not None or cursor.taken > MOST_LISTED
     shown = cursor.docids()
@@ -65,6 +66,19 @@ def begin(view: View, search: Search, filters: FilterCache) -> tuple[View, Searc
     if exact:
         search = search._replace(exact=True, recall=1.0, proven=True)
     return past.view, search, filters if past.view is view else FilterCache()
+
+
+def _check_fits(view: View, search: Search, cursor: Cursor) -> None:
+    """Raise PreconditionError if the vectors of a derived field that is searched were derived anew since the first page."""
+    names = {view.fields[arm.field]: arm.field for arm in _arms(search) if arm.spec.derived is not None}
+    for sequence in range(cursor.sequence + 1, view.sequence + 1) if names else ():
+        entry = view.store.log(sequence)
+        if entry is None or entry.get("derived") in names:
+            field = names[entry["derived"]] if entry else next(iter(names.values()))
+            why = f"the vectors of field {field!r} were derived anew" if entry else f"the change log no longer has sequence {sequence}"
+            raise PreconditionError(
+                f"cursor can't be continued: {why}; start again without a cursor", field="cursor", value=cursor.sequence
+            )
 
 
 def _arms(search: Search) -> list[Arm]:

@@ -13,6 +13,7 @@ import numpy as np
 from vectordb_client.errors import InvalidArgumentError, VectorDBError, listing, shown
 from vectordb_client.model.vectors import query_vector
 
+from ..engine import deriving
 from ..engine.encoding import load_encoder
 from ..engine.snapshot import View
 
@@ -59,16 +60,19 @@ def _basis(view: View, arm: Any, given: Sequence[Any]) -> np.ndarray:
     if not given:
         raise InvalidArgumentError("without must name at least one text or vector", field="without", value=given)
     texts = [each for each in given if isinstance(each, str)]
-    if texts and arm.spec.encoder is None:
+    encoding = view.schema.encoding(arm.field)
+    if texts and encoding is None:
         what = f"without has the text {shown(texts[0])}, but vector field {arm.field!r} has no encoder; give a vector"
         raise InvalidArgumentError(what, field="without", value=texts[0])
     vectors = []
     for each in given:
         if not isinstance(each, str):
             vectors.append(_vector(arm, each))
-    if texts:
-        encoder = load_encoder(arm.field, arm.spec, view.snapshot.meta.encoders[arm.field])
+    if texts and encoding is not None:
+        encoder = load_encoder(encoding, view.schema.vectors[encoding], view.snapshot.meta.encoders[encoding])
         vectors += list(encoder.encode_queries(texts))
+    if arm.spec.derived is not None:
+        vectors = deriving.queries(view, arm.field, vectors)
     rows = np.array(vectors, np.float64)
     lengths = np.linalg.norm(rows, axis=1)
     if not lengths.all():

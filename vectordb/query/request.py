@@ -19,6 +19,7 @@ from vectordb_client.model.search_request import SearchRequest, check_filters, o
 from vectordb_client.model.vectors import query_fields, query_texts, query_vector, query_vectors
 
 from ..encoders.bm25 import BM25
+from ..engine import deriving
 from ..engine.encoding import load_encoder
 from ..engine.snapshot import View
 from ..filters.cache import FilterCache
@@ -355,6 +356,9 @@ def _arms(view: View, vectors: Any, text: Any, batch: bool, filters: FilterCache
     if text is not None:
         for field, texts in _texts(schema, text, batch, arms).items():
             arms.append(Arm(field, schema.vector(field), *_encoded(view, field, texts, near), texts=texts))
+    for arm in arms:
+        if arm.spec.derived is not None and arm.queries and not arm.pooled:
+            arm.queries = deriving.queries(view, arm.field, arm.queries)
     if not arms:
         what = "a search needs a query: write vectors={field: …} or text=…; to list points without a query, give order_by or call scroll"
         raise InvalidArgumentError(what, field="vectors")
@@ -384,8 +388,9 @@ def _named(view: View, given: GivenArm, filters: FilterCache, near: NearQueries 
 
 def _encoded(view: View, field: str, texts: Sequence[str], near: NearQueries | None) -> tuple[Sequence[Any], Words]:
     """The queries of a field with an encoder, and the words of the first one."""
-    spec = view.schema.vector(field)
-    encoder = load_encoder(field, spec, view.snapshot.meta.encoders[field])
+    name = view.schema.encoding(field) or field
+    spec = view.schema.vector(name)
+    encoder = load_encoder(name, spec, view.snapshot.meta.encoders[name])
     if near is not None and can_be_near(spec):
         return near.of(field, cast(BM25, encoder), texts)
     return encoder.encode_queries(texts), lambda terms: encoder.words_of(texts[0], terms)
@@ -397,7 +402,7 @@ def _texts(schema: Schema, text: Any, batch: bool, arms: Sequence[Arm]) -> dict[
     if isinstance(text, Mapping):
         chosen = dict(text)
         for name in chosen:
-            if schema.vector(name).encoder is None:
+            if schema.encoding(name) is None:
                 what = f"vector field {name!r} has no encoder; give a vector: vectors={{{name!r}: …}}"
                 raise InvalidArgumentError(what, field="text", value=name)
             if name in given:

@@ -11,7 +11,7 @@ from vectordb_client.model.schema_diff import exists_already
 
 from ..common.failpoints import reach
 from ..common.tokenize import RULE
-from . import attribute_forms, format, sharing
+from . import attribute_forms, derived, format, sharing
 from .format import Txn
 
 MAX_COLLECTIONS = 10_000
@@ -26,6 +26,8 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
 
     history: seconds for which earlier states can be read; 0 keeps none. history_from: the earliest sequence whose state is whole: at it
     history began, or rows that were dead then were removed.
+
+    deriving: number of a derived field → the number under which its vectors are being derived, see ``derived``.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     next_field: int = 0
     history: float = 0  # the same object as the default, or it would be stored
     history_from: int = 0
+    deriving: dict[int, int] = {}
 
 
 def names(txn: Txn) -> dict[str, int]:
@@ -83,6 +86,7 @@ def create(txn: Txn, name: str, schema: Schema, encoders: dict[str, str], histor
     rules = _newest_rules(schema.vectors, schema.attributes)
     write_meta(txn, number, Meta(name, schema.to_dict(), fields, encoders, 1, rules, history=history or 0))
     txn.put(format.key(number, format.STATE), format.pack_state(0, 0, 0))
+    derived.begin(txn, number, fields, schema.vectors)
     reach("collection.described")
     put_name(txn, name, number)
     return number
@@ -147,6 +151,9 @@ def add_fields(
         meta, schema=schema.to_dict(), fields=fields, encoders={**encoders, **meta.encoders}, revision=meta.revision + 1, rules=rules
     )
     write_meta(txn, number, changed)
+    state = txn.get(format.key(number, format.STATE))
+    if state is not None and not format.unpack_state(state)[1]:
+        derived.begin(txn, number, fields, {name: spec for name, spec in vectors.items() if name in new})
     reach("schema.described")
     return changed
 

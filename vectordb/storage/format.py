@@ -41,6 +41,7 @@ TERMS = b"d"  # field, value → ordinal
 TERM_COUNT = b"n"  # field → next ordinal
 ENCODER = b"e"  # field → counters of a BM25 field's live texts; of earlier versions, of all texts ever written
 TERM_WORD = b"w"  # field, sparse term → its word
+DERIVATION = b"p"  # field → by what its vectors are made, of a derived field
 EXPIRY = b"t"  # moment, docid of a live row that ends then
 SEGMENT = b"g"  # field, first docid → an index file
 DERIVED = b"v"  # numbers of compactions and of replacements of index files

@@ -28,6 +28,9 @@ def dropped(schema: Schema, names: Collection[str]) -> Schema:
             if source in names:
                 what = f"attribute {source!r} is the source of vector field {name!r}; drop both, or {name!r} first"
                 raise SchemaError(what, field=source, value=name)
+        if spec.derived is not None and spec.derived.source in names and name not in names:
+            what = f"vector field {name!r} is derived from {spec.derived.source!r}; drop both, or {name!r} first"
+            raise SchemaError(what, field=spec.derived.source, value=name)
     if schema.ttl in names:
         raise SchemaError(f"attribute {schema.ttl!r} says when points end; call alter(ttl=None) before you drop it", field=schema.ttl)
     vectors = {name: spec for name, spec in schema.vectors.items() if name not in names}
@@ -69,14 +72,16 @@ def drop_fields(txn: Txn, number: int, names: Collection[str]) -> tuple[Meta, li
     for name in names:
         field = meta.fields[name]
         files += segments.remove_field(txn, number, field)
-        store.drop_chunks(field)
-        for kind in (format.TERMS, format.TERM_COUNT, format.ENCODER, format.TERM_WORD):
-            store.remove(format.field_key(number, kind, field))
+        for each in (field, *((meta.deriving[field],) if field in meta.deriving else ())):
+            store.drop_chunks(each)
+            for kind in (format.TERMS, format.TERM_COUNT, format.ENCODER, format.TERM_WORD, format.DERIVATION):
+                store.remove(format.field_key(number, kind, each))
         reach("field.removed")
     gone = {name for name in names if name in before.attributes}
     rewrite_rows(store, lambda old: {name: value for name, value in old.items() if name not in gone} if gone & old.keys() else old)
     kept = [{name: value for name, value in part.items() if name not in names} for part in (meta.fields, meta.encoders, meta.rules)]
-    return described(store, meta, schema, *kept), files
+    deriving = {field: pending for field, pending in meta.deriving.items() if field in kept[0].values()}
+    return described(store, msgspec.structs.replace(meta, deriving=deriving), schema, *kept), files
 
 
 def rename_fields(txn: Txn, number: int, names: Mapping[str, str]) -> Meta:

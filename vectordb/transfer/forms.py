@@ -66,7 +66,11 @@ class Layout:
         if self.canonical and not cells and is_full(record):
             return {
                 "id": read_id(_present(record.get("id"), "id")),
-                "vectors": {n: self.schema.vector(n).column.from_json(v) for n, v in (record.get("vectors") or {}).items()},
+                "vectors": {
+                    name: self.schema.vector(name).column.from_json(vector)
+                    for name, vector in (record.get("vectors") or {}).items()
+                    if self.schema.vector(name).derived is None  # the write makes those of derived fields
+                },
                 "attributes": {
                     name: read_attribute(self.schema.attribute(name), value)
                     for name, value in (record.get("attributes") or {}).items()
@@ -89,7 +93,7 @@ class Layout:
             elif column in self.vectors:
                 spec = self.schema.vectors[self.vectors[column]]
                 value = _json_cell(column, value) if isinstance(value, str) else value
-                if value is not None:
+                if value is not None and spec.derived is None:
                     point["vectors"][self.vectors[column]] = spec.column.from_json(value)
             elif column in self.attributes:
                 spec = self.schema.attributes[self.attributes[column]]

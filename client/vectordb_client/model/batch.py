@@ -126,7 +126,7 @@ def make_batch(
     n = len(ids)
     columns, removed = {}, {}
     for name, value in _mapping(vectors, "vectors").items():
-        spec = schema.vector(name)
+        spec = schema.written(name)
         if value is None:
             if kind == "update":
                 removed[name] = np.arange(n, dtype=np.int32)

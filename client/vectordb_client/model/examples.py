@@ -248,8 +248,10 @@ def with_likes(schema: Schema, request: Any, vectors: Any, batch: bool) -> Any:
 
 
 def only_field(schema: Schema, name: str, value: Any) -> str:
-    """The dense field that an option means that is given as a list. Raises InvalidArgumentError unless there is exactly one."""
-    fields = [field for field, spec in schema.vectors.items() if spec.pools]
+    """The dense field that an option means that is given as a list; derived ones must be named. Raises InvalidArgumentError unless there is
+    exactly one.
+    """
+    fields = [field for field, spec in schema.vectors.items() if spec.pools and spec.derived is None]
     if len(fields) != 1:
         what = f"{name} needs the name of a dense field: {name}={{field: […]}}; the dense fields are: {listing(fields)}"
         raise InvalidArgumentError(what, field=name, value=value)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import many
+from .derivations import derivation_of
 from .fields import VECTOR_TYPES
 from .schema import Schema
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 _UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60))
 # Facts of a field that have a line of their own, or that the header of the field already says.
-_SEPARATE = ("kind", "segments", "damaged", "stale", "tail", "dictionary", "recall", "note")
+_SEPARATE = ("kind", "segments", "damaged", "stale", "tail", "dictionary", "recall", "note", "derived")
 
 
 def info_text(info: CollectionInfo) -> str:
@@ -39,7 +40,7 @@ def _lines(info: CollectionInfo) -> Iterator[str]:
             if row[0] in names:
                 cells = [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]
                 yield ("  " + "  ".join(cells)).rstrip()
-    yield from (*indexes(info), *vocabularies(info), *notes(info))
+    yield from (*derivations(info), *indexes(info), *vocabularies(info), *notes(info))
 
 
 def history_text(history: Mapping[str, Any]) -> str:
@@ -89,6 +90,22 @@ def _fact(key: str, value: Any) -> str:
     return f"{key} {_number(value)}"
 
 
+def derivations(info: CollectionInfo) -> Iterator[str]:
+    """A line for each derived field: whether it is ready, and what is known of its fit."""
+    for name, facts in info.statistics.items():
+        if told := facts.get("derived"):
+            source = getattr(info.schema.vectors[name].derived, "source", "")
+            line = f"{name}: derived from {source}, {told['state']}"
+            if "share" in told:
+                line += f" ({told['share']:.0%} of the rows)"
+            if "version" in told:
+                line += f"; fit {told['version']} to {told['sample']:,} points"
+                line += f", recall@10 {told['recall_at_10']:.3f} of {told['held_out']} held out"
+            if told.get("deleted_since"):
+                line += f", {told['deleted_since']:,} of the sample were deleted or replaced since"
+            yield line
+
+
 def schema_text(schema: Schema) -> str:
     """A line for each field with its kind and its options."""
     data = schema.to_dict()
@@ -104,6 +121,8 @@ def options(spec: Mapping[str, Any]) -> str:
     """The options of a field (in the form of ``Schema.to_dict``) that are not the default, as Python would write them."""
 
     def written(key: str, value: Any) -> str:
+        if key == "derived" and isinstance(value, Mapping):
+            return str(derivation_of(value, ""))
         if key not in ("index", "analyzer") or not isinstance(value, Mapping):
             return str(value)
         name = "Analyzer"

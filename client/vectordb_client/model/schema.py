@@ -14,6 +14,7 @@ from ..errors import SchemaError, listing, shown
 from .arguments import named_class
 from .attributes import ATTRIBUTE_TYPES, AttributeType, Bool, Datetime, Float, Geo, Int, Keyword, Text, Uuid  # noqa: F401
 from .checks import check_flag
+from .derivations import MAX_PCA_DIM, derivation_of
 from .fields import (  # noqa: F401
     HNSW, IVF, MAX_DIM, VECTOR_TYPES, Dense, ImpactIndex, MultiVector, Sparse, TokenLists, VectorField,
 )  # fmt: skip
@@ -130,6 +131,9 @@ class Schema:
                     both = f"{spec.reads[0]!r} and {source!r}"
                     what = f"sources of vector field {name!r} must have the same analyzer, which {both} don't have; declare both with one"
                     raise SchemaError(what, field=name, value=source)
+        for name, spec in self.vectors.items():
+            if spec.derived is not None:
+                _check_derived(self.vectors, name, spec)
         if self.ttl is not None:
             spec = self.attributes.get(self.ttl) if isinstance(self.ttl, str) else None
             if not isinstance(spec, Datetime) or spec.array:
@@ -145,7 +149,7 @@ class Schema:
             what = f"{tenants[0]!r} and {tenants[1]!r} are both the tenant; a collection has at most one attribute Keyword(tenant=True)"
             raise SchemaError(what, field=tenants[1], value=tenants)
         object.__setattr__(self, "tenant", tenants[0] if tenants else None)
-        object.__setattr__(self, "vectors", {name: self._analyzed(spec) for name, spec in self.vectors.items()})
+        object.__setattr__(self, "vectors", {name: self._sourced(self._analyzed(spec)) for name, spec in self.vectors.items()})
         object.__setattr__(self, "attributes", dict(self.attributes))
 
     def _analyzed(self, spec: VectorField) -> VectorField:
@@ -156,6 +160,29 @@ class Schema:
         copy = dataclasses.replace(cast(Any, spec))  # the caller may use the definition in another schema
         object.__setattr__(copy, "analyzer", analyzer)
         return copy
+
+    def _sourced(self, spec: VectorField) -> VectorField:
+        """The definition of a vector field, with the dimensions of the field that it is derived from."""
+        dim = None if spec.derived is None else cast(Any, self.vectors[spec.derived.source]).dim
+        if dim == spec.source_dim:
+            return spec
+        copy = dataclasses.replace(cast(Any, spec))
+        object.__setattr__(copy, "source_dim", dim)
+        return copy
+
+    def encoding(self, name: Any) -> str | None:
+        """The field whose encoder encodes texts for a vector field: itself, or the source of a derived one; None without an encoder."""
+        spec = self.vector(name)
+        field = name if spec.derived is None else spec.derived.source
+        return field if self.vectors[field].encoder is not None else None
+
+    def written(self, name: Any) -> VectorField:
+        """The definition of a vector field that users write. Raises SchemaError, also for a derived one."""
+        spec = self.vector(name)
+        if spec.derived is not None:
+            what = f"vectors of field {name!r} are derived from {spec.derived.source!r} and can't be written; leave them out"
+            raise SchemaError(f"{what}, and write those of {spec.derived.source!r}", field=name, value=name)
+        return spec
 
     def vector(self, name: Any) -> VectorField:
         """The definition of a vector field. Raises SchemaError, which lists the fields that exist."""
@@ -240,6 +267,30 @@ class Schema:
         )
 
 
+def _check_derived(vectors: Mapping[str, Any], name: str, spec: Any) -> None:
+    """Check a derived field against its source. Raises SchemaError."""
+    given, source = spec.derived, vectors.get(spec.derived.source)
+    dense = [field for field, each in vectors.items() if each.kind == spec.kind and each.derived is None]
+    problem = ""
+    if source is None:
+        problem = f"{given.source!r}, which is not a vector field; the fields that it can be derived from: {listing(dense)}"
+    elif source.kind != spec.kind:
+        problem = f"{given.source!r}, which is {source.kind}, not {spec.kind}; the fields that it can be derived from: {listing(dense)}"
+    elif source.derived is not None:
+        problem = f"{given.source!r}, which is itself derived; derive it from {source.derived.source!r}"
+    if problem:
+        raise SchemaError(f"vector field {name!r} is derived from {problem}", field=name, value=given.source)
+    if spec.dim >= source.dim:
+        what = f"vector field {name!r} has {spec.dim} dimensions, but its source {given.source!r} has {source.dim}"
+        raise SchemaError(f"{what}; a derived field needs fewer, such as Dense({max(source.dim // 2, 1)}, …)", field=name, value=spec.dim)
+    if spec.metric != source.metric:
+        what = f"vector field {name!r} has the metric {spec.metric!r}, but its source {given.source!r} has {source.metric!r}"
+        raise SchemaError(f"{what}; write metric={source.metric!r}", field=name, value=spec.metric)
+    if given.name == "pca" and source.dim > MAX_PCA_DIM:
+        what = f"PCA takes a source of at most {MAX_PCA_DIM} dimensions, and {given.source!r} has {source.dim}"
+        raise SchemaError(f"vector field {name!r}: {what}; write Prefix, Pick or Project", field=name, value=source.dim)
+
+
 def check_attribute_name(name: Any) -> None:
     """Raises SchemaError."""
     try:
@@ -294,6 +345,8 @@ def _spec_dict(spec: VectorField | AttributeType) -> dict:
         options["analyzer"] = options["analyzer"].to_dict()
     if options.get("sources") is not None:
         options["sources"] = dict(options["sources"])
+    if options.get("derived") is not None:
+        options["derived"] = options["derived"].to_dict()
     return {"kind": spec.kind, **options}
 
 
@@ -321,6 +374,8 @@ def _specs(section: Any, kinds: Mapping[str, type], what: str) -> dict:
         index_options = getattr(kinds[kind], "index_options", ())
         if index_options and isinstance(options.get("index"), Mapping):
             options["index"] = _index(index_options, options["index"], f"index of {what} {name!r}", name)
+        if "derived" in options:
+            options["derived"] = derivation_of(options["derived"], name)
         specs[name] = _built(kinds[kind], options, f"{what} {name!r}", name)
     return specs
 

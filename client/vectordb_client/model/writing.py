@@ -197,6 +197,34 @@ class Writing(PointWrites[WriteResult]):
         """
         raise NotImplementedError
 
+    def fit(self, field: str, *, timeout: float | None = None) -> dict[str, Any]:
+        """Fit a derived field (``PCA``, ``Pick``) to the points as they are now, and derive its vectors anew.
+
+        A field is fitted for the first time by itself, in the background, when 1,024 points have a vector of its source, and twice as many
+        as that has dimensions. After that only this method and ``purge`` fit it again. Searches go on with the old vectors until all new
+        ones are made; then all are exchanged at once. ``info().maintenance`` shows the progress.
+
+        Args:
+            field: the name of the derived field.
+            timeout: wait at most this many seconds; None has no limit. Work that has begun continues.
+
+        Returns:
+            done, seconds, and what ``report`` returns.
+
+        Raises:
+            SchemaError: there is no such field.
+            InvalidArgumentError: the field is not derived, learns nothing, or there are fewer than 20 points, or not more points than
+                dimensions.
+            DeadlineError: the timeout passed.
+            LockedError: another process maintained the directory during the whole timeout.
+
+        Example:
+            ```python
+            print(docs.fit("small")["recall_at_10"])
+            ```
+        """
+        raise NotImplementedError
+
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
         """Erase deleted and replaced points from every file of the directory, then search all files for leftovers.
 
@@ -204,7 +232,8 @@ class Writing(PointWrites[WriteResult]):
         data.mdb is rewritten, which needs free space for a second copy. Reads continue, except for the moment in which the files are
         exchanged. Writes wait. Every process that has the directory open must run this version of vectordb. A history (``keep_history``)
         loses these points, too: it begins anew with the present state. Branches of the collection, and its original, are purged with it,
-        because they may store its deleted points.
+        because they may store its deleted points. Derived fields that were fitted to deleted points are fitted again to those that are
+        left; with too few of them, they lose what they have learned, and can't be searched until they are fitted.
 
         Not erased: points that a branch or its original still has, names in dictionaries (keywords and words that no point uses any more),
         earlier snapshots and exports, and blocks that the disk itself keeps of removed files.

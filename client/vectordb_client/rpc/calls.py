@@ -212,6 +212,17 @@ def optimize(remote: Remote, wait: Any, timeout: Any) -> Steps[dict[str, Any]]:
     return answers.unpack_optimized(response)
 
 
+def fit(remote: Remote, field: Any, timeout: Any) -> Steps[dict[str, Any]]:
+    """timeout: as in ``optimize``."""
+    request = pb.FitRequest(collection=remote.name, field=text_of(field, "field"), timeout=check_wait(timeout))
+    return wire.unpack_json((yield from _ask(remote, "Fit", request)).report, "report")
+
+
+def report(remote: Remote, field: Any) -> Steps[dict[str, Any]]:
+    request = pb.ReportRequest(collection=remote.name, field=text_of(field, "field"))
+    return wire.unpack_json((yield from _ask(remote, "Report", request)).report, "report")
+
+
 def snapshot(path: Any, archive: Any) -> Steps[dict[str, Any]]:
     response = yield "Snapshot", pb.SnapshotRequest(name=text_of(path, "path"), archive=check_flag("archive", archive))
     return wire.unpack_json(response.manifest, "manifest")

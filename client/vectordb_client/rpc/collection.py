@@ -136,5 +136,9 @@ class Collection(Reads, Writing):
     def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
         return self._client._run(calls.optimize(self._remote, wait, timeout), calls.call_timeout(timeout), endless=wait)
 
+    @named
+    def fit(self, field: str, *, timeout: float | None = None) -> dict[str, Any]:
+        return self._client._run(calls.fit(self._remote, field, timeout), calls.call_timeout(timeout), endless=True)
+
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
         return self._client._run(calls.purge(self._remote, timeout), calls.call_timeout(timeout), endless=True)

@@ -357,6 +357,11 @@ class Reads(Reading):
     def terms(self, field: str, *, after: int | None = None, limit: int = 10_000, timeout: float | None = None) -> dict[int, str]:
         return self._client._run(calls.terms(self._remote, field, after, limit), timeout)
 
+    @like(Reading.report)
+    @named
+    def report(self, field: str, *, timeout: float | None = None) -> dict[str, Any]:
+        return self._client._run(calls.report(self._remote, field), timeout)
+
     @like(Reading.info)
     def info(self, *, timeout: float | None = None) -> CollectionInfo:
         return self._client._run(calls.info(self._remote), timeout)

@@ -129,6 +129,15 @@ class CollectionMethods(Methods):
         result = collection.optimize(wait=wait, timeout=longest_wait(context, optional(request, "timeout")))
         return answers.pack_optimized(result)
 
+    def fit(self, request: pb.FitRequest, context: grpc.ServicerContext) -> pb.FitResponse:
+        collection, _ = self.served.find(request)
+        report = collection.fit(request.field, timeout=longest_wait(context, optional(request, "timeout")))
+        return pb.FitResponse(report=wire.pack_json(report, "report"))
+
+    def report(self, request: pb.ReportRequest, context: grpc.ServicerContext) -> pb.ReportResponse:
+        collection, _ = self.served.find(request)
+        return pb.ReportResponse(report=wire.pack_json(collection.report(request.field), "report"))
+
 
 def _changed(collection: Any) -> pb.AddFieldsResponse:
     """The schema of a collection after a change."""

@@ -70,4 +70,5 @@ def _chunks(walker: Walker, numbers: Collection[int]) -> None:
 
 
 def _fields(walker: Walker, number: int) -> set[int]:
-    return {format.ROWS_FIELD, *catalog.read_meta(walker.txn, number).fields.values()}
+    meta = catalog.read_meta(walker.txn, number)
+    return {format.ROWS_FIELD, *meta.fields.values(), *meta.deriving.values()}

@@ -12,7 +12,7 @@ from vectordb_client.model.terms import is_word
 
 from ...common.analyze import analysis
 from ...common.tokenize import RULE
-from .. import attribute_forms, catalog, change_log, chunks, format, segments, term_words
+from .. import attribute_forms, catalog, change_log, chunks, derived, format, segments, term_words
 from ..segments import Record
 from ..store import Store, Texts
 from .chunks import check_chunks
@@ -67,6 +67,11 @@ class CollectionCheck:
         for field, spec in (*self.schema.vectors.items(), *self.schema.attributes.items()):
             for part, form in self.parts(field, spec).items():
                 layout[self.meta.fields[field], part] = form
+        for field, spec in self.schema.vectors.items():  # those whose vectors are being derived
+            pending = self.meta.deriving.get(self.meta.fields[field])
+            if pending is not None:
+                layout |= {(pending, part): form for part, form in self.parts(field, spec).items()}
+        self._derivations()
         self.unmade = self._unmade()
         self.damaged = check_chunks(self, layout)
         self.dead = self._dead()
@@ -208,6 +213,21 @@ class CollectionCheck:
                 with self.walker.guard(self.where(what)):
                     word = term_words.unpack(value, term)
                     self.expect(is_word(word), what, f"has {shown(word)} for term {term}, which is not a valid word")
+
+    def _derivations(self) -> None:
+        """Check that the records of derivations belong to derived fields, and are those of their definitions."""
+        derivations = {self.meta.fields[name]: spec.derived for name, spec in self.schema.vectors.items() if spec.derived is not None}
+        for field, pending in self.meta.deriving.items():
+            self.expect(field in derivations, "descriptor", f"derives field {field}, which is not a derived field")
+            derivations[pending] = derivations.get(field)
+        for key, value in self.walker.walk(format.key(self.number, format.DERIVATION)):
+            field = int.from_bytes(key[5:], "big")
+            if self.expect(len(key) == 7 and field in derivations, f"key {shown(key)}", f"is of field {field}, which has no such record"):
+                with self.walker.guard(self.where(f"derivation of field {field}")):
+                    record = derived.unpack(value)
+                    renamed = record.by | {"source": None}
+                    expected = derivations[field].to_dict() | {"source": None} if derivations[field] is not None else None
+                    self.expect(renamed == expected, f"derivation of field {field}", f"is {record.by}, unlike the schema")
 
     def _dead(self) -> BitMap:
         """The docids of all dead rows."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ...errors import InvalidArgumentError, SchemaError, many, shown
 from ..arguments import named_class
+from ..derivations import Derivation, check_derivation
 from ..foreign import size_of
 from ..norms import surely_allowed
 from ..options import check_integer, choice
@@ -73,11 +74,15 @@ class DenseColumn(Column):
 
     @classmethod
     def query(cls, name: str, spec: Dense, value: Any) -> np.ndarray:
-        """Check a query: ``(dim,)`` float32."""
+        """Check a query: ``(dim,)`` float32; of a derived field also a vector of its source, which the search derives."""
         array = floats(name, value, "float32")
+        if spec.source_dim is not None and array.shape[-1:] == (spec.source_dim,) and array.size == spec.source_dim:
+            return check_query(name, spec, array.reshape(-1), value)
         if array.shape != (spec.dim,):
             if array.shape != (1, spec.dim):
                 hint = "; for several queries write search_batch" if array.ndim == 2 and array.shape[1] == spec.dim else ""
+                if spec.derived is not None:
+                    hint = hint or f"; a vector of {spec.derived.source!r} has shape ({spec.source_dim},) and is derived"
                 what = f"query vector {name!r} has shape {array.shape}, not ({spec.dim},){hint}"
                 raise InvalidArgumentError(what, field=name, value=array.shape)
             array = array[0]
@@ -181,6 +186,8 @@ class Dense(VectorField):
         encoder: the name of an encoder, such as "wordllama(dim=256)". ``search(text=…)`` then encodes texts.
         source: the attribute that the encoder reads; ``upsert`` then encodes it.
         index: how the field is indexed: HNSW() or IVF(). None: it is never indexed, and every search of it is exact.
+        derived: how its vectors are made from those of another dense field: ``Prefix("v")``, ``Project("v")``, ``PCA("v")`` or
+            ``Pick("v")``. The database makes them in each write, so nobody writes them. A query may be a vector of the field or of "v".
 
     Raises:
         SchemaError: a value is not valid.
@@ -192,6 +199,7 @@ class Dense(VectorField):
     encoder: str | None = None
     source: str | None = None
     index: HNSW | IVF | None = HNSW()
+    derived: Derivation | None = None
     kind: ClassVar[str] = "dense"
     column: ClassVar[type[Column]] = DenseColumn
     index_options: ClassVar[tuple[Any, ...]] = (HNSW, IVF)
@@ -203,3 +211,10 @@ class Dense(VectorField):
         choice("dtype", self.dtype, ("float32", "float16"))
         check_encoder(self.encoder, self.source)
         check_index(self.index, HNSW, IVF)
+        check_derivation(self.derived, self.encoder, self.source)
+
+    def reading(self, names: Mapping[str, str]) -> VectorField:
+        if self.derived is None:
+            return super().reading(names)
+        derived: Any = self.derived
+        return replace(self, derived=replace(derived, source=names.get(derived.source, derived.source)))

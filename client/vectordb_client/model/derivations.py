@@ -1,0 +1,173 @@
+"""Derivations: how the vectors of a derived field are made from those of its source. Frozen values with a JSON form.
+
+A derivation is a frozen dataclass, whose fields are its options, under its name in ``DERIVATIONS``. What it does is in
+``vectordb/derivations``, under the same name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..errors import SchemaError, shown
+from .arguments import named_class
+from .options import check_integer
+
+MAX_SEED = 2**63 - 1
+MAX_SPARSITY = 65_536
+MIN_SAMPLE, MAX_SAMPLE = 100, 1_000_000
+USUAL_SAMPLE = 20_000
+
+
+class Derivation:
+    """Base class of derivations.
+
+    Attributes:
+        name: its name in ``DERIVATIONS`` and in JSON.
+        learned: whether it is fitted to the vectors of a collection. Until then the field has no vectors.
+        source: the dense field whose vectors it reads.
+    """
+
+    name: ClassVar[str]
+    learned: ClassVar[bool] = False
+    source: str
+
+    def __post_init__(self):
+        if not isinstance(self.source, str) or not self.source:
+            what = f"source must be the name of a dense field, as in {type(self).__name__}('v'), not {shown(self.source)}"
+            raise SchemaError(what, field="derived", value=self.source)
+
+    def options(self) -> dict[str, Any]:
+        """The options that don't have their default, without the source."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return {name: value for name, (value, usual) in values.items() if name != "source" and value != usual}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"by": self.name, "source": self.source, **self.options()}
+
+
+@named_class
+@dataclass(frozen=True)
+class Prefix(Derivation):
+    """The first dimensions of the source, scaled to the length of the whole vector.
+
+    It suits models that put what matters most into the first dimensions ("Matryoshka Representation Learning", Kusupati et al. 2022).
+
+    Attributes:
+        source: the dense field whose vectors are cut.
+    """
+
+    source: str
+    name = "prefix"
+
+
+@named_class
+@dataclass(frozen=True)
+class Project(Derivation):
+    """A very sparse random projection (Li, Hastie and Church 2006; FastRP, Chen et al. 2019), which needs no sample.
+
+    Each number of the projection is 0 with the probability 1 − 1/s, else +√s or −√s with equal probability, divided by √dim. So inner
+    products and distances are kept on average.
+
+    Attributes:
+        source: the dense field whose vectors are projected.
+        s: how sparse it is, 1 to 65,536. 3 keeps a third of the numbers.
+        seed: 0 to 2^63 − 1. The same seed gives the same projection.
+    """
+
+    source: str
+    s: int = 3
+    seed: int = 0
+    name = "project"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_integer("s", self.s, 1, MAX_SPARSITY)
+        check_integer("seed", self.seed, 0, MAX_SEED)
+
+
+@named_class
+@dataclass(frozen=True)
+class PCA(Derivation):
+    """A projection on the directions of most variance, which are fitted to a sample of the source's vectors.
+
+    For the metric "l2" the variance is that around the mean; for "dot" and "cosine" it is that around 0, because inner products depend on
+    where 0 is. For "cosine" the vectors of the sample are scaled to length 1.
+
+    Attributes:
+        source: the dense field whose vectors are projected. It has at most 4,096 dimensions.
+        sample: the largest number of vectors that it is fitted to, 100 to 1,000,000.
+        seed: which of the vectors these are, 0 to 2^63 − 1. The same seed and the same points give the same projection.
+    """
+
+    source: str
+    sample: int = USUAL_SAMPLE
+    seed: int = 0
+    name = "pca"
+    learned = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_integer("sample", self.sample, MIN_SAMPLE, MAX_SAMPLE)
+        check_integer("seed", self.seed, 0, MAX_SEED)
+
+
+@named_class
+@dataclass(frozen=True)
+class Pick(Derivation):
+    """The dimensions of most variance among a sample of the source's vectors, as ``PCA`` measures it. The others are left out.
+
+    Attributes:
+        source: the dense field whose dimensions are picked.
+        sample: the largest number of vectors that are looked at, 100 to 1,000,000.
+        seed: which of the vectors these are, 0 to 2^63 − 1. The same seed and the same points give the same dimensions.
+    """
+
+    source: str
+    sample: int = USUAL_SAMPLE
+    seed: int = 0
+    name = "pick"
+    learned = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_integer("sample", self.sample, MIN_SAMPLE, MAX_SAMPLE)
+        check_integer("seed", self.seed, 0, MAX_SEED)
+
+
+DERIVATIONS: dict[str, type[Derivation]] = {each.name: each for each in (Prefix, Project, PCA, Pick)}
+MAX_PCA_DIM = 4_096  # of the source: a fit takes dim² numbers and dim³ steps
+
+
+def check_derivation(value: Any, encoder: Any, source: Any) -> None:
+    """Check the option ``derived`` of a field beside ``encoder`` and ``source``. Raises SchemaError."""
+    if value is None:
+        return
+    if not isinstance(value, Derivation):
+        named = isinstance(value, type) and issubclass(value, Derivation)
+        such = f"{value.__name__ if named else 'Prefix'}('v')"
+        raise SchemaError(f"derived must be a derivation such as {such}, not {shown(value)}", field="derived", value=value)
+    if encoder is not None or source is not None:
+        what = f"a derived field has neither encoder nor source: its vectors are made from those of {value.source!r}; leave them out"
+        raise SchemaError(what, field="derived", value=value)
+
+
+def derivation_of(data: Any, field: str) -> Any:
+    """The derivation of a field in JSON data; any other value as it is. Raises SchemaError."""
+    if not isinstance(data, Mapping):
+        return data
+    options = dict(data)
+    name = options.pop("by", None)
+    if not isinstance(name, str) or name not in DERIVATIONS:
+        what = f"vector field {field!r} is derived by {shown(name)}, which this version doesn't know; it knows {', '.join(DERIVATIONS)}"
+        raise SchemaError(what, field=field, value=name)
+    known = {each.name for each in dataclasses.fields(DERIVATIONS[name])}  # type: ignore[arg-type]
+    for option in options:
+        if option not in known:
+            what = f"derivation {name!r} of vector field {field!r} has no option {shown(option)}; there are: {', '.join(sorted(known))}"
+            raise SchemaError(what, field=field, value=option)
+    if "source" not in options:
+        raise SchemaError(f"derivation {name!r} of vector field {field!r} names no source", field=field, value=dict(data))
+    return DERIVATIONS[name](**options)

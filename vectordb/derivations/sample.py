@@ -1,0 +1,54 @@
+"""Which points a derivation is fitted to, and how well its vectors find the neighbours that the source's vectors find."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xxhash
+from vectordb_client.model.values import Id
+
+from ..common import deadline
+from ..storage import format
+from .base import comparable, lengths
+from .fixed import mixed
+
+HELD_OUT = 200  # vectors of a sample that are kept as queries, at most
+HELD_SHARE = 10  # at most one of so many
+NEIGHBOURS = 10  # of each query
+_QUERIES = 50  # scored at a time
+
+
+def order_of(ids: Sequence[Id] | np.ndarray, seed: int) -> np.ndarray:
+    """The places of ids in an order that looks random and depends on the ids and the seed alone, int64 ``(n,)``. So the sample of a
+    collection is the same, whatever order its points were written in and whatever was deleted before.
+    """
+    start = mixed(np.array([seed], np.uint64))
+    if isinstance(ids, np.ndarray):
+        return np.argsort(mixed(ids.astype(np.uint64) ^ start), kind="stable")
+    numbers = np.array([value if type(value) is int else xxhash.xxh3_64_intdigest(format.id_key(0, value)) for value in ids], np.uint64)
+    return np.argsort(mixed(numbers ^ start), kind="stable")
+
+
+def held_out(n: int) -> int:
+    """How many of n vectors of a sample are queries."""
+    return min(HELD_OUT, max(n // HELD_SHARE, 1))
+
+
+def recall(spec: Any, source: Any, rows: np.ndarray, derived: np.ndarray, queries: int) -> float:
+    """The mean share of the 10 nearest vectors that the derived ones find as well. The last ``queries`` vectors are the queries; they are
+    searched among the others.
+    """
+    n = len(rows) - queries
+    k, found = min(NEIGHBOURS, n), 0
+    sides = [(each.metric == "l2", comparable(each, values)) for each, values in ((source, rows), (spec, derived))]
+    squares = [np.square(lengths(values[:n])).astype(np.float32) if far else np.float32(0) for far, values in sides]
+    for low in range(n, len(rows), _QUERIES):
+        deadline.check()
+        near = []
+        for (far, values), square in zip(sides, squares, strict=True):
+            scores = values[low : low + _QUERIES] @ values[:n].T
+            near.append(np.argpartition(-(2 * scores - square if far else scores), k - 1, axis=1)[:, :k])
+        found += sum(len(np.intersect1d(one, other)) for one, other in zip(*near, strict=True))
+    return round(found / (k * queries), 4)
