@@ -12,11 +12,13 @@ from ..index.exact import Found, search_multi
 from ..storage import chunks, format
 from ..storage.check.rows import FieldRows
 from ..storage.chunks import RaggedChunk
+from .alignment import best_rows
 from .base import FieldType, Part, check_values, norms, values_of, writable
 
 
 class MultiType(FieldType):
     kind = "multi"
+    aligns = True
 
     def parts(self, spec: MultiVector, bm25: bool = False) -> dict[int, Part]:
         return {format.FORWARD: (chunks.RAGGED, spec.dim * np.dtype(spec.dtype).itemsize)}
@@ -39,6 +41,9 @@ class MultiType(FieldType):
 
     def prepare(self, view: Any, name: str, queries: Sequence[Any], cache: Any) -> list[np.ndarray]:
         return [writable(query) for query in queries]
+
+    def aligned(self, spec: MultiVector, query: np.ndarray, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return best_rows(query, vector, spec.metric == "cosine", spec.aggregation == "max")
 
     def exact(self, view: Any, name: str, table: np.ndarray, queries: Any, k: int, rows: np.ndarray | None) -> list[Found]:
         spec = view.schema.vectors[name]
