@@ -45,6 +45,10 @@ class FieldType(ABC):
     def parts(self, spec: Any, bm25: bool = False) -> dict[int, Part]:
         """The parts of a field. bm25: whether the field counts words (``Schema.is_bm25``)."""
 
+    def reduced(self, spec: Any, column: Any) -> Any:
+        """The column of a write as it is stored, of types that store less than is given. The same for what was reduced before."""
+        return column
+
     @abstractmethod
     def encode(self, spec: Any, column: Any, docids: np.ndarray, bm25: bool = False) -> dict[int, Any]:
         """part → the chunk of the vectors of rows ``docids`` (ascending)."""
