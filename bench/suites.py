@@ -100,7 +100,8 @@ class Stage:
 
 @dataclass
 class Suite:
-    """A suite. arm: "dense", "sparse" or "hybrid". needs: what a system must support (``System.does``). attributes: those to load."""
+    """A suite. arm: "dense", "sparse", "hybrid" or "multi". needs: what a system must support (``System.does``). attributes: those to
+    load."""
 
     arm: str
     needs: frozenset[str]
@@ -360,6 +361,15 @@ SUITES = {
         "≈ 2 min per system",
         _footprint,
         needs=frozenset({"dense", "reopen"}),
+    ),
+    "multivector": Kind(
+        "matrices compared by MaxSim: recall of the exact best against QPS, bytes and build time; nDCG and MRR if the data has judgements",
+        "≈ 15 min, most of it the graph of qdrant-edge; the token vectors take minutes once",
+        _searched("multi", 10, quality=True),
+        ("tokens:wordnet-5k", "tokens:debian-2k", "multi-topic-5k"),
+        ("multi-topic-1k",),
+        systems=("vectordb", "exact", "qdrant-edge"),
+        needs=frozenset({"multi"}),
     ),
     "release": Kind(
         "the figures of a release beside a few peers: exact search, writes, filters, start-up, compilation, memory, disk; ten bounds",

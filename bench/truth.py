@@ -105,9 +105,11 @@ def _compute(dataset: Dataset, queries, k: int, filters, alive) -> Truth:
 
 
 def _scores(dataset: Dataset, block: list[int]) -> tuple[np.ndarray, np.ndarray | None]:
-    """(float32 scores of all rows, rows that share a term with the query). The second is None for dense vectors. Rows without a common
-    term are never hits of a sparse query.
+    """(float32 scores of all rows, rows that share a term with the query). The second is None unless vectors are sparse. Rows without a
+    common term are never hits of a sparse query.
     """
+    if dataset.multi is not None:
+        return np.stack([dataset.multi.best(dataset.multi_queries[query]) for query in block]), None
     if dataset.vectors is None:
         scores = np.asarray((dataset.sparse_queries[block] @ dataset.sparse.T).todense())
         shared = (dataset.sparse_queries[block] != 0).astype(np.float32) @ (dataset.sparse != 0).astype(np.float32).T
@@ -133,7 +135,9 @@ def _best(dataset: Dataset, query: int, rows: np.ndarray, rough: np.ndarray, k: 
 
 
 def score(dataset: Dataset, query: int, rows: np.ndarray) -> np.ndarray:
-    """Exact float64 scores of these rows: inner product, or −d² for L2."""
+    """Exact float64 scores of these rows: inner product, −d² for L2, or MaxSim."""
+    if dataset.multi is not None:
+        return dataset.multi.take(rows).best(dataset.multi_queries[query], np.float64) if len(rows) else np.empty(0)
     if dataset.vectors is None:
         whole = np.zeros(dataset.sparse.shape[1])
         low, high = dataset.sparse_queries.indptr[query : query + 2]

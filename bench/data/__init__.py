@@ -32,7 +32,8 @@ class Dataset:
     metric: of the dense vectors; sparse vectors are always compared by inner product. vectors: (n, dim) float32, unit length for "cosine".
     sparse, sparse_queries: (n, terms) and (q, terms) scipy CSR float32. attributes: name → a column of n values, which is an int array, a
     list of strings or None (a nullable keyword), a list of lists of strings (tags), or a list of ints or None. qrels: query index →
-    {row: grade}. texts, query_texts: for systems that embed text. hash: SHA-256 of the data.
+    {row: grade}. multi, multi_queries: matrices of n points and of q queries (``tokens.Ragged``), for MaxSim; a data set with them has no
+    other vectors. texts, query_texts: for systems that embed text. hash: SHA-256 of the data.
     """
 
     name: str
@@ -45,27 +46,37 @@ class Dataset:
     qrels: dict[int, dict[int, float]] | None = None
     texts: list[str] | None = None
     query_texts: list[str] | None = None
+    multi: Any = None
+    multi_queries: Any = None
     hash: str = ""
     about: str = ""
 
     def __len__(self) -> int:
+        if self.multi is not None:
+            return len(self.multi)
         return len(self.vectors) if self.vectors is not None else self.sparse.shape[0]
 
     @property
     def dim(self) -> int:
-        return self.vectors.shape[1]
+        return self.vectors.shape[1] if self.multi is None else self.multi.dim
 
     @property
     def arm(self) -> str:
-        """Which vectors the data set has: "dense", "sparse" or "hybrid" (both)."""
+        """Which vectors the data set has: "dense", "sparse", "hybrid" (both) or "multi"."""
+        if self.multi is not None:
+            return "multi"
         return "hybrid" if self.vectors is not None and self.sparse is not None else "sparse" if self.vectors is None else "dense"
 
     @property
     def query_count(self) -> int:
+        if self.multi is not None:
+            return len(self.multi_queries)
         return len(self.queries) if self.queries is not None else self.sparse_queries.shape[0]
 
     def only(self, arm: str) -> Dataset:
         """The data set with the vectors of this arm only. Raises DataError if it has none."""
+        if (arm == "multi") != (self.multi is not None):
+            raise DataError(f"data set {self.name} has {'only' if self.multi is not None else 'no'} multi-vectors")
         if (arm in ("dense", "hybrid") and self.vectors is None) or (arm in ("sparse", "hybrid") and self.sparse is None):
             raise DataError(f"data set {self.name} has no {arm} vectors")
         if arm == "dense":
@@ -82,11 +93,17 @@ class Dataset:
         return {name: column[rows] if isinstance(column, np.ndarray) else [column[row] for row in listed] for name, column in columns}
 
     def query(self, i: int) -> Any:
-        """Query i in the form of ``System.prepare``: a contiguous float32 array, (int32 indices, float32 values), or a pair of both."""
+        """Query i in the form of ``System.prepare``: a contiguous float32 array (multi: ``(rows, dim)``), (int32 indices, float32 values),
+        or a pair of both.
+        """
+        if self.multi is not None:
+            return self.multi_queries[i]
         return _form(self.queries, self.sparse_queries, i)
 
     def point(self, i: int) -> Any:
         """The vectors of row i in the form of a query."""
+        if self.multi is not None:
+            return self.multi[i]
         return _form(self.vectors, self.sparse, i)
 
     def describe(self) -> dict:
@@ -100,6 +117,9 @@ class Dataset:
         }
         if self.vectors is not None:
             facts |= {"dim": self.dim, "metric": self.metric}
+        if self.multi is not None:
+            facts |= {"dim": self.dim, "metric": self.metric, "rows": round(float(self.multi.sizes.mean()), 1)}
+            facts["query_rows"] = round(float(self.multi_queries.sizes.mean()), 1)
         if self.sparse is not None:
             rows, terms = self.sparse.shape
             facts |= {"terms": terms, "non_zeros": round(self.sparse.nnz / max(rows, 1), 1)}
@@ -128,7 +148,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 # By name
 
-_SYNTHETIC = ("clustered", "shared-noise", "sparse", "hybrid")
+_SYNTHETIC = ("clustered", "shared-noise", "sparse", "hybrid", "multi-topic")
 _REAL = ("debian-minilm", "glove-50", "fashion-mnist", "wordnet", "debian", "stdlib")
 _SIZES = {"k": 1000, "m": 1_000_000}
 _VERSION = 3  # part of the cache folder's name; increase it when the generated data changes
@@ -143,16 +163,17 @@ def names() -> dict[str, str]:
 
 
 def _generator(name: str) -> Any:
-    from . import synthetic
+    from . import synthetic, tokens
 
-    return getattr(synthetic, name.replace("-", "_"))
+    return tokens.multi_topic if name == "multi-topic" else getattr(synthetic, name.replace("-", "_"))
 
 
 def load(name: str, **options: Any) -> Dataset:
     """Load a data set, from the cache if it is there. Raises DataError.
 
     name: one of ``names()``; with a size for fewer points ("clustered-20k", "glove-50-100k"); with options of its generator
-    ("clustered:n=5000,dim=64"); or the path of a file or folder (options: queries, metric, column; see ``files.load``).
+    ("clustered:n=5000,dim=64"); with "tokens:" before it for the token vectors of its texts; or the path of a file or folder (options:
+    queries, metric, column; see ``files.load``).
     """
     from . import store
 
@@ -167,7 +188,8 @@ def folder_of(name: str, **options: Any) -> Path:
     """The data set's folder in the cache, whether it exists or not."""
     key: list[Any] = [_VERSION, name, sorted((k, str(v)) for k, v in options.items() if v is not None)]
     path = Path(name)
-    if _is_path(name):
+    path = Path(name.removeprefix("tokens:"))
+    if _is_path(str(path)):
         key += [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     short = re.sub(r"[^\w.-]+", "-", path.name)[:60]
     return cache_folder() / "datasets" / f"{short}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:10]}"
@@ -178,8 +200,10 @@ def _is_path(name: str) -> bool:
 
 
 def _make(name: str, options: dict[str, Any]) -> Dataset:
-    from . import files, packages
+    from . import files, packages, tokens
 
+    if name.startswith(tokens.PREFIX):
+        return replace(tokens.of_texts(load(name.removeprefix(tokens.PREFIX), **options)), name=name)
     if _is_path(name):
         given = {key: Path(value) if key == "queries" else value for key, value in options.items() if value is not None}
         return with_grid(files.load(Path(name), **given))
@@ -215,6 +239,8 @@ def first(dataset: Dataset, n: int, seed: int = 0) -> Dataset:
         changed["vectors"] = np.asarray(dataset.vectors[rows])
     if dataset.sparse is not None:
         changed["sparse"] = dataset.sparse[rows]
+    if dataset.multi is not None:
+        changed["multi"] = dataset.multi.take(rows)
     if dataset.texts is not None:
         changed["texts"] = [dataset.texts[row] for row in pick]
     if dataset.qrels is not None:

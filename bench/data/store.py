@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import Dataset
+from .tokens import Ragged
 
 _FORMAT = 1
 
@@ -44,6 +45,10 @@ def _write(dataset: Dataset, folder: Path) -> None:
     for name in ("vectors", "queries"):
         if getattr(dataset, name) is not None:
             save(name, np.asarray(getattr(dataset, name), dtype=np.float32))
+    for name in ("multi", "multi_queries"):
+        if getattr(dataset, name) is not None:
+            save(f"{name}.ends", getattr(dataset, name).ends)
+            save(f"{name}.values", getattr(dataset, name).values)
     for name in ("sparse", "sparse_queries"):
         matrix = getattr(dataset, name)
         if matrix is not None:
@@ -92,6 +97,9 @@ def read(folder: Path, attributes: Sequence[str] | None = None) -> Dataset:
     for name in ("vectors", "queries"):
         if (folder / f"{name}.npy").exists():
             setattr(dataset, name, np.load(folder / f"{name}.npy", mmap_mode="r"))
+    for name in ("multi", "multi_queries"):
+        if (folder / f"{name}.ends.npy").exists():
+            setattr(dataset, name, Ragged(*(np.load(folder / f"{name}.{part}.npy", mmap_mode="r") for part in ("ends", "values"))))
     for name in ("sparse", "sparse_queries"):
         if (folder / f"{name}.shape.npy").exists():
             import scipy.sparse
@@ -126,6 +134,9 @@ def into_memory(dataset: Dataset) -> Dataset:
     for name in ("vectors", "queries"):
         if getattr(dataset, name) is not None:
             setattr(dataset, name, np.array(getattr(dataset, name)))
+    for name in ("multi", "multi_queries"):
+        if getattr(dataset, name) is not None:
+            setattr(dataset, name, Ragged(np.array(getattr(dataset, name).ends), np.array(getattr(dataset, name).values)))
     for name in ("sparse", "sparse_queries"):
         matrix = getattr(dataset, name)
         if matrix is not None:

@@ -42,10 +42,10 @@ class System:
     must be importable; ``available`` looks for them without importing them. environment: systems of the same name share a virtual
     environment ("small": few dependencies); "" for those that run in vectordb's own.
 
-    does: what the system supports. "dense", "sparse", "hybrid": searches of these vectors. "filtered": filters. "query": ``facets``,
-    ``ordered`` and ``diverse``. "delete": deletes, and upserts of existing ids. "durable": a batch survives a power cut once ``insert`` has
-    returned. "reopen": ``reopen``. "serve": ``address`` and ``attach``. "batch": ``search_batch``. "ours": ``collection`` is vectordb's,
-    for probes of its parts.
+    does: what the system supports. "dense", "sparse", "hybrid", "multi": searches of these vectors. "filtered": filters. "query":
+    ``facets``, ``ordered`` and ``diverse``. "delete": deletes, and upserts of existing ids. "durable": a batch survives a power cut once
+    ``insert`` has returned. "reopen": ``reopen``. "serve": ``address`` and ``attach``. "batch": ``search_batch``. "ours": ``collection``
+    is vectordb's, for probes of its parts.
 
     rows_per_call: see ``batch``. effort, efforts: a search setting and the values to measure, least effort first; or several settings,
     separated by spaces, and tuples of their values. exact_setting: see ``exact``. exact_sparse: sparse searches are exact and have no

@@ -10,16 +10,16 @@ from .base import BATCH, WHOLE, System
 
 
 class Exact(System):
-    """Scores every matching row with BLAS (dense) or SciPy (sparse), then selects the best with argpartition."""
+    """Scores every matching row with BLAS (dense, multi) or SciPy (sparse), then selects the best with argpartition."""
 
     name = "exact"
     kind = "library"
     needs = ("numpy", "scipy")
     imports = ("numpy",)
     environment = ""
-    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "reopen", "batch"})
+    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "reopen", "batch", "multi"})
     exact_setting = {}
-    notes = "every row is scored by BLAS (dense) or SciPy (sparse): no index"
+    notes = "every row is scored by BLAS (dense, multi) or SciPy (sparse): no index"
 
     def create(self, dataset, folder: Path, threads: int) -> dict:
         self.metric, self.arm = dataset.metric, dataset.arm
@@ -34,6 +34,8 @@ class Exact(System):
         if dataset.vectors is not None:
             self.vectors[rows] = dataset.vectors[rows]
             self.squares[rows] = np.einsum("ij,ij->i", self.vectors[rows], self.vectors[rows])
+        if dataset.multi is not None:
+            self.multi = dataset.multi
         if dataset.sparse is not None:
             self.terms = dataset.sparse.T.tocsr() if len(rows) == dataset.sparse.shape[0] else self._changed(dataset, rows)
 
@@ -52,19 +54,26 @@ class Exact(System):
 
     def save(self, folder: Path) -> None:
         np.save(folder / "alive.npy", self.alive)
-        if self.arm != "sparse":
+        if self.arm in ("dense", "hybrid"):
             np.save(folder / "vectors.npy", self.vectors)
-        if self.arm != "dense":
+        if self.arm == "multi":
+            np.savez(folder / "multi.npz", ends=self.multi.ends, values=self.multi.values)
+        if self.arm in ("sparse", "hybrid"):
             import scipy.sparse
 
             scipy.sparse.save_npz(folder / "terms.npz", self.terms, compressed=False)
 
     def reopen(self, dataset, folder: Path, threads: int) -> None:
         self.metric, self.arm, self.alive = dataset.metric, dataset.arm, np.load(folder / "alive.npy")
-        if self.arm != "sparse":
+        if self.arm == "multi":
+            from ..data.tokens import Ragged
+
+            with np.load(folder / "multi.npz") as arrays:
+                self.multi = Ragged(arrays["ends"], arrays["values"])
+        if self.arm in ("dense", "hybrid"):
             self.vectors = np.load(folder / "vectors.npy")
             self.squares = np.einsum("ij,ij->i", self.vectors, self.vectors)
-        if self.arm != "dense":
+        if self.arm in ("sparse", "hybrid"):
             import scipy.sparse
 
             self.terms = scipy.sparse.load_npz(folder / "terms.npz")
@@ -80,9 +89,13 @@ class Exact(System):
 
     def search_batch(self, queries, k: int):
         """One product of matrices, of dense vectors."""
+        if self.arm == "multi":
+            return [self.search(query, k, None) for query in queries]
         return [self._best(scores, k, None) for scores in (self.vectors @ np.stack(queries).T).T.copy()]
 
     def _scores(self, query) -> np.ndarray:
+        if self.arm == "multi":
+            return self.multi.best(query)
         if isinstance(query, tuple):
             indices, values = query
             return self.terms[indices].T @ values

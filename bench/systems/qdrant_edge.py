@@ -26,7 +26,7 @@ class QdrantEdge(System):
     kind = "database"
     needs = ("qdrant-edge-py==0.9.0",)
     imports = ("qdrant_edge",)
-    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen", "query"})
+    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen", "query", "multi"})
     effort = "hnsw_ef"
     efforts = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
     exact_setting = {"exact": True}
@@ -41,6 +41,9 @@ class QdrantEdge(System):
         if dataset.vectors is not None:
             distance = {"cosine": q.Distance.Cosine, "dot": q.Distance.Dot, "l2": q.Distance.Euclid}[dataset.metric]
             params = q.EdgeVectorParams(dataset.dim, distance)
+        if dataset.multi is not None:
+            late = q.MultiVectorConfig(q.MultiVectorComparator.MaxSim)
+            params = q.EdgeVectorParams(dataset.dim, q.Distance.Cosine, multivector_config=late)
         if dataset.sparse is not None:
             sparse = {"sparse": q.EdgeSparseVectorParams()}
         hnsw = q.HnswIndexConfig(m=self.M, ef_construct=self.EF_CONSTRUCT, full_scan_threshold=10_000, max_indexing_threads=threads)
@@ -80,6 +83,8 @@ class QdrantEdge(System):
             self.shard.flush()
 
     def _vectors(self, dataset, rows) -> Iterable:
+        if dataset.multi is not None:
+            return [dataset.multi[row].tolist() for row in rows.tolist()]
         dense = dataset.vectors[rows].tolist() if dataset.vectors is not None else None
         if dataset.sparse is None:
             return dense

@@ -24,7 +24,7 @@ class Embedded(System):
     needs = ("vectordb",)
     imports = ("vectordb",)
     environment = ""
-    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen", "batch", "ours", "query"})
+    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen", "batch", "ours", "query", "multi"})
     exact_setting = {"exact": True}
     notes = "its setting is the recall target, not a search effort"
 
@@ -61,6 +61,8 @@ class Embedded(System):
             vectors["dense"] = dataset.vectors[rows]
         if dataset.sparse is not None:
             vectors["sparse"] = dataset.sparse[rows]
+        if dataset.multi is not None:
+            vectors["multi"] = [dataset.multi[row] for row in rows.tolist()]
         columns = dataset.attributes_of(rows).items()
         attributes = {name: column.tolist() if isinstance(column, np.ndarray) else column for name, column in columns}
         self.collection.upsert(ids=rows, vectors=vectors, attributes=attributes)
@@ -99,7 +101,8 @@ class Embedded(System):
         return self.collection.search(query, filter=where, limit=k, with_attributes=False, **self.setting)
 
     def search_batch(self, queries, k: int):
-        columns = {name: np.stack([query[name] for query in queries]) for name in queries[0]}
+        joined = list if self.arm == "multi" else np.stack
+        columns = {name: joined([query[name] for query in queries]) for name in queries[0]}
         return self.collection.search_batch(columns, limit=k, with_attributes=False, **self.setting)
 
     def facets(self, name: str, count: int, where):
@@ -194,13 +197,15 @@ def started(folder: Path, *options: str) -> tuple[Server, str]:
 
 
 def _schema(dataset):
-    from vectordb_client import Dense, Int, Keyword, Schema, Sparse
+    from vectordb_client import Dense, Int, Keyword, MultiVector, Schema, Sparse
 
     vectors: dict = {}
     if dataset.vectors is not None:
         vectors["dense"] = Dense(dataset.dim, metric=dataset.metric)
     if dataset.sparse is not None:
         vectors["sparse"] = Sparse()
+    if dataset.multi is not None:
+        vectors["multi"] = MultiVector(dataset.dim, metric=dataset.metric)
     attributes: dict = {}
     for name, values in dataset.attributes.items():
         some = values[0] if isinstance(values, np.ndarray) else next((value for value in values if value is not None), "")

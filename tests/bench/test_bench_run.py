@@ -15,6 +15,7 @@ from bench import cli, journal, suites
 from bench.clock import Clock
 from bench.progress import Progress
 from bench.run import Plan, run
+from bench.systems import available
 from tests.support.paths import ROOT, SUPPORT
 
 BAD = SUPPORT / "bench_bad_systems.py"
@@ -82,6 +83,19 @@ def test_every_suite_runs_with_ours_and_brute_force(whole):
     assert journal.read(out / "results.json") == json.loads(json.dumps(found))
     assert journal.floors_missed(found, [("vectordb", "dense", 1.0), ("vectordb", "hybrid", 1.0), ("exact", None, 1.0)]) == []
     assert not any((out / "work").rglob("data.mdb")), "files of systems are left"
+
+
+def test_multi_vectors_are_compared_beside_brute_force_and_a_peer(tmp_path, undrawn):
+    peers = [name for name in ("qdrant-edge",) if available(name) is None]
+    out = tmp_path / "run"
+    found = run(Plan([("multivector", "multi-topic:n=300,dim=16,queries=20")], ["vectordb", "exact", *peers], SMALL), out)
+    assert not found["problems"]
+    assert {one["system"] for one in found["measurements"]} == {"vectordb", "exact", *peers}
+    for one in found["measurements"]:
+        assert not one["wrong"] and not one["under_returned"]
+        floor = 1.0 if one["exact"] or one["system"] == "exact" else 0.9  # observed: 1.0 of all settings
+        assert one["recall"]["mean"] >= (floor if "hnsw_ef" not in one["setting"] else 0.5), (one["system"], one["setting"])
+    assert [one["points"] for one in found["operations"] if one["op"] == "build"] == [300] * (2 + len(peers))
 
 
 def test_repeats_take_turns(whole):

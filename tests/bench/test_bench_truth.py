@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench import data, filters, truth
-from bench.data import Dataset, synthetic
+from bench.data import Dataset, synthetic, tokens
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +44,18 @@ def test_dense_truth_is_brute_force(metric):
         assert found.ids[query].tolist() == [row for _, row in best]
         assert found.scores[query] == pytest.approx([score for score, _ in best])
     assert (found.matches == 300).all()
+
+
+def test_the_truth_of_multi_vectors_is_brute_force():
+    dataset = tokens.multi_topic(n=120, dim=6, queries=5, topics=20)
+    found = truth.exact(dataset, range(5), 10)
+    for query in range(5):
+        asked = dataset.query(query).astype(float)
+        scores = [sum(max(float(a @ b) for b in dataset.multi[row].astype(float)) for a in asked) for row in range(120)]
+        best = sorted(range(120), key=lambda row: (-scores[row], row))[:10]
+        assert found.ids[query].tolist() == best and found.scores[query] == pytest.approx([scores[row] for row in best])
+        assert truth.judge(found, dataset, query, query, np.array(best), 10).good == 10
+        assert truth.judge(found, dataset, query, query, np.array([*best[:9], int(np.argmin(scores))]), 10).good == 9
 
 
 def test_large_values_lose_nothing_to_float32():

@@ -201,7 +201,9 @@ def test_a_build_can_be_cancelled_at_each_stage(tmp_path):
     for stage in stages:
         asked: list[str] = []
         with pytest.raises(Cancelled):
-            lists_build.build(tmp_path / "g", *given, lambda stage, share, asked=asked: asked.append(stage), lambda s=stage, a=asked: s in a)
+            lists_build.build(
+                tmp_path / "g", *given, lambda stage, share, asked=asked: asked.append(stage), lambda s=stage, a=asked: s in a
+            )
         assert asked[-1] == stage and not (tmp_path / "g").exists()
 
 

@@ -32,6 +32,8 @@ ENCODERS: dict[str, type[Encoder] | str] = {
     "wordllama": "vectordb.encoders.wordllama:WordLlama",
     "sentence-transformers": "vectordb.encoders.sentence_transformers:DenseModel",
     "sparse-encoder": "vectordb.encoders.sentence_transformers:SparseModel",
+    "late-interaction": "vectordb.encoders.late_interaction:TokenModel",
+    "minilm-tokens": "vectordb.encoders.late_interaction:MiniLMTokens",
 }
 GROUP = "vectordb.encoders"
 
@@ -57,7 +59,7 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
     while position < len(inner):
         option = _OPTION.match(inner, position)
         if not option:
-            example = "model=/folder" if "sentence" in name or name == "sparse-encoder" else "k1=0.9"
+            example = "model=/folder" if "sentence" in name or name in ("sparse-encoder", "late-interaction") else "k1=0.9"
             what = f"encoder {shown(spec)}: options are written as option=value, such as {example}, not {shown(inner[position:])}"
             raise EncoderError(what, field="encoder", value=spec)
         key, value = option.groups()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 import numpy as np
 import xxhash
 from vectordb_client.errors import EncoderError
-from vectordb_client.model.fields import DenseColumn, SparseColumn
+from vectordb_client.model.fields import DenseColumn, MultiColumn, SparseColumn
 from vectordb_client.model.schema import Dense, VectorField
 
 from ..common.analyze import Plain
@@ -24,17 +24,32 @@ class Encoded(NamedTuple):
     the word of each term of the documents, except the terms in its argument (uint64, ascending); None if terms have no words.
     """
 
-    column: DenseColumn | SparseColumn
+    column: DenseColumn | SparseColumn | MultiColumn
     counters: State | None = None
     words: Callable[[np.ndarray], dict[int, str]] | None = None
+
+
+class Piece(NamedTuple):
+    """What one row of a text's multi-vector stands for: the word or part of a word, and its place [start, end) in the text. What a model
+    adds to the text has an empty place.
+    """
+
+    word: str
+    start: int
+    end: int
+
+
+# Kind of vectors → (what they are called, the type of field that holds them).
+_KINDS = {"dense": ("dense vectors", "Dense"), "sparse": ("sparse vectors", "Sparse"), "multi": ("multi-vectors", "MultiVector")}
 
 
 class Encoder:
     """Converts text to vectors. Safe to use from several threads.
 
-    identity: everything that decides the output: encoder, model and options. A field holds vectors of one identity only. kind: "dense" or
-    "sparse". dim: the length of a dense vector; None for sparse vectors. options: name → parser of its value, which raises ValueError with
-    the form expected. earlier: the encoder that fields made by earlier versions of vectordb keep using.
+    identity: everything that decides the output: encoder, model and options. A field holds vectors of one identity only. kind: "dense",
+    "sparse" or "multi". dim: the length of a dense vector, or of the rows of a multi-vector; None for sparse vectors. options: name →
+    parser of its value, which raises ValueError with the form expected. earlier: the encoder that fields made by earlier versions of
+    vectordb keep using.
     """
 
     options: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
@@ -51,27 +66,34 @@ class Encoder:
     def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
         """Encode documents. state: the field's counters.
 
-        A text with nothing to encode has no row in a dense column (``column.rows`` lists the texts that have one) and an empty row in a
-        sparse column.
+        A text with nothing to encode has no vector in a dense or multi column (``column.rows`` lists the texts that have one) and an empty
+        one in a sparse column.
         """
         raise NotImplementedError
 
     def encode_queries(self, texts: Sequence[str]) -> list:
-        """One query vector for each text: float32 ``(dim,)``, or (uint64 terms ascending, float32 weights), which may be empty."""
+        """One query vector for each text: float32 ``(dim,)``, (uint64 terms ascending, float32 weights), which may be empty, or float32
+        ``(rows, dim)``.
+        """
         raise NotImplementedError
 
     def words_of(self, text: str, terms: Sequence[int]) -> dict[int, str]:
         """The words behind the term ids of a text's query vector, as far as they are known. ``explain`` prints them."""
         return {}
 
+    def pieces(self, text: str, query: bool = False) -> list[Piece]:
+        """What each row of a text's multi-vector stands for; [] if it isn't known. ``explain`` and ``highlight`` show it."""
+        return []
+
     def check(self, spec: VectorField) -> None:
         """Check that a field can hold the vectors of this encoder. Raises EncoderError if it can't."""
         if spec.kind != self.kind:
-            use = "Dense" if self.kind == "dense" else "Sparse"
-            what = f"encoder {spec.encoder!r} makes {self.kind} vectors, but the field is {spec.kind}; use a {use} field"
+            made, use = _KINDS[self.kind]
+            what = f"encoder {spec.encoder!r} makes {made}, but the field is {spec.kind}; use a {use} field"
             raise EncoderError(what, field="encoder", value=spec.encoder)
         if self.dim is not None and (given := cast(Dense, spec).dim) != self.dim:
-            what = f"encoder {spec.encoder!r} makes {self.dim} dimensions, but the field has {given}; write Dense({self.dim}, …)"
+            use = f"{type(spec).__name__}({self.dim}, …)"
+            what = f"encoder {spec.encoder!r} makes {self.dim} dimensions, but the field has {given}; write {use}"
             raise EncoderError(what, field="dim", value=given)
 
     def __repr__(self) -> str:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from vectordb_client.errors import EncoderError, InvalidArgumentError, shown
@@ -30,25 +30,35 @@ _OTHER_BACKENDS = {"onnx", "openvino"}  # subfolders with the same model for bac
 _BATCH = 32  # texts encoded in one call
 
 
-class _Model(Encoder):
-    """The common part of dense and sparse models. A lock serialises their use, because Hugging Face tokenizers are not thread-safe."""
+class Model(Encoder):
+    """The common part of models. A lock serialises their use, because Hugging Face tokenizers are not thread-safe."""
+
+    install: ClassVar[str] = _INSTALL
 
     def __init__(self, name: str, cls: str, model: str | None, device: str | None, **arguments):
         if model is None:
             what = f"encoder {name!r} needs a model; write {name}(model=/folder) or {name}(model=package)"
             raise EncoderError(what, field="encoder", value=name)
         folder = _folder(name, model)
-        _check_kind(name, folder, model)
-        library = _library(name, cls)
+        self._check_folder(name, folder, model)
+        library = _library(name, cls, self.install)
         self._lock = threading.Lock()
         with _quiet():
             try:
-                self._model = getattr(library, cls)(str(folder), device=device, local_files_only=True, **arguments)
+                self._model = self._loaded(library, cls, folder, device, **arguments)
             except (OSError, ValueError, RuntimeError, KeyError, AttributeError, ImportError) as error:
                 raise EncoderError(f"encoder {name!r} can't load the model in {folder}: {error}", field="encoder", value=model) from error
         self._model.eval()
         files = sorted(p for p in folder.rglob("*") if p.suffix in _SUFFIXES and not _OTHER_BACKENDS & set(p.relative_to(folder).parts))
         self._fingerprint = fingerprint(files)
+
+    def _check_folder(self, name: str, folder: Path, model: str) -> None:
+        """Refuse models of the wrong kind. The library would load them and add layers that were never trained. Raises EncoderError."""
+        _check_kind(name, folder, model)
+
+    def _loaded(self, library: Any, cls: str, folder: Path, device: str | None, **arguments) -> Any:
+        """The library's model of a folder."""
+        return getattr(library, cls)(str(folder), device=device, local_files_only=True, **arguments)
 
     def _run(self, texts: Sequence[str], query: bool, **arguments) -> Iterator[tuple[np.ndarray, Any]]:
         """Encode the texts that aren't blank in batches of similar length. Yields (positions of the batch's texts, the model's output).
@@ -67,7 +77,7 @@ class _Model(Encoder):
             yield places, vectors
 
 
-class DenseModel(_Model):
+class DenseModel(Model):
     """A SentenceTransformer model.
 
     model: a folder, or the name of an installed package. device: as in torch, such as "cpu" or "cuda". dim: truncate the vectors of a
@@ -108,7 +118,7 @@ class DenseModel(_Model):
         return list(values)
 
 
-class SparseModel(_Model):
+class SparseModel(Model):
     """A SparseEncoder model (the SPLADE family). model: a folder, or the name of an installed package. device: as in torch."""
 
     kind = "sparse"
@@ -184,11 +194,10 @@ def _marked(folders: Sequence[Path]) -> Path | None:
 
 
 def _check_kind(name: str, folder: Path, model: str) -> None:
-    """Refuse models of the wrong kind. The library would load them and add layers that were never trained. Raises EncoderError."""
-    modules = _json(folder / "modules.json") or []
+    modules = read_json(folder / "modules.json") or []
     sparse = any("sparse_encoder" in str(module.get("type", "")) for module in modules)
     if name == "sparse-encoder":
-        architectures = (_json(folder / "config.json") or {}).get("architectures") or []
+        architectures = (read_json(folder / "config.json") or {}).get("architectures") or []
         if not sparse and (modules or not any(a.endswith("ForMaskedLM") for a in architectures)):
             what = f"the model {shown(model)} is not a sparse model; use sentence-transformers(model={model})"
             raise EncoderError(what, field="encoder", value=model)
@@ -199,20 +208,20 @@ def _check_kind(name: str, folder: Path, model: str) -> None:
         raise EncoderError(f"the model {shown(model)} {why}", field="encoder", value=model)
 
 
-def _json(path: Path):
+def read_json(path: Path):
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError) as error:
         raise EncoderError(f"can't read {path}: {error}", field="encoder", value=str(path)) from error
 
 
-def _library(name: str, cls: str):
+def _library(name: str, cls: str, install: str):
     try:
         import sentence_transformers
     except ImportError as error:
-        raise EncoderError(f"encoder {name!r} needs sentence-transformers: {_INSTALL}", field="encoder", value=name) from error
+        raise EncoderError(f"encoder {name!r} needs sentence-transformers: {install}", field="encoder", value=name) from error
     if not hasattr(sentence_transformers, cls) or not hasattr(sentence_transformers.SentenceTransformer, "get_embedding_dimension"):
-        raise EncoderError(f"encoder {name!r} needs a newer sentence-transformers: {_INSTALL}", field="encoder", value=name)
+        raise EncoderError(f"encoder {name!r} needs a newer sentence-transformers: {install}", field="encoder", value=name)
     return sentence_transformers
 
 

@@ -15,6 +15,7 @@ from vectordb_client.model.write_options import EVERY
 
 from .. import encoders
 from ..common import analyze, deadline
+from ..fields import FIELD_TYPES
 from ..storage import change_log
 from .apply import Write
 from .many_sources import ManySources
@@ -72,7 +73,8 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[tuple[str, int],
                 given = set() if name not in batch.vectors else set(batch.vectors[name].positions().tolist())
                 gone = np.array([row for row in gone if row not in given], dtype=np.int32)
                 removed[name] = np.union1d(removed.get(name, gone), gone).astype(np.int32)
-    batch = replace(batch, vectors=vectors, removed=removed)
+    reduced = {name: FIELD_TYPES[schema.vectors[name].kind].reduced(schema.vectors[name], column) for name, column in vectors.items()}
+    batch = replace(batch, vectors=reduced, removed=removed)
     if batch.kind == "update":
         return Write(batch, counted, words, change_log.now(), encoded, several)
     for field in several:

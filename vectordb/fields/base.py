@@ -28,22 +28,26 @@ Part = tuple[int, int]  # the kind of the chunks of a part, and the bytes of an 
 class FieldType(ABC):
     """What the engine does with the vectors of one type. spec: the definition of a field of this type. view: an ``engine.snapshot.View``.
 
-    direct: whether single queries of the field can be searched by ``kernels/direct.py``.
-
-    kind: as in the definition. search_part: the part whose chunk table a search by an index takes. exact_plan: what ``explain`` calls an
-    exact search.
+    kind: as in the definition. direct: whether single queries of the field can be searched by ``kernels/direct.py``. aligns: whether
+    ``aligned`` tells the parts of a score. search_part: the part whose chunk table a search by an index takes. exact_plan: what
+    ``explain`` calls an exact search.
     """
 
     kind: str
     search_part = format.FORWARD
     exact_plan = "exact scan"
     direct = False
+    aligns = False
 
     # ---- On disk ----
 
     @abstractmethod
     def parts(self, spec: Any, bm25: bool = False) -> dict[int, Part]:
         """The parts of a field. bm25: whether the field counts words (``Schema.is_bm25``)."""
+
+    def reduced(self, spec: Any, column: Any) -> Any:
+        """The column of a write as it is stored, of types that store less than is given. The same for what was reduced before."""
+        return column
 
     @abstractmethod
     def encode(self, spec: Any, column: Any, docids: np.ndarray, bm25: bool = False) -> dict[int, Any]:
@@ -113,6 +117,12 @@ class FieldType(ABC):
         Returns (the docids of those rows that have a vector; their scores, float64 ``(rows, queries)``, higher is better).
         """
         raise NotImplementedError
+
+    def aligned(self, spec: Any, query: np.ndarray, vector: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """The parts of the score of a row's vector, of types that compare several vectors: (rows of the query, rows of ``vector`` that they
+        were compared with, int64; what each pair adds to the score, float64). None for other types. query: as ``prepare`` returns it.
+        """
+        return None
 
     @abstractmethod
     def exact(self, view: Any, name: str, table: np.ndarray, queries: Any, k: int, rows: np.ndarray | None) -> list[Found]:

@@ -12,14 +12,22 @@ from ..index.exact import Found, search_multi
 from ..storage import chunks, format
 from ..storage.check.rows import FieldRows
 from ..storage.chunks import RaggedChunk
+from .alignment import best_rows
 from .base import FieldType, Part, check_values, norms, values_of, writable
+from .pooling import pooled
 
 
 class MultiType(FieldType):
     kind = "multi"
+    aligns = True
 
     def parts(self, spec: MultiVector, bm25: bool = False) -> dict[int, Part]:
         return {format.FORWARD: (chunks.RAGGED, spec.dim * np.dtype(spec.dtype).itemsize)}
+
+    def reduced(self, spec: MultiVector, column: MultiColumn) -> MultiColumn:
+        if spec.tokens is None:
+            return column
+        return MultiColumn(*pooled(column.indptr, column.values, spec.tokens, spec.metric == "cosine"), column.rows)
 
     def encode(self, spec: MultiVector, column: MultiColumn, docids: np.ndarray, bm25: bool = False) -> dict[int, Any]:
         lengths = norms(column.values) if spec.metric == "cosine" else None
@@ -35,10 +43,16 @@ class MultiType(FieldType):
         chunk = rows.part(format.FORWARD)
         if chunk is not None:
             rows.expect((np.diff(chunk.offsets) > 0).all(), "has points without a vector row")
+            if spec.tokens is not None:
+                most = f"has points with more than {spec.tokens} vector rows"
+                rows.expect((np.diff(chunk.offsets) <= spec.tokens).all(), most)
             check_values(rows, spec, chunk)
 
     def prepare(self, view: Any, name: str, queries: Sequence[Any], cache: Any) -> list[np.ndarray]:
         return [writable(query) for query in queries]
+
+    def aligned(self, spec: MultiVector, query: np.ndarray, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return best_rows(query, vector, spec.metric == "cosine", spec.aggregation == "max")
 
     def exact(self, view: Any, name: str, table: np.ndarray, queries: Any, k: int, rows: np.ndarray | None) -> list[Found]:
         spec = view.schema.vectors[name]

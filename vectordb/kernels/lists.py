@@ -196,9 +196,7 @@ def score_kept(segment, unit, results, n, table, verified, half, heap, hits):
 
 
 @kernel
-def search_lists(
-    segment, options, limits, filtered, bits, counts, matches, queries, table, verified, half, heaps, sizes, reports
-):
+def search_lists(segment, options, limits, filtered, bits, counts, matches, queries, table, verified, half, heaps, sizes, reports):
     """The best rows of a segment for each query, merged into ``heaps`` ``(n, k)`` of docid keys with ``sizes`` filled; returns chunks newly
     touched.
 

@@ -11,7 +11,7 @@ from ..engine.snapshot import View
 from ..fields import FIELD_TYPES
 from ..filters.cache import FilterCache
 from ..index.exact import Found
-from . import examples, segments, terms
+from . import alignment, examples, segments, terms
 from .request import Arm, Search
 from .row_filter import RowFilter
 
@@ -40,7 +40,7 @@ def search_arm(view: View, search: Search, arm: Arm, k: int, rows: RowFilter, ca
         plan |= examples.explained(view, arm.field, arm.spec, arm.examples, hits[0])
     if plan is not None and arm.spec.has_terms:
         plan |= terms.explained(view, arm, queries[0], hits[0], FIELD_TYPES[arm.spec.kind].saturation(view, arm.field))
-    return hits, plan
+    return hits, plan if plan is None else plan | alignment.explained(view, arm, queries[0], hits[0])
 
 
 def queries_of(view: View, arm: Arm, cache: FilterCache) -> Sequence:

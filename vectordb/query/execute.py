@@ -320,9 +320,9 @@ def fetched(
                         None if part is None else part(row.payload),
                         arm,
                         vector,
-                        {} if places is None else places(row.attributes),
+                        {} if places is None else places(row.attributes, docid),
                     ),
                 )
-                for row, score, arm, vector in zip(format.unpack_rows(stored), *beside, strict=True)
+                for docid, row, score, arm, vector in zip(some, format.unpack_rows(stored), *beside, strict=True)
             ]
         begin = end

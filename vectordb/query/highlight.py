@@ -15,10 +15,11 @@ from ..common.near import Vocabulary, near_words
 from ..common.tokenize import RULE
 from ..engine.encoding import load_encoder
 from ..engine.snapshot import View
+from .aligned_words import AlignedWords, compares, merged
 from .near_words import can_be_near
 
 Places = list  # of (start, end) of a text; of an array, of one such list an element
-Highlighter = Callable[[Mapping[str, Any]], dict[str, Places]]
+Highlighter = Callable[[Mapping[str, Any], int], dict[str, Places]]
 _TEXTS = frozenset(("text", "string"))  # stored forms that have words
 
 
@@ -36,8 +37,8 @@ def check_highlight(names: Sequence[str] | None, schema: Schema) -> None:
 
 
 def highlighter(view: View, search: Any, q: int) -> Highlighter | None:
-    """A function from the stored attributes of a hit of the q-th query to attribute → places; None if the search doesn't ask for it.
-    search: a ``request.Search``.
+    """A function from the stored attributes and the docid of a hit of the q-th query to attribute → places; None if the search doesn't ask
+    for it. search: a ``request.Search``.
 
     Raises InvalidArgumentError if the search has no text.
     """
@@ -57,16 +58,23 @@ def highlighter(view: View, search: Any, q: int) -> Highlighter | None:
         else:
             texts = dict.fromkeys(arm.texts[min(q, len(arm.texts) - 1)] for arm in arms)
             found = [_Wanted(words, texts, search.request)]
-        wanted[name] = (words, found)
+        aligned = [AlignedWords(view, arm, min(q, len(arm.queries) - 1)) for arm in arms if arm.spec.source == name and compares(arm)]
+        wanted[name] = (words, found, aligned, bool(readers))
 
-    def of(attributes: Mapping[str, Any]) -> dict[str, Places]:
+    def of(attributes: Mapping[str, Any], docid: int) -> dict[str, Places]:
         deadline.check()
         values = {name: attributes.get(name) for name in wanted}
-        return {
-            name: [_places(each, *wanted[name]) for each in value] if isinstance(value, (list, tuple)) else _places(value, *wanted[name])
-            for name, value in values.items()
-            if value is not None
-        }
+        found = {}
+        for name, value in values.items():
+            words, searched, aligned, both = wanted[name]
+            known = [places for each in aligned if (places := each.places(value, docid, words)) is not None]
+            if known:
+                known += [_places(value, words, searched)] if both and isinstance(value, str) else []
+                found[name] = merged(known)
+            elif value is not None:
+                several = isinstance(value, (list, tuple))
+                found[name] = [_places(each, words, searched) for each in value] if several else _places(value, words, searched)
+        return found
 
     return of
 

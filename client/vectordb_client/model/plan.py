@@ -42,6 +42,9 @@ class Plan(dict):
       searched_again: the plan that ran first found rows so far from the query that it was followed by one with more effort.
     * sparse arms also have postings (postings that an exact search reads), terms (term, weight, rows with the term) and matched: for each
       of the ten best rows its terms and their contributions. A term has its word if the query text or the term table of the field has one.
+    * multi-vector arms also have alignment: for each of the ten best rows its score and parts. A part has query (the row of the query),
+      row (the row of the point that it was compared with), score, and query_word and word where an encoder made the vectors of texts.
+      Of more than 256 parts the highest are listed, and others has the number and the score of the rest. All add up to the score.
     * boost: boosts as text; highest: the most that each can multiply a score with; depth: how many of the best points without boosts were
       boosted; proven: whether no other point can be among the best (None where a fusion of lists ranks its candidates only); of the ten
       best hits scores, without boosts, and factors, one for each boost.
@@ -153,6 +156,8 @@ def _arm(arm: Mapping[str, Any]) -> Iterator[str]:
     if arm.get("matched"):
         terms, postings = _many(len(arm.get("terms") or ()), "term"), _many(arm.get("postings", 0), "posting")
         yield f"  {terms} with {postings}; contributions to the best row: {_terms(arm['matched'][0])}"
+    if arm.get("alignment"):
+        yield f"  alignment of the best row: {_alignment(arm['alignment'][0])}"
     if arm.get("contributions"):
         named = [
             " over ".join(map(str, each.values())) if len(each) > 1 else f"{next(iter(each))} {next(iter(each.values()))}"
@@ -170,8 +175,17 @@ def _arm(arm: Mapping[str, Any]) -> Iterator[str]:
         yield f"  tail: {_many(tail.get('rows', 0), 'row')} without an index, scanned in {_microseconds(tail.get('microseconds'))}"
 
 
-def _cut(parts: Sequence[str]) -> str:
-    return ", ".join(parts[:SHOWN_TERMS]) + (f", and {len(parts) - SHOWN_TERMS:,} more" if len(parts) > SHOWN_TERMS else "")
+def _alignment(row: Mapping[str, Any]) -> str:
+    """The parts of the score of a multi-vector with the highest scores: row of the query → row of the point."""
+    parts = sorted(row["parts"], key=lambda part: (-part["score"], part["query"]))
+    named = [f"{part.get('query_word', part['query'])} → {part.get('word', part['row'])} {part['score']:.3g}" for part in parts]
+    return _cut(named, (row.get("others") or {}).get("parts", 0))
+
+
+def _cut(parts: Sequence[str], others: int = 0) -> str:
+    """The first of some parts. others: that are not among them."""
+    more = max(len(parts) - SHOWN_TERMS, 0) + others
+    return ", ".join(parts[:SHOWN_TERMS]) + (f", and {more:,} more" if more else "")
 
 
 def _terms(matched: Sequence[Mapping[str, Any]]) -> str:

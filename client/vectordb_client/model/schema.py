@@ -16,7 +16,16 @@ from .attributes import ATTRIBUTE_TYPES, AttributeType, Bool, Datetime, Float, G
 from .checks import check_flag
 from .derivations import MAX_PCA_DIM, derivation_of
 from .fields import (  # noqa: F401
-    HNSW, IVF, MAX_DIM, VECTOR_TYPES, Dense, ImpactIndex, MultiVector, Sparse, TokenLists, VectorField,
+    HNSW,
+    IVF,
+    MAX_DIM,
+    VECTOR_TYPES,
+    Dense,
+    ImpactIndex,
+    MultiVector,
+    Sparse,
+    TokenLists,
+    VectorField,
 )  # fmt: skip
 
 Index, SparseIndex = HNSW, ImpactIndex  # their names in earlier versions

@@ -916,6 +916,32 @@ class AsyncReads(AsyncPointsOfCollection):
         """
         return await self._client._run(calls.terms(self._remote, field, after, limit), timeout)
 
+    @named
+    async def report(self, field: str, *, timeout: float | None = None) -> dict[str, Any]:
+        """What is known of a derived field: whether it is ready, what it was fitted to, and how well it finds neighbours.
+
+        Args:
+            field: the name of the derived field.
+            timeout: seconds; None is the timeout of the client.
+
+        Returns:
+            field, by (the derivation) and its options, dim and source_dim (dimensions of the field and of its source), and state: "ready";
+            "waiting": it is not fitted, for lack of points; "deriving": its first vectors are being made; "refitting": new vectors are
+            being made, and the old ones are searched meanwhile. share: how much of that is done, 0 to 1.
+
+            recall_at_10 is the mean share of the ten nearest points by the source that are among the ten nearest by the field, without any
+            rescoring. Queries are held_out points, which the field was not fitted to; they are searched among sample points. Of a
+            derivation that learns nothing this is measured in the call, with up to 5,000 points.
+
+            A fitted field also has version (how often it was fitted), sequence (the state that it was fitted to), variance (the share of
+            the variance that its dimensions hold), and deleted_since: points of the sample that were deleted or replaced since.
+
+        Raises:
+            SchemaError: there is no such field.
+            InvalidArgumentError: the field is not derived.
+        """
+        return await self._client._run(calls.report(self._remote, field), timeout)
+
     async def info(self, *, timeout: float | None = None) -> CollectionInfo:
         """Schema, counts, sequence number and statistics of the fields. ``print(docs.info())`` shows them as a short text.
 

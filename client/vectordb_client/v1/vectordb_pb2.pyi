@@ -1087,3 +1087,37 @@ class ExploreColumn(_message.Message):
     values: bytes
     width: int
     def __init__(self, name: _Optional[str] = ..., ids: _Optional[_Union[Ids, _Mapping]] = ..., dtype: _Optional[str] = ..., values: _Optional[bytes] = ..., width: _Optional[int] = ...) -> None: ...
+
+class FitRequest(_message.Message):
+    __slots__ = ("collection", "field", "timeout", "collection_number")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    field: str
+    timeout: float
+    collection_number: int
+    def __init__(self, collection: _Optional[str] = ..., field: _Optional[str] = ..., timeout: _Optional[float] = ..., collection_number: _Optional[int] = ...) -> None: ...
+
+class FitResponse(_message.Message):
+    __slots__ = ("report",)
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    report: bytes
+    def __init__(self, report: _Optional[bytes] = ...) -> None: ...
+
+class ReportRequest(_message.Message):
+    __slots__ = ("collection", "field", "collection_number")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    field: str
+    collection_number: int
+    def __init__(self, collection: _Optional[str] = ..., field: _Optional[str] = ..., collection_number: _Optional[int] = ...) -> None: ...
+
+class ReportResponse(_message.Message):
+    __slots__ = ("report",)
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    report: bytes
+    def __init__(self, report: _Optional[bytes] = ...) -> None: ...

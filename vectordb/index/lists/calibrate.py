@@ -36,7 +36,16 @@ FILTERED = 64  # requests of each selectivity [build]
 DEEP = 3  # one request in DEEP is asked for the larger number of results [build]
 SCANS = 3  # requests by which the exact scan is timed [build]
 SELECTIVITIES = (0.8, 0.35, 0.12, 0.04, 0.012, 0.004)  # of the filters [chosen]
-KINDS = ("none", "near", "none near", "around another", "fewer near", "none near", "around another", "none near")  # how a filter lies to the query [chosen]
+KINDS = (
+    "none",
+    "near",
+    "none near",
+    "around another",
+    "fewer near",
+    "none near",
+    "around another",
+    "none near",
+)  # how a filter lies to the query [chosen]
 NEAR = (0.0003, 0.3)  # share of the rows nearest to a query that a filter of the kind "none near" excludes [chosen]
 FEWEST = 6  # requests that a bin is measured by, at least; the nearest ones where it has fewer [chosen]
 DOUBT = 1.0  # standard errors subtracted from a measured mean recall [chosen]
@@ -156,7 +165,9 @@ class Bench:
             possible, needed = min(k, each.others), each.needed[d]
             right = int((self.scores[each.query, rows] >= needed - ROUNDING * (1 + abs(needed))).sum())
             shares.append(min(right, possible) / possible if possible else 1.0)
-        return float(np.mean(shares) - DOUBT * np.std(shares) / np.sqrt(len(shares))), max(elapsed / 1e3 / len(group) - CALL_MICROSECONDS, 0.1)
+        return float(np.mean(shares) - DOUBT * np.std(shares) / np.sqrt(len(shares))), max(
+            elapsed / 1e3 / len(group) - CALL_MICROSECONDS, 0.1
+        )
 
     def _scan(self, drawn: list[Drawn]) -> float:
         """Microseconds of a row in the exact scan."""

@@ -89,7 +89,10 @@ class Longer(RaBitQ):
 
     def arranged(self, order: np.ndarray, sections: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         add, factor, _ = self._factors(order)
-        return {"codes": aligned_copy(self.codes[order]), "long_add": add, "long_factor": factor}, {"bits": self.bits, "long_lost": self.lost}
+        return {"codes": aligned_copy(self.codes[order]), "long_add": add, "long_factor": factor}, {
+            "bits": self.bits,
+            "long_lost": self.lost,
+        }
 
 
 class TwoBits(Longer):

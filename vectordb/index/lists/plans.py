@@ -26,6 +26,11 @@ def _described(setting: tuple[float, float], k: int, depth: int) -> dict[str, fl
 PLANS: dict[int, Plan] = {
     kernel.SCAN: Plan(kernel.SCAN, "exact scan", terminates=True, exact=True),
     kernel.LISTS: Plan(
-        kernel.LISTS, "lists", [(rows, deviations) for deviations in _DEVIATIONS for rows in _ROWS], frozenset({"rabitq1"}), terminates=True, describe=_described
+        kernel.LISTS,
+        "lists",
+        [(rows, deviations) for deviations in _DEVIATIONS for rows in _ROWS],
+        frozenset({"rabitq1"}),
+        terminates=True,
+        describe=_described,
     ),
 }
