@@ -199,7 +199,7 @@ class SparseArm:
         """Raises Unusual."""
         self.arm, self.search, self._filters = arm, search if point.recall == search.recall else search.with_recall(point.recall), filters
         self._type, self._spec, self.changes = FIELD_TYPES[arm.spec.kind], arm.spec, view.directory.index_files.changes
-        ready = segments.prepared(view, arm, rows) if arm.spec.index_options is not None else None
+        ready = segments.prepared(view, arm, rows) if arm.spec.index_options else None
         self.targets: Sequence[Any] = ()
         self._indexed = self.audited = ready is not None
         if ready is None:

@@ -127,6 +127,7 @@ class TokenLists:
     """
 
     centroids: int | None = None
+    kind: ClassVar[str] = "token_lists"
 
     def __post_init__(self):
         if self.centroids is not None:
