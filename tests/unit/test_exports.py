@@ -89,6 +89,7 @@ WORDS = [
     "SparseIndex",
     "SparseVector",
     "Text",
+    "TokenLists",
     "Uuid",
     "Value",
     "Vector",
