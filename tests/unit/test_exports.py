@@ -102,6 +102,7 @@ WORDS = [
     "SparseIndex",
     "SparseVector",
     "Text",
+    "TokenLists",
     "Uuid",
     "Value",
     "Vector",

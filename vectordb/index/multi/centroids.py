@@ -4,6 +4,8 @@ centroid.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from ...kernels import token_lists
@@ -35,15 +37,8 @@ class Centroids:
 
     def __init__(self, sample: np.ndarray, count: int, seed: int, threads: int, step: Progress):
         """sample: float32 ``(n, dim)``, vectors in units of the codes' step, in random order; overwritten."""
-        import faiss
-
-        before = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(threads)
-        try:
-            with of_library("faiss"):
-                coarse, fine, first = _clustered(np.clip(sample, -127, 127, out=sample), count, seed, step)
-        finally:
-            faiss.omp_set_num_threads(before)
+        with of_library("faiss"):
+            coarse, fine, first = _clustered(np.clip(sample, -127, 127, out=sample), count, seed, threads, step)
         self.coarse, self.fine, self.first = _coded(coarse), _coded(fine), first
 
     def __len__(self) -> int:
@@ -74,33 +69,46 @@ def lists_of(starts: np.ndarray, labels: np.ndarray, count: int) -> tuple[np.nda
     return list_at, entries
 
 
-def _clustered(sample: np.ndarray, count: int, seed: int, step: Progress) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _clustered(sample: np.ndarray, count: int, seed: int, threads: int, step: Progress) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(coarse centroids, fine centroids, the first fine one of each cell and the end)."""
     cells = max(round(np.sqrt(count)), 1)
     coarse = _means(sample[: COARSE_SAMPLED * cells], cells, COARSE_ROUNDS, seed)
     nearest = _nearest(sample, coarse)
     order = np.argsort(nearest, kind="stable")
     ends = np.searchsorted(nearest[order], np.arange(len(coarse) + 1))
-    fine, first = [], [0]
-    for cell in range(len(coarse)):
-        step("centroids", cell / len(coarse))
-        own = sample[order[ends[cell] : ends[cell + 1]]]
-        share = min(len(own) // LEAST_OF_CENTROID, round(count * len(own) / len(sample)))
-        fine.append(coarse[cell : cell + 1] if not len(own) else _means(own, max(share, 1), ROUNDS, seed + 1 + cell))
-        first.append(first[-1] + len(fine[-1]))
-    return coarse, np.concatenate(fine), np.array(first, np.int64)
+    fine = [coarse[cell : cell + 1] for cell in range(len(coarse))]
+
+    def divide(low: int, high: int) -> None:
+        for cell in range(low, high):
+            own = sample[order[ends[cell] : ends[cell + 1]]]
+            if len(own):
+                share = min(len(own) // LEAST_OF_CENTROID, round(count * len(own) / len(sample)))
+                fine[cell] = _means(own, max(share, 1), ROUNDS, seed + 1 + cell)
+
+    step("centroids", 0.0)
+    in_pieces(len(coarse), 1, threads, divide, lambda done: step("centroids", done / len(coarse)))
+    first = np.concatenate([[0], np.cumsum([len(each) for each in fine])])
+    return coarse, np.concatenate(fine), first.astype(np.int64)
 
 
 def _means(sample: np.ndarray, count: int, rounds: int, seed: int) -> np.ndarray:
-    """k-means of faiss, float32 ``(count or fewer, dim)``."""
+    """k-means of faiss on one thread, float32 ``(count or fewer, dim)``. Several threads would wait for one another most of the time, and
+    the result would depend on their number.
+    """
     if count <= 1 or len(sample) <= count:
         return sample.mean(axis=0, keepdims=True)
     import faiss
 
     sizes = {"min_points_per_centroid": 1, "max_points_per_centroid": len(sample)}
-    means = faiss.Kmeans(sample.shape[1], count, niter=rounds, seed=seed, verbose=False, **sizes)
-    means.train(np.ascontiguousarray(sample))
-    return np.array(means.centroids, np.float32)
+
+    def train() -> np.ndarray:
+        faiss.omp_set_num_threads(1)  # of this thread alone
+        means = faiss.Kmeans(sample.shape[1], count, niter=rounds, seed=seed, verbose=False, **sizes)
+        means.train(np.ascontiguousarray(sample))
+        return np.array(means.centroids, np.float32)
+
+    with ThreadPoolExecutor(1) as own:
+        return own.submit(train).result()
 
 
 def _nearest(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:

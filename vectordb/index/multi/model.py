@@ -41,8 +41,8 @@ class MultiModel(PlanModel):
     exact: float
     unusable = 1e12
 
-    def predictions(self, target: SegmentTarget, local: float, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """(costs in microseconds, recalls) of every setting, interpolated between levels of selectivity, with corrections.
+    def predictions(self, target: SegmentTarget, local: float, k: int) -> tuple[Any, Any]:
+        """(costs in microseconds, recalls) of every setting, float64, interpolated between levels of selectivity, with corrections.
 
         A filter is never predicted by the first level, that of "no filter", however many rows it matches: it may exclude just the best
         rows.

@@ -9,7 +9,7 @@ import numpy as np
 from ..base import Progress, RowSource
 
 # Constants: unit and meaning. Chosen, not measured.
-MOST_BYTES = 384 << 20  # bytes of the sample
+MOST_BYTES = 768 << 20  # bytes of the sample
 SPAN = 32  # vectors of a calibration query
 FAR = 4.0  # times a long row's length; a row with a longer vector is kept apart: a step wide enough for it would blur all others
 LONG = 0.99  # quantile of the rows' lengths that is that of a long row
