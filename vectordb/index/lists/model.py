@@ -95,7 +95,7 @@ class ListsModel(PlanModel):
 
 def bin_of(relative: float) -> int:
     """The bin of a query near which the selectivity, relative to that of all rows, is this."""
-    return int((LIMITS > relative).sum())
+    return int((relative < LIMITS).sum())
 
 
 def models_of(sections: Mapping[str, np.ndarray]) -> tuple[ListsModel, ...]:
