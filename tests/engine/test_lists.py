@@ -66,7 +66,8 @@ def share_found(docs, queries, **options) -> float:
 
 
 @pytest.mark.parametrize(
-    "metric, dtype, bits", [("cosine", "float32", 4), ("dot", "float16", 8), ("l2", "float32", 2), ("l2", "float16", 4), ("dot", "float32", 4)]
+    "metric, dtype, bits",
+    [("cosine", "float32", 4), ("dot", "float16", 8), ("l2", "float32", 2), ("l2", "float16", 4), ("dot", "float32", 4)],
 )
 def test_searches_with_filters_deletions_and_a_tail(database, metric, dtype, bits):
     """Observed: .985 or more in each case."""

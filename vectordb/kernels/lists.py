@@ -224,10 +224,14 @@ def search_lists(segment, options, limits, filtered, bits, counts, matches, quer
         report[R_SCORED] = report[R_REFINED] = report[R_LISTS] = report[R_OPTION] = report[R_KEPT] = 0
         report[R_LOCAL] = -1
         normalise(segment, queries[q], unit)
+        if len(limits) == 0 and options[0, 0] == SCAN:
+            sizes[q], fresh, scored = score_all(segment, unit, filtered, bits, table, verified, half, heaps[q], sizes[q])
+            report[R_SCORED], report[R_LISTS] = scored, lists
+            touched += fresh
+            continue
         choosing, ahead, left, option = filtered and (len(limits) > 0 or options[0, 0] < 0), 0, lists, 0
-        if choosing or options[0, 0] == LISTS:
-            query = code_query(framed(segment, unit), width, segment[BITS] == 8)
-            heap = ranked(segment, query)
+        query = code_query(framed(segment, unit), width, segment[BITS] == 8)
+        heap = ranked(segment, query)
         if choosing:
             near, passing = np.int64(0), np.int64(0)
             while left > 0 and near < NEAR_ROWS:
