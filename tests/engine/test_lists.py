@@ -54,20 +54,21 @@ def kinds(docs) -> list:
 
 
 def share_found(docs, queries, **options) -> float:
-    """Mean recall; each search must find as many as the exact one, with its scores."""
+    """Mean recall. Each search must find as many rows as the exact one, and a row that both find has the same score."""
     shares = []
     for query in queries:
         truth = pairs(docs.search({"v": query}, **{**options, "recall": 0.95}, exact=True))
         found = pairs(docs.search({"v": query}, **options))
         assert len(found) == len(truth)
-        scores = dict(pairs(docs.search({"v": query}, filter=options.get("filter"), exact=True, limit=ROWS + 100)))
-        assert all(scores[point] == score for point, score in found)
+        assert {point for point, _ in found} & {point for point, _ in truth} == {point for point, _ in set(found) & set(truth)}
         shares.append(len(set(found) & set(truth)) / len(truth) if truth else 1.0)
     return float(np.mean(shares))
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
-@pytest.mark.parametrize("metric, dtype", [("cosine", "float32"), ("dot", "float16"), ("l2", "float32")])
+@pytest.mark.parametrize(
+    "metric, dtype, bits",
+    [("cosine", "float32", 4), ("dot", "float16", 8), ("l2", "float32", 2), ("l2", "float16", 4), ("dot", "float32", 4)],
+)
 def test_searches_with_filters_deletions_and_a_tail(database, metric, dtype, bits):
     """Observed: .985 or more in each case."""
     docs = filled(database, Dense(DIM, metric, dtype, index=IVF(bits=bits)))
@@ -103,7 +104,7 @@ def test_it_is_explained_and_described(embedded_lists):
     assert all(set(row["parameters"]) == {"rows", "deviations"} for row in shown["considered"] if row["plan"] == "lists")
     (facts,) = docs.info().statistics["v"]["segments"]
     assert (facts["kind"], facts["bits"], facts["rows"]) == ("lists", [1, 4], 6_000) and 15 <= facts["lists"] <= 40
-    assert "IVF()" in str(docs.info())
+    assert "IVF()" in str(docs.info()) and "1 segment (1 of lists, 6,000 rows" in str(docs.info())
     plan = docs.search({"v": rows_of(4, 1)[0]}, filter=F("n") < 40, explain=True).plan
     assert (plan["arms"][0]["segments"][0]["plan"], plan["arms"][0]["segments"][0]["rows_scored"]) == ("exact scan", 40)
 
@@ -200,10 +201,12 @@ def test_a_build_can_be_cancelled_at_each_stage(tmp_path):
     assert stages == ["clusters", "lists", "codes", "calibration"]
     for stage in stages:
         asked: list[str] = []
+
+        def note(stage, share, asked=asked):
+            asked.append(stage)
+
         with pytest.raises(Cancelled):
-            lists_build.build(
-                tmp_path / "g", *given, lambda stage, share, asked=asked: asked.append(stage), lambda s=stage, a=asked: s in a
-            )
+            lists_build.build(tmp_path / "g", *given, note, lambda stage=stage, asked=asked: stage in asked)
         assert asked[-1] == stage and not (tmp_path / "g").exists()
 
 

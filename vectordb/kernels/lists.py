@@ -39,8 +39,8 @@ from .rescore import score_all
 from .topk import heap_of_best, make_key, offer, pop_best, row_of, score_of, sort_keys
 
 # Columns of a segment's description behind those of ``layout``. Addresses: factors of the one-bit codes and of the longer ones; byte codes
-# of the centroids and half of their squared lengths. BITS: of the longer codes. SCALE, CENTROID_STEP, LOST, LONG_LOST (the mean of 1 − ρ² of
-# the one-bit and the longer codes): the bits of float64.
+# of the centroids and half of their squared lengths. BITS: of the longer codes. SCALE, CENTROID_STEP, LOST, LONG_LOST (the mean of 1 − ρ²
+# of the one-bit and the longer codes): the bits of float64.
 ADD, FACTOR, ERROR, LONG_ADD, LONG_FACTOR, BITS, CENTROID_CODES, HALF_SQUARES, SCALE, CENTROID_STEP, LOST, LONG_LOST = range(
     SEGMENT_WIDTH, SEGMENT_WIDTH + 12
 )
@@ -162,8 +162,8 @@ def scan_list(segment, query, low, high, base, along, spreads, filtered, bits, b
 
 @inner
 def score_kept(segment, unit, results, n, table, verified, half, heap, hits):
-    """The rows of ``results`` scored at full precision from the chunks, in the order of their docids, which is that of their addresses, into
-    ``heap`` (keys by docid). Returns (hits, chunks newly touched).
+    """The rows of ``results`` scored at full precision from the chunks, in the order of their docids, which is that of their addresses,
+    into ``heap`` (keys by docid). Returns (hits, chunks newly touched).
     """
     metric = segment[METRIC]
     docids = carray(pointer(segment[DOCIDS_AT]), segment[ROWS], np.uint32)
@@ -200,11 +200,11 @@ def search_lists(segment, options, limits, filtered, bits, counts, matches, quer
     """The best rows of a segment for each query, merged into ``heaps`` ``(n, k)`` of docid keys with ``sizes`` filled; returns chunks newly
     touched.
 
-    options: float64 ``(m, 3)``, each a plan (SCAN or LISTS), the matching rows of the nearest lists to look at, at least min(k, matches); and
-    the standard deviations of its error by which a score by longer codes is taken to be too low. limits: float64 ``(m − 1,)``, descending: option i is for queries near which the
-    selectivity, relative to that of all rows, is below i of them. bits: uint64, a bit a row, where ``filtered``; counts: int32, passing rows
-    of each list; matches: of all, at least 1. queries: float32 ``(n, dim)``. reports: float64 ``(n, R_WIDTH)``, overwritten. An option with a
-    negative plan only fills the report.
+    options: float64 ``(m, 3)``, each a plan (SCAN or LISTS), the matching rows of the nearest lists to look at, at least min(k, matches);
+    and the standard deviations of its error by which a score by longer codes is taken to be too low. limits: float64 ``(m − 1,)``,
+    descending: option i is for queries near which the selectivity, relative to that of all rows, is below i of them. bits: uint64, a bit a
+    row, where ``filtered``; counts: int32, passing rows of each list; matches: of all, at least 1. queries: float32 ``(n, dim)``. reports:
+    float64 ``(n, R_WIDTH)``, overwritten. An option with a negative plan only fills the report.
     """
     dim, lists, size, k = segment[DIM], segment[CLUSTERS], 64 * segment[U64S], heaps.shape[1]
     offsets = carray(pointer(segment[OFFSETS]), lists + 1, np.int32)
@@ -224,10 +224,14 @@ def search_lists(segment, options, limits, filtered, bits, counts, matches, quer
         report[R_SCORED] = report[R_REFINED] = report[R_LISTS] = report[R_OPTION] = report[R_KEPT] = 0
         report[R_LOCAL] = -1
         normalise(segment, queries[q], unit)
+        if len(limits) == 0 and options[0, 0] == SCAN:
+            sizes[q], fresh, scored = score_all(segment, unit, filtered, bits, table, verified, half, heaps[q], sizes[q])
+            report[R_SCORED], report[R_LISTS] = scored, lists
+            touched += fresh
+            continue
         choosing, ahead, left, option = filtered and (len(limits) > 0 or options[0, 0] < 0), 0, lists, 0
-        if choosing or options[0, 0] == LISTS:
-            query = code_query(framed(segment, unit), width, segment[BITS] == 8)
-            heap = ranked(segment, query)
+        query = code_query(framed(segment, unit), width, segment[BITS] == 8)
+        heap = ranked(segment, query)
         if choosing:
             near, passing = np.int64(0), np.int64(0)
             while left > 0 and near < NEAR_ROWS:

@@ -36,11 +36,11 @@ STEPS = (0.0, 1.596, 0.9957, 0.586, 0.3352, 0.1881, 0.1041, 0.0569, 0.0308)
 
 class CodedQuery(NamedTuple):
     """A query for codes. rotated: float32 ``(dim,)``. table: uint8 ``(dim / 4 · 16,)``, for each four of its numbers and each of the 16
-    patterns of bits the sum of those where the bit is set, less the least possible sum, in multiples of ``step``; middle: what is added to the
-    sum of such sums to have ⟨x̄, q⟩ of one-bit codes. codes: int8, its numbers rounded to multiples of ``byte_step``, zeros past ``dim``;
-    byte_total: their sum. For codes of 8 bits, which a query of bytes would blur, ``codes`` is twice as long, and a number is 256 times the
-    first half's plus the second half's ``fine_step``; fine_total: the sum of these. For others fine_step and fine_total are byte_step and
-    byte_total. noise, fine_noise: the variance of a rounding error, of a sum of four numbers and of one number.
+    patterns of bits the sum of those where the bit is set, less the least possible sum, in multiples of ``step``; middle: what is added to
+    the sum of such sums to have ⟨x̄, q⟩ of one-bit codes. codes: int8, its numbers rounded to multiples of ``byte_step``, zeros past
+    ``dim``; byte_total: their sum. For codes of 8 bits, which a query of bytes would blur, ``codes`` is twice as long, and a number is 256
+    times the first half's plus the second half's ``fine_step``; fine_total: the sum of these. For others fine_step and fine_total are
+    byte_step and byte_total. noise, fine_noise: the variance of a rounding error, of a sum of four numbers and of one number.
     """
 
     rotated: np.ndarray
@@ -258,8 +258,8 @@ def look_up_block(typingctx, block, table, count, sums):
     """Adds to the 64 int32 at the address ``sums``, for each row of a block of one-bit codes, what the table has for its bits.
 
     block: address of uint8 ``(count, 64)``, the same byte of 64 rows side by side; table: of uint8 ``(2·count, 16)``, for the lower and the
-    upper half of each byte. count: even, at most LOOKED_UP, so that the sums fit 16 bits. A look-up is one instruction for 32 rows (the method
-    of FastScan, André et al. 2015).
+    upper half of each byte. count: even, at most LOOKED_UP, so that the sums fit 16 bits. A look-up is one instruction for 32 rows (the
+    method of FastScan, André et al. 2015).
     """
 
     def codegen(context, builder, signature, args):
@@ -345,8 +345,8 @@ def weigh_block(block, table, count, sums):
 
 @inner
 def code_product(code, stride, bits, query):
-    """⟨x, q⟩ of a code of 2, 4 or 8 bits (x are its numbers as stored, 0 and up) at an address, and of a query's byte codes, in steps of the
-    query (``fine_step``). query: their address.
+    """⟨x, q⟩ of a code of 2, 4 or 8 bits (x are its numbers as stored, 0 and up) at an address, and of a query's byte codes, in steps of
+    the query (``fine_step``). query: their address.
     """
     if bits == 8:
         return 256 * np.int64(dot_one(code, query, stride // LINE)) + np.int64(dot_one(code, query + stride, stride // LINE))
@@ -387,9 +387,8 @@ def list_terms(metric, rotated, centroid):
 def estimates(rotated, centroid, metric, bits, codes, add, scale, error, lost, scores, deviations):
     """Scores of the rows of one list by their codes and the standard deviations of their errors, as a search has them.
 
-    rotated: a query in the frame, float32 ``(dim,)``. codes: uint8 in one dimension, of one bit that of blocks ``(blocks, dim / 8, 64)``, else
-    of rows. lost: the mean of 1 − ρ². scores, deviations: float32 ``(n,)``, n at most 64 times
-    the blocks.
+    rotated: a query in the frame, float32 ``(dim,)``. codes: uint8 in one dimension, of one bit that of blocks ``(blocks, dim / 8, 64)``,
+    else of rows. lost: the mean of 1 − ρ². scores, deviations: float32 ``(n,)``, n at most 64 times the blocks.
     """
     dim, n = len(rotated), len(scores)
     stride = stride_bytes(dim, bits)

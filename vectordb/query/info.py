@@ -21,7 +21,8 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
     """The facts of a collection. Counts include dead rows until compaction removes them; only ``points`` counts live points.
 
     The statistics of a vector field have: segments (docids [first, end); rows in the file; dead, of these; bytes; for dense fields graph,
-    whether there is one; for multi-vector fields vectors, and centroids if there are lists; apart, the number of outliers, if any);
+    whether there is one, or kind "lists", the number of lists and the bits of their codes; for multi-vector fields vectors, and centroids
+    if there are lists; apart, the number of outliers, if any);
     damaged and stale, the index files that aren't used because they are damaged or of another version; tail, the number of live rows that
     no segment covers; recall, the results of audits (``Audits.statistics``). A sparse field also has dictionary, the distribution of its
     terms, and a BM25 field texts, the number of live texts and of their words. A field made by an earlier version of vectordb has note,

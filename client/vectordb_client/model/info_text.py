@@ -185,6 +185,8 @@ def _segments(segments: Sequence[Mapping[str, Any]]) -> str:
     rows, taken, dead = (sum(segment[key] for segment in segments) for key in ("rows", "bytes", "dead"))
     graphs = [segment["graph"] for segment in segments if "graph" in segment]
     linked = f"{sum(graphs)} with a graph, " if graphs else ""
+    listed = sum(segment.get("kind") == "lists" for segment in segments)
+    linked += f"{listed} of lists, " if listed else ""
     return f"{many(len(segments), 'segment')} ({linked}{many(rows, 'row')}, {dead:,} deleted, {size(taken)})"
 
 

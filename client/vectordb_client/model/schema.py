@@ -348,7 +348,7 @@ def _spec_dict(spec: VectorField | AttributeType) -> dict:
     options = changed_options(spec)
     if options.get("index") is not None:
         index = options["index"]
-        named = {} if type(index) is spec.index_options[0] else {"kind": index.kind}
+        named = {} if type(index) is cast(Any, spec).index_options[0] else {"kind": index.kind}
         options["index"] = named | changed_options(index)
     if options.get("analyzer") is not None:
         options["analyzer"] = options["analyzer"].to_dict()

@@ -36,16 +36,8 @@ FILTERED = 64  # requests of each selectivity [build]
 DEEP = 3  # one request in DEEP is asked for the larger number of results [build]
 SCANS = 3  # requests by which the exact scan is timed [build]
 SELECTIVITIES = (0.8, 0.35, 0.12, 0.04, 0.012, 0.004)  # of the filters [chosen]
-KINDS = (
-    "none",
-    "near",
-    "none near",
-    "around another",
-    "fewer near",
-    "none near",
-    "around another",
-    "none near",
-)  # how a filter lies to the query [chosen]
+# How a filter lies to the query [chosen].
+KINDS = ("none", "near", "none near", "around another", "fewer near", "none near", "around another", "none near")
 NEAR = (0.0003, 0.3)  # share of the rows nearest to a query that a filter of the kind "none near" excludes [chosen]
 FEWEST = 6  # requests that a bin is measured by, at least; the nearest ones where it has fewer [chosen]
 DOUBT = 1.0  # standard errors subtracted from a measured mean recall [chosen]
@@ -61,8 +53,9 @@ _SCAN, _LOOK = np.array([[kernel.SCAN, 0.0, 0.0]]), np.array([[-1.0, 0.0, 0.0]])
 
 
 class Drawn(NamedTuple):
-    """A request. relative: the selectivity near the query, relative to that of all rows. query: its index. bits: uint64, a bit a row; counts: int32, passing rows of each list; matches: of all. others: matches
-    without the query's own row. needed: for each of DEPTHS the k-th best score.
+    """A request. relative: the selectivity near the query, relative to that of all rows. query: its index. bits: uint64, a bit a row;
+    counts: int32, passing rows of each list; matches: of all. others: matches without the query's own row. needed: for each of
+    DEPTHS the k-th best score.
     """
 
     relative: float
@@ -77,8 +70,8 @@ class Drawn(NamedTuple):
 
 @dataclass
 class Bench:
-    """segment: the file to measure. queries: float32 ``(n, dim)``; own: their rows. scores: float32 ``(n, rows)``, in the frame, which order
-    rows as full-precision scores do. table: the vectors as a chunk table, which has the addresses of ``held``.
+    """segment: the file to measure. queries: float32 ``(n, dim)``; own: their rows. scores: float32 ``(n, rows)``, in the frame, which
+    order rows as full-precision scores do. table: the vectors as a chunk table, which has the addresses of ``held``.
     """
 
     segment: ListsSegment
@@ -165,9 +158,8 @@ class Bench:
             possible, needed = min(k, each.others), each.needed[d]
             right = int((self.scores[each.query, rows] >= needed - ROUNDING * (1 + abs(needed))).sum())
             shares.append(min(right, possible) / possible if possible else 1.0)
-        return float(np.mean(shares) - DOUBT * np.std(shares) / np.sqrt(len(shares))), max(
-            elapsed / 1e3 / len(group) - CALL_MICROSECONDS, 0.1
-        )
+        recall = float(np.mean(shares) - DOUBT * np.std(shares) / np.sqrt(len(shares)))
+        return recall, max(elapsed / 1e3 / len(group) - CALL_MICROSECONDS, 0.1)
 
     def _scan(self, drawn: list[Drawn]) -> float:
         """Microseconds of a row in the exact scan."""
@@ -258,8 +250,8 @@ def calibrate(
 ) -> dict[str, np.ndarray]:
     """The sections that hold the models of a file.
 
-    vectors, docids: its rows, by docid. order: int ``(rows,)``, the index in ``vectors`` of the segment's row i. unseen: indexes of the rows
-    from which nothing was learned. progress: called with the share that is done, 0 … 1.
+    vectors, docids: its rows, by docid. order: int ``(rows,)``, the index in ``vectors`` of the segment's row i. unseen: indexes of the
+    rows from which nothing was learned. progress: called with the share that is done, 0 … 1.
     """
     bench = _bench(segment, frame, vectors, docids, order, unseen, seed)
     bench.lane(seed).warm()
@@ -300,10 +292,10 @@ def _bench(
     if frame.metric != "l2":  # scaling a query scales all its scores alike; those of a very short query would underflow
         lengths = np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
         queries = (queries / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    return Bench(
-        segment, queries, place[held], _scores(frame, vectors, queries, place), columns_of_memory(vectors, docids, norms),
-        (vectors, docids, norms), np.ones(1, np.uint8), settings_of(PLANS), rng.integers(0, 65_536, max(segment.rows, 4_099) + 97, dtype=np.uint16), rng,
-    )  # fmt: skip
+    table, scores = columns_of_memory(vectors, docids, norms), _scores(frame, vectors, queries, place)
+    noise = rng.integers(0, 65_536, max(segment.rows, 4_099) + 97, dtype=np.uint16)
+    given = (vectors, docids, norms), np.ones(1, np.uint8), settings_of(PLANS), noise, rng
+    return Bench(segment, queries, place[held], scores, table, *given)
 
 
 def _scores(frame: Frame, vectors: np.ndarray, queries: np.ndarray, place: np.ndarray) -> np.ndarray:

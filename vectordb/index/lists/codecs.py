@@ -18,7 +18,9 @@ from .frame import Frame
 
 @dataclass(frozen=True)
 class Coding:
-    """What codes are relative to. centroids: float32 ``(lists, frame.dim)``, in the frame. assigned: int32 ``(n,)``, the list of each row."""
+    """What codes are relative to. centroids: float32 ``(lists, frame.dim)``, in the frame. assigned: int32 ``(n,)``, the list of each
+    row.
+    """
 
     frame: Frame
     centroids: np.ndarray
@@ -89,10 +91,8 @@ class Longer(RaBitQ):
 
     def arranged(self, order: np.ndarray, sections: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         add, factor, _ = self._factors(order)
-        return {"codes": aligned_copy(self.codes[order]), "long_add": add, "long_factor": factor}, {
-            "bits": self.bits,
-            "long_lost": self.lost,
-        }
+        encoded = {"codes": aligned_copy(self.codes[order]), "long_add": add, "long_factor": factor}
+        return encoded, {"bits": self.bits, "long_lost": self.lost}
 
 
 class TwoBits(Longer):

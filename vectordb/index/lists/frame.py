@@ -18,8 +18,8 @@ MEASURED = 65_536  # rows that the usual length and the mean are of
 @dataclass(frozen=True)
 class Frame:
     """metric: of the field; for cosine, vectors are brought to unit length first. scale: vectors are multiplied by it, so that their usual
-    length is 1. mean: float32 ``(dim,)``, of the scaled vectors; zeros for dot products. flips: float32 ``(ROUNDS, padded dim)``, the signs of
-    the rotation.
+    length is 1. mean: float32 ``(dim,)``, of the scaled vectors; zeros for dot products. flips: float32 ``(ROUNDS, padded dim)``, the signs
+    of the rotation.
     """
 
     metric: str

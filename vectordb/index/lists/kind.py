@@ -1,4 +1,6 @@
-"""Inverted lists of dense fields (``INDEX_KINDS["lists"]``): one-bit codes of all rows, longer codes of those that may be among the best."""
+"""Inverted lists of dense fields (``INDEX_KINDS["lists"]``): one-bit codes of all rows, longer codes of those that may be among the
+best.
+"""
 
 from __future__ import annotations
 

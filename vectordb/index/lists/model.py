@@ -47,7 +47,7 @@ class ListsModel(PlanModel):
     levels: np.ndarray
     scan: float
 
-    def predictions(self, target: SegmentTarget, local: float, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def predictions(self, target: SegmentTarget, local: float, k: int) -> tuple[Any, Any]:
         """(costs in microseconds, recalls) of every setting, interpolated between levels of selectivity, with corrections. A filter is
         never predicted by the level of no filter: it may exclude just the best rows.
         """

@@ -25,10 +25,10 @@ class VectorField:
     """Base class of the definitions of vector fields.
 
     kind: the name of the type, in JSON and in ``VECTOR_TYPES``. column: the class of its columns. index_options: the classes that ``index``
-    may have, the usual one first; none: such a field can't have an index. has_terms: whether its vectors consist of terms, which may have words. pools: whether
-    vectors can be averaged and projected, as ``Like`` and ``without`` do. analyzer: that of the attribute that an encoder which counts
-    words reads; its schema sets it. derived: the derivation that makes its vectors from those of another field, or None. source_dim: of a
-    derived field, the dimensions of its source; its schema sets it.
+    may have, the usual one first; none: such a field can't have an index. has_terms: whether its vectors consist of terms, which may have
+    words. pools: whether vectors can be averaged and projected, as ``Like`` and ``without`` do. analyzer: that of the attribute that an
+    encoder which counts words reads; its schema sets it. derived: the derivation that makes its vectors
+    from those of another field, or None. source_dim: of a derived field, the dimensions of its source; its schema sets it.
     """
 
     kind: ClassVar[str]
