@@ -124,6 +124,7 @@ def test_outliers_are_kept_apart_and_leave_the_codes_of_others_as_they_were(metr
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("shape", [None, *SHAPES])
 def test_nothing_is_chosen_that_should_cost_more_than_a_full_scan(metric, shape, monkeypatch):
+    """Where what was found is far, the prediction is corrected after the choice, and is of two searches if another one followed."""
     monkeypatch.setattr(Corrections, "learn_cost", lambda *_: None)
     one = indexed(metric, shape)
     query = queries_of(one.vectors)[:1]
@@ -135,7 +136,8 @@ def test_nothing_is_chosen_that_should_cost_more_than_a_full_scan(metric, shape,
         (shown,) = trace.report.explained()
         full = [row["microseconds"] for row in shown["considered"] if row["plan"] == PLANS[planner.EXACT].name]
         few = part.allowed.matches[0] <= max(4 * k + 40, 2 * calibrate.SCANNED)  # these are scored one by one, whatever is predicted
-        assert few or shown["predicted"]["microseconds"] <= full[0] * 1.001, (k, target, shown["plan"])
+        most = full[0] * (3 if shown["searched_again"] else 1.5)
+        assert few or shown["predicted"]["microseconds"] <= most, (k, target, shown["plan"])
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -50,7 +50,7 @@ REQUESTS = (112, 32)  # filtered requests of each selectivity, for each of DEPTH
 OTHERS = (160, 48)  # queries without a filter by which plans that need no graph are measured, for each of DEPTHS [build]
 DEEP = 3  # one query in DEEP is asked for the larger number of results, where there is no filter [build]
 MADE, FEW_MADE = 96, 24  # queries that are made; the second for segments without a graph [build]
-MADE_REQUESTS = (48, 24)  # filtered requests with made queries of each selectivity, for each of DEPTHS [build]
+MADE_REQUESTS = (36, 16)  # filtered requests with made queries of each selectivity, for each of DEPTHS [build]
 SCAN_QUERIES = 6  # queries of a group by which the code scan is timed; its time hardly varies [build]
 EXACT_QUERIES, EXACT_QUERIES_OF_LARGE = 6, 2  # queries by which the exact scan is timed; the second above PARALLEL_ROWS [build]
 PARALLEL_ROWS = 20_000  # rows from which on the selectivities are calibrated in parallel [chosen]
@@ -78,12 +78,14 @@ MOST_COLD = 3.0  # times the cost in a batch; a search of its own isn't taken to
 @dataclass(frozen=True)
 class Settings:
     """The settings that a file built now is calibrated for. table: float64 ``(settings, 3)``. families: the settings of each plan that
-    stand beside one another with rising effort, except for the exact scan. exact: its setting.
+    stand beside one another with rising effort, except for the exact scan. exact: its setting. uncompiled: bool ``(settings,)``, those of
+    plans with a kernel of their own.
     """
 
     table: np.ndarray
     families: list[np.ndarray]
     exact: int
+    uncompiled: np.ndarray
 
     @classmethod
     def now(cls) -> Settings:
@@ -92,7 +94,8 @@ class Settings:
         plans, efforts = table[:, planner.PLAN], table[:, planner.EFFORT]
         begins = np.flatnonzero((np.diff(plans) != 0) | (np.diff(efforts) <= 0)) + 1
         families = np.split(np.arange(len(table)), begins)
-        return cls(table, [family for family in families if family[0] != exact], exact)
+        uncompiled = np.array([PLANS[int(plan)].kernel is not None for plan in plans])
+        return cls(table, [family for family in families if family[0] != exact], exact, uncompiled)
 
 
 def calibrate(
@@ -250,6 +253,7 @@ class _Bench:
             limit = float(np.quantile(true[own], USUAL))
             usual = own if share is not None else own & (true <= limit)
             points = points_by_distance(true, limit, noise[cell.queries], far, recalls, costs, len(CORRELATIONS))
+            points[0][:, self.settings.uncompiled] = 0.0  # a second search is made in the kernel
             measured.append((*spread(cell.rhos[usual], recalls[usual], costs[usual]), *points[:2], np.append(points[2], slope)))
         return measured
 

@@ -68,9 +68,8 @@ class DenseModel(PlanModel):
         cells, weights, filtered = np.zeros(4, np.int64), np.zeros(4), target.allowed.filtered
         points, by_distance = planner.points_of(self.levels, self.correlations, self.costs)
         level = min(np.log2(matches / rows), self.levels[1]) if filtered else self.levels[0]
-        if by_distance and not filtered and local >= 0:
-            planner.weights_of_distance(self.levels, self.correlations[points:], level, 0.0, local, cells, weights)
-        else:
+        far = by_distance and not filtered and local >= 0
+        if not (far and planner.weights_of_distance(self.levels, self.correlations[points:], level, 0.0, local, cells, weights)):
             rho = np.log2(max(local * rows / matches, 2.0**-8)) if filtered and local >= 0 else 0.0
             planner.weights_of(self.levels, self.correlations[:points], level, rho, cells, weights)
         return cells, weights
