@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.support.paths import ROOT
-from vectordb.kernels import ahead, build, fusion, internals, jit, planner, signatures, store, tiers, topk
+from vectordb.kernels import ahead, build, internals, jit, planner, signatures, store, tiers, topk
 from vectordb.kernels.progress import Lines, Progress
 
 LIGHT = ("topk.pack", "topk.unpack", "dense.hold")
@@ -269,7 +269,7 @@ def test_a_kernel_is_compiled_once_for_a_literal_and_a_variable(tmp_path, monkey
 def test_a_kernel_that_only_kernels_call_answers_python_as_well():
     assert topk.row_of(np.int64(0xFFFFFFFF - 3)) == 3
     assert topk.row_of in jit.called_by_kernels() and planner.setting_of in jit.called_by_kernels()
-    assert fusion.merge_lists not in jit.called_by_kernels()
+    assert topk.unpack not in jit.called_by_kernels()
 
 
 def test_no_kernel_that_python_calls_lacks_a_wrapper():

@@ -42,9 +42,9 @@ class Snapshot:
     tables_before: chunk tables of the previous snapshot, from which new ones are made.
     expired: live rows whose moment has come (``Schema.ttl``); they count as dead. ends: the moment from which the snapshot shows too many.
     stored_dead, stored_live: dead and live without regard to moments.
-    prepared: cache of segment lists and tail ranges per (field, filter). direct: (request, field) → what ``query/direct.py`` has worked out
-    for such searches; None where one was seen, False where they can't be done directly. sources: attribute → where simple filters look its
-    values up (``filters/docids.py``). texts: field → counters of a BM25 field, of an earlier state.
+    prepared: cache of segment lists and tail ranges per (field, filter). direct: (request, field or fields) → what ``query/direct.py`` has
+    worked out for such searches; None where one was seen, False where they can't be done directly. sources: attribute → where simple
+    filters look its values up (``filters/docids.py``). texts: field → counters of a BM25 field, of an earlier state.
     """
 
     sequence: int
@@ -66,7 +66,7 @@ class Snapshot:
     stored_dead: BitMap
     stored_live: int
     prepared: dict[Any, Any] = field(default_factory=dict)
-    direct: dict[tuple[Any, str], Any] = field(default_factory=dict)
+    direct: dict[tuple[Any, Any], Any] = field(default_factory=dict)
     sources: dict[str, Any] = field(default_factory=dict)
     texts: dict[int, Texts] = field(default_factory=dict)
     _tails: dict[int, tuple[tuple[OpenSegment, ...], list[tuple[int, int]]]] = field(default_factory=dict)

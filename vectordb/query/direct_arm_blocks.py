@@ -198,7 +198,8 @@ class SparseArm:
     def __init__(self, view: View, search: Search, arm: Arm, point: Point, rows: RowFilter, filters: FilterCache):
         """Raises Unusual."""
         self.arm, self.search, self._filters = arm, search if point.recall == search.recall else search.with_recall(point.recall), filters
-        self._type, self._spec, self.changes = FIELD_TYPES[arm.spec.kind], arm.spec, view.directory.index_files.changes
+        self._spec: Any = arm.spec  # of a sparse field
+        self._type, self.changes = FIELD_TYPES[arm.spec.kind], view.directory.index_files.changes
         ready = segments.prepared(view, arm, rows) if arm.spec.index_options else None
         self.targets: Sequence[Any] = ()
         self._indexed = self.audited = ready is not None
