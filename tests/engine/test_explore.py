@@ -9,6 +9,8 @@ import vectordb
 from tests.support.indexed import clustered
 from vectordb import DeadlineError, Dense, InvalidArgumentError, Keyword, Schema, SchemaError, Sparse
 from vectordb.common import deadline
+from vectordb.query.explore import join
+from vectordb.storage.lmdb_env import Env
 
 pytestmark = pytest.mark.usefixtures("few_calibration_queries")
 
@@ -316,3 +318,68 @@ def test_they_can_be_cancelled_and_read_one_state(place, name):
 
     assert str(getattr(docs, name)("cosine", **options, progress=write)) == str(whole)
     assert docs.delete(["later"]).count == 1
+
+
+@pytest.fixture
+def crowded(database, monkeypatch):
+    """A collection; somebody always waits for transactions to end, so they are ended between all batches."""
+    monkeypatch.setattr(Env, "awaited", property(lambda env: True))
+    monkeypatch.setattr(join, "BATCH", 64)
+    docs = database.create_collection("c", Schema({"v": Dense(DIM, "l2", index=None)}, {"color": Keyword()}))
+    docs.upsert(ids=list(range(300)), vectors={"v": clustered(8, 300, DIM)}, attributes={"color": ["red", "blue"] * 150})
+    return docs
+
+
+CALLS = [
+    lambda d, **more: d.neighbours("v", 4, filter=RED, **more),
+    lambda d, **more: d.duplicates("v", radius=6.0, **more),
+    lambda d, **more: d.cluster("v", 3, **more),
+    lambda d, **more: d.health("v", **more),
+    lambda d, **more: d.classify("v", "color", **more),
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_lets_others_wait_for_no_transaction(crowded, call):
+    """Points that are written meanwhile don't count."""
+    before = call(crowded)
+    written = []
+
+    def write(done, total):
+        if len(written) < 3 and done:
+            number = len(written)
+            written.append(crowded.upsert(ids=[f"new{number}"], vectors={"v": [[0.0] * DIM]}, attributes={"color": ["red"]}))
+
+    after = call(crowded, progress=write)
+    assert written
+    assert [shown(part) for part in before.parts()] == [shown(part) for part in after.parts()]
+
+
+def shown(part):
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in part.items()}
+
+
+@pytest.mark.parametrize("call", CALLS[:3])
+def test_points_that_are_deleted_meanwhile_may_be_missing(crowded, call):
+    gone = list(range(0, 300, 2))[40:]
+    done_once = []
+
+    def write(done, total):
+        if done and not done_once:
+            done_once.append(crowded.delete(gone))
+            crowded.optimize()  # takes the rows out
+
+    found = call(crowded, progress=write)
+    assert done_once and crowded.count() == 300 - len(gone)
+    ids = set(found.ids) if not isinstance(found, vectordb.Duplicates) else {*found.first, *found.second}
+    assert ids <= set(range(300))
+    assert isinstance(found, vectordb.Duplicates) or set(range(0, 80, 2)) <= ids  # these exist still
+
+
+def test_a_field_that_is_dropped_meanwhile_ends_the_call(crowded):
+    def drop(done, total):
+        if done and "v" in crowded.schema.vectors:
+            crowded.drop_fields("v")
+
+    with pytest.raises(SchemaError, match="vector field 'v' was dropped, renamed or replaced meanwhile"):
+        crowded.neighbours("v", progress=drop)

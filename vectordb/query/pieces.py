@@ -120,9 +120,8 @@ class PieceReader:
             return taken
 
     def explore(self, exploration: Exploration, tenant: str | None = None) -> Generator[tuple[int, int], None, Any]:
-        """Run an operation on a field. Yields (work done, all work) while the snapshot is pinned, returns its result."""
-        with pinned(self._snapshots, tenant, self._filters) as view:
-            return (yield from explore(view, exploration, self._filters))
+        """Run an operation on a field. Yields (work done, all work), returns its result."""
+        return explore(lambda: pinned(self._snapshots, tenant, self._filters), exploration, self._filters)
 
     def changes(
         self,

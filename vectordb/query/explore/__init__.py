@@ -17,7 +17,7 @@ from .classes import classify
 from .clusters import cluster
 from .health import health
 from .join import duplicates, neighbours
-from .space import Space, Steps
+from .space import Pin, Space, Steps
 
 OPERATIONS: dict[str, Callable[[Space], Steps[Any]]] = {
     "neighbours": neighbours,
@@ -30,9 +30,10 @@ OPERATIONS: dict[str, Callable[[Space], Steps[Any]]] = {
 }
 
 
-def explore(view: View, exploration: Exploration, filters: FilterCache) -> Steps[Any]:
-    """Run an operation on a pinned view. Yields (work done, all work), returns its result.
+def explore(pin: Callable[[], View], exploration: Exploration, filters: FilterCache) -> Steps[Any]:
+    """Run an operation on the state that ``pin`` gives a view of. Yields (work done, all work), returns its result.
 
     Raises SchemaError, InvalidArgumentError, FilterError or PreconditionError, and the errors of ``deadline.check()``.
     """
-    return OPERATIONS[exploration.operation](Space(view, exploration, filters))
+    with Pin(pin) as pinned:
+        return (yield from OPERATIONS[exploration.operation](Space(pinned, exploration, filters)))

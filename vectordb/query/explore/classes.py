@@ -32,6 +32,7 @@ def classify(space: Space) -> Steps[Classification]:
         raise SchemaError(what, field=label, value=len(names))
     number = {name: place for place, name in enumerate(names)}
     matrix, labels = space.placed(space.matrix(docids)), np.array([number[value] for value in values], np.int64)
+    space.end()  # what follows reads nothing
     order = by_content(matrix)
     matrix, labels = matrix[order], labels[order]
     predicted = (yield from _nearest(space, matrix, labels, k)) if method == "nearest" else _centroid(matrix, labels, len(names))

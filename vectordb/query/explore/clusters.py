@@ -69,6 +69,8 @@ def cluster(space: Space) -> Steps[Clusters]:
         what = f"k={asked} clusters need as many different points, but {space.field!r} has {distinct}"
         raise InvalidArgumentError(what + (" in the sample" if len(docids) < n else ""), field="k", value=asked)
     yield len(docids), total
+    sampled = len(docids)
+    space.release()
     centres, explained = np.empty((0, space.dim), np.float32), 0.0
     if distinct:
         labels = yield from _labels(matrix, asked, min(most, distinct), len(docids), total)
@@ -80,11 +82,10 @@ def cluster(space: Space) -> Steps[Clusters]:
         explained = 1.0 - sum(errors) / error if error > 0.0 else 0.0
         centres = np.array(means, np.float32)
         centres = centres[np.lexsort((*centres.T[::-1], -sizes))]
-    result = yield from _assigned(space, centres, total - n, total)
-    labels, sizes, central = result
+    space.resume()
+    ids, labels, sizes, central = yield from _assigned(space, centres, total - n, total)
     shown = space.placed(centres) if space.options.get("with_centres") else None
-    ids = space.ids(space.docids)
-    return Clusters(len(centres), ids, labels, sizes, max(0.0, explained), central, len(docids), shown)
+    return Clusters(len(centres), ids, labels, sizes, max(0.0, explained), central, sampled, shown)
 
 
 def _error(points: np.ndarray) -> float:
@@ -242,20 +243,22 @@ def _merged(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return names[labels]
 
 
-def _assigned(space: Space, centres: np.ndarray, done: int, total: int) -> Steps[tuple[np.ndarray, np.ndarray, list]]:
-    """(the cluster of each point, sizes, the ids of the most central points of each). Larger clusters come first."""
+def _assigned(space: Space, centres: np.ndarray, done: int, total: int) -> Steps[tuple[list, np.ndarray, np.ndarray, list]]:
+    """(the ids of the points, their clusters, sizes, the ids of the most central points of each). Larger clusters come first."""
     docids, k, most = space.docids, len(centres), space.options["central"]
     memory.hold(8 * len(docids), "the labels")
-    labels = np.zeros(len(docids), np.int32)
-    distances = np.empty(len(docids), np.float32)
+    labels, distances = np.full(len(docids), -1, np.int32), np.empty(len(docids), np.float32)
     squares = (centres.astype(np.float64) ** 2).sum(axis=1).astype(np.float32)
     for low, some in space.blocks(docids):
         yield done + low, total
-        rows = space.points(some)
-        apart = squares - 2 * (rows @ centres.T)
-        nearest = apart.argmin(axis=1)
-        labels[low : low + len(some)] = nearest
-        distances[low : low + len(some)] = apart[np.arange(len(some)), nearest] + np.einsum("ij,ij->i", rows, rows)
+        space.give_way()
+        there, vectors = space.present(some)
+        rows, places = low + there, space.placed(vectors)
+        apart = squares - 2 * (places @ centres.T)
+        labels[rows] = apart.argmin(axis=1)
+        distances[rows] = apart.min(axis=1) + np.einsum("ij,ij->i", places, places)
+    left = np.flatnonzero(labels >= 0)
+    labels, distances, ids = labels[left], distances[left], space.ids_at(left)
     sizes = np.bincount(labels, minlength=k).astype(np.int64)
     order = np.argsort(-sizes, kind="stable")
     place = np.empty(k, np.int32)
@@ -266,8 +269,8 @@ def _assigned(space: Space, centres: np.ndarray, done: int, total: int) -> Steps
         rows = np.flatnonzero(labels == cluster)
         near = rows[np.argsort(distances[rows], kind="stable")]
         edge = np.searchsorted(distances[near], distances[near[min(most, len(near)) - 1]], side="right") if most and len(near) else 0
-        ids = space.ids(docids[near[:edge]])  # with all that are as near as the last one
-        keyed = sorted(zip(distances[near[:edge]].tolist(), rank_of(ids), ids, strict=True), key=lambda each: each[:2])
+        some = [ids[row] for row in near[:edge].tolist()]  # with all that are as near as the last one
+        keyed = sorted(zip(distances[near[:edge]].tolist(), rank_of(some), some, strict=True), key=lambda each: each[:2])
         central.append([id for _, _, id in keyed[:most]])
     yield total, total
-    return labels, sizes, central
+    return ids, labels, sizes, central

@@ -22,15 +22,17 @@ def health(space: Space) -> Steps[Health]:
     yield 0, 4
     stored = space.matrix(docids)
     yield 1, 4
+    ids, points = space.ids(docids), len(space.docids)
+    space.end()  # what follows reads nothing
     order = by_content(stored)
-    stored, docids = stored[order], docids[order]
-    facts = {"points": len(space.docids), "sample": len(docids), "dim": space.dim, "metric": space.metric}
+    stored, ids = stored[order], [ids[row] for row in order.tolist()]
+    facts = {"points": points, "sample": len(ids), "dim": space.dim, "metric": space.metric}
     facts |= _lengths(stored) | {"duplicates": int((stored[1:] == stored[:-1]).all(axis=1).sum()) if len(stored) else 0}
     facts["dead"] = np.flatnonzero((stored == stored[:1]).all(axis=0)).tolist() if len(stored) > 1 else []
     places = space.placed(stored)
     facts |= _ranks(places)
     yield 2, 4
-    facts |= yield from _crowding(space, docids, places)
+    facts |= yield from _crowding(space, ids, places)
     yield 4, 4
     return Health(**facts, advice=advice(facts, space.field))
 
@@ -69,15 +71,12 @@ def _ranks(places: np.ndarray) -> dict:
     }
 
 
-def _crowding(space: Space, docids: np.ndarray, places: np.ndarray) -> Steps[dict]:
+def _crowding(space: Space, ids: list, places: np.ndarray) -> Steps[dict]:
     """Hubs and outliers, among points of the sample that are compared with one another."""
-    if len(docids) > COMPARED:
-        by_id = np.argsort(docids)
-        hashes = np.empty(len(docids), np.uint64)
-        hashes[by_id] = hashed(space.view.ids(docids[by_id]), space.options["seed"] + 1)
-        chosen = np.sort(np.argsort(hashes, kind="stable")[:COMPARED])
-        docids, places = docids[chosen], places[chosen]
-    n = len(docids)
+    if len(ids) > COMPARED:
+        chosen = np.sort(np.argsort(hashed(ids, space.options["seed"] + 1), kind="stable")[:COMPARED])
+        ids, places = [ids[row] for row in chosen.tolist()], places[chosen]
+    n = len(ids)
     k = min(space.options["k"], n - 1)
     if k < 1:
         nothing = {"hubness": 0.0, "lonely": 0.0, "hubs": [], "hub_counts": np.empty(0, np.int64), "outliers": [], "outlier_count": 0}
@@ -107,9 +106,9 @@ def _crowding(space: Space, docids: np.ndarray, places: np.ndarray) -> Steps[dic
         "hubness": float(((counts - counts.mean()) ** 3).mean() / deviation**3) if deviation > 0.0 else 0.0,
         "hub_k": k,
         "hub_sample": n,
-        "hubs": space.ids(docids[hubs]),
+        "hubs": [ids[row] for row in hubs.tolist()],
         "hub_counts": counts[hubs],
         "lonely": float((counts == 0).mean()),
-        "outliers": space.ids(docids[far[:OUTLIERS]]),
+        "outliers": [ids[row] for row in far[:OUTLIERS].tolist()],
         "outlier_count": len(far),
     }

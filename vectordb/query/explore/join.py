@@ -27,19 +27,20 @@ def neighbours(space: Space) -> Steps[Neighbours]:
     index, scores = np.full((n, k), -1, np.int32), np.full((n, k), np.nan, np.float32)
     for low in range(0, n, BATCH):
         yield low, n
-        some = docids[low : low + BATCH]
-        found, found_scores = _table(space.search(space.vectors(some), k + 1), k + 1)
+        space.give_way()
+        there, vectors = space.present(docids[low : low + BATCH])
+        rows, some = low + there, docids[low + there]
+        found, found_scores = _table(space.search(vectors, k + 1), k + 1)
         own = found == some[:, None]
         # A point is not its own neighbour: it goes to the end, and the last column is cut off. So is the last hit of a point that isn't
         # among its own hits, because others are as near.
         order = np.argsort(own, axis=1, kind="stable")[:, :k]
         found, found_scores = np.take_along_axis(found, order, axis=1), np.take_along_axis(found_scores, order, axis=1)
         there = (found >= 0) & (found != some[:, None])
-        rows = slice(low, low + len(some))
         index[rows] = np.where(there, np.searchsorted(docids, found), -1)
         scores[rows] = np.where(there, found_scores * np.float32(space.sign), np.nan)
     yield n, n
-    return Neighbours(space.ids(docids), index, scores)
+    return Neighbours(space.all_ids, index, scores)
 
 
 def _table(hits: Sequence[Found], k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -60,8 +61,11 @@ def duplicates(space: Space) -> Steps[Duplicates]:
         while len(pending):
             wanting = []
             for begin in range(0, len(pending), max(1, HITS // k)):
+                space.give_way()
                 rows = pending[begin : begin + max(1, HITS // k)]
-                found, scores = _table(space.search(space.vectors(docids[rows]), k), k)
+                there, vectors = space.present(docids[rows])
+                rows = rows[there]
+                found, scores = _table(space.search(vectors, k), k)
                 pairs.add(np.repeat(rows, k), np.searchsorted(docids, found.ravel()), scores.ravel())
                 last = scores[:, -1]
                 # The next hit can be wanted as long as the last one is, or a full result would change.
@@ -69,7 +73,7 @@ def duplicates(space: Space) -> Steps[Duplicates]:
             pending, k = np.concatenate(wanting), min(GROWTH * k, n)
     yield n, n
     first, second, scores = pairs.best()
-    older, newer = (space.ids(docids[positions]) for positions in (first, second))
+    older, newer = space.ids_at(first), space.ids_at(second)
     return Duplicates(older, newer, scores * np.float32(space.sign), pairs.more, n)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
+from pyroaring import BitMap
+from vectordb_client.errors import SchemaError
 from vectordb_client.model.explorations import Exploration
 from vectordb_client.model.search_request import SearchRequest
 from vectordb_client.model.values import Id
@@ -17,6 +19,7 @@ from ...engine.snapshot import View
 from ...filters.cache import FilterCache
 from ...index.exact import Found
 from ..arms import search_arm, sign
+from ..past import earlier
 from ..request import RequestCache
 from ..row_filter import RowFilter
 
@@ -30,16 +33,97 @@ _WIDENED = 4_096  # rows that are float64 at a time
 _MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # the constants of splitmix64
 
 
-class Space:
-    """The points of an operation. docids: int64, ascending. sign: 1, or −1 where users see negated scores."""
+class Pin:
+    """The pinned view of an operation. It can be released while nothing is read, and pinned again: an open transaction keeps LMDB from
+    reusing pages, and the file from growing.
+    """
 
-    def __init__(self, view: View, exploration: Exploration, filters: FilterCache):
-        self.view, self.field, self.spec, self._filters = view, exploration.field, exploration.spec(view.schema), filters
-        self.options = exploration.options
-        self._rows = RowFilter(view, filters.bind(exploration.filter, view.schema), filters)
-        present = view.snapshot.live_between(view.store, view.fields[self.field], 0, view.rows)
+    def __init__(self, pin: Callable[[], View]):
+        self._pin = pin
+        self._view: View | None = None
+
+    @property
+    def view(self) -> View:
+        assert self._view is not None
+        return self._view
+
+    def __enter__(self) -> Pin:
+        self.again()
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        view, self._view = self._view, None
+        if view is not None:
+            view.__exit__(kind, error, trace)
+
+    def release(self) -> None:
+        """End the transaction."""
+        self.__exit__(None, None, None)
+
+    def again(self) -> None:
+        """Pin the present state."""
+        self.release()
+        self._view = self._pin().__enter__()
+
+
+class Space:
+    """The points of an operation: those that are live when it begins. docids: int64, ascending. sign: 1, or −1 where users see negated
+    scores.
+    """
+
+    def __init__(self, pin: Pin, exploration: Exploration, filters: FilterCache):
+        self._pin, self._exploration = pin, exploration
+        view = self.view = pin.view
+        self.field, self.spec, self.options = exploration.field, exploration.spec(view.schema), exploration.options
+        self._number, self._state = view.fields[self.field], (view.sequence, view.rows)
+        self._bind(filters)
+        present = view.snapshot.live_between(view.store, self._number, 0, view.rows)
         memory.hold(len(present) * 12, "the rows of the field")
         self.docids = self._rows.those_of(present).astype(np.int64)
+
+    def _bind(self, filters: FilterCache) -> None:
+        self._filters = filters
+        self._rows = RowFilter(self.view, filters.bind(self._exploration.filter, self.view.schema), filters)
+
+    # ---- The transaction ----
+
+    def release(self) -> None:
+        """End the transaction, for work that reads nothing. The ids of all points are kept."""
+        _ = self.all_ids
+        self._pin.release()
+
+    def end(self) -> None:
+        """End the transaction: nothing more will be read."""
+        self._pin.release()
+
+    def resume(self) -> None:
+        """Go on reading after ``release``. Points that were written since don't count. Those that were deleted or replaced since may be
+        missing among what is read and found. Raises SchemaError if the field was dropped or replaced.
+        """
+        self._pin.again()
+        now = self._pin.view
+        sequence, rows = self._state
+        if now.fields.get(self.field) != self._number:
+            what = f"vector field {self.field!r} was dropped, renamed or replaced meanwhile"
+            raise SchemaError(what, field=self.field, value=self.field)
+        if now.sequence != sequence:
+            dead = now.dead | BitMap(range(rows, now.rows))
+            snapshot = earlier(now.snapshot, sequence, dead, {}, now.snapshot.registry)
+            then = View(now.directory, now.txn, snapshot, now.store.collection, now.again)
+            then.within = now.within and now.within.elsewhere()
+            self.view = then
+            self._bind(FilterCache())
+        else:
+            self.view = now
+            self._bind(self._filters)
+        self.__dict__.pop("_search", None)
+
+    def give_way(self) -> None:
+        """Let go of the transaction for a moment if somebody waits for all of them to end. To be called between batches."""
+        deadline.check()
+        if self.view.directory.env.awaited:
+            self.release()
+            self.resume()
 
     @property
     def dim(self) -> int:
@@ -61,6 +145,8 @@ class Space:
 
     def search(self, queries: np.ndarray, k: int) -> list[Found]:
         """The k best of the points for each query, float32 ``(n, dim)``. Scores are internal: higher is better."""
+        if not len(queries):
+            return []
         arm = self._search.arms[0].with_queries(queries)
         return search_arm(self.view, self._search.with_arms((arm,)), arm, k, self._rows, self._filters)[0]
 
@@ -72,12 +158,27 @@ class Space:
             return found[places].tolist()
         return [found[place] for place in places.tolist()]
 
-    def vectors(self, docids: np.ndarray) -> np.ndarray:
-        """The vectors of rows (int64, ascending), float32 ``(n, dim)``."""
+    @cached_property
+    def all_ids(self) -> list[Id]:
+        """The ids of ``docids``."""
+        return self.ids(self.docids)
+
+    def ids_at(self, positions: np.ndarray) -> list[Id]:
+        """The ids of points by their positions in ``docids``."""
+        if "all_ids" in self.__dict__:
+            return [self.all_ids[place] for place in positions.tolist()]
+        return self.ids(self.docids[positions])
+
+    def present(self, docids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(which of some rows have their vectors still, as indexes; these vectors). After ``resume`` some may be gone."""
         column = self.view.vectors(self.field, docids)
         if column is None:
-            return np.empty((0, self.dim), np.float32)
-        return np.ascontiguousarray(column.values, np.float32)  # type: ignore[attr-defined]
+            return np.empty(0, np.int64), np.empty((0, self.dim), np.float32)
+        return column.positions().astype(np.int64), np.ascontiguousarray(column.values, np.float32)  # type: ignore[attr-defined]
+
+    def vectors(self, docids: np.ndarray) -> np.ndarray:
+        """The vectors of rows (int64, ascending), float32 ``(n, dim)``."""
+        return self.present(docids)[1]
 
     def points(self, docids: np.ndarray) -> np.ndarray:
         """The vectors of rows as places that can be averaged: of length 1 for a cosine, else as they are."""
