@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .model.examples import Like
     from .model.diversity import Diversity
     from .model.facets import Facet, FacetCount, FacetResult, Range
+    from .model.fde import FDE
     from .model.filter import F, Filter
     from .model.groups import Group
     from .model.plan import Plan
@@ -70,6 +71,7 @@ _EXPORTS = {
     "model.examples": "Like",
     "model.diversity": "Diversity",
     "model.facets": "Facet FacetCount FacetResult Range",
+    "model.fde": "FDE",
     "model.groups": "Group",
     "model.fields": "Dense HNSW ImpactIndex MultiVector Sparse",
     "model.filter": "F Filter",
@@ -86,6 +88,7 @@ _EXPORTS = {
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 __all__ = [
     "DBSF",
+    "FDE",
     "HNSW",
     "RRF",
     "UNSET",

@@ -63,6 +63,7 @@ WORDS = [
     "Hits",
     "Id",
     "Ids",
+    "FDE",
     "HNSW",
     "If",
     "ImpactIndex",
