@@ -23,7 +23,7 @@ from vectordb_client._version import __version__
 if TYPE_CHECKING:
     # isort: off
     from vectordb_client import (
-        DBSF, F, HNSW, IVF, RRF, AlreadyExistsError, Analyzer, Arm, ArmScore, AuthenticationError, Bool, Boost, BranchDiff, BulkResult,
+        DBSF, F, FDE, HNSW, IVF, RRF, AlreadyExistsError, Analyzer, Arm, ArmScore, AuthenticationError, Bool, Boost, BranchDiff, BulkResult,
         Change, ClosedError, CollectionInfo, CorruptionError, Datetime, DeadlineError, Decay, Dense, DenseVector, Diversity, EncoderError,
         Facet, FacetCount, FacetResult, FailedPoint, Filter, FilterError, FilterLike, Float, FormatVersionError, Fusion,
         FusionLike, FusionTuning, Geo, Group, Hit, Hits, Id, Ids, If, ImpactIndex, Index, Int, InvalidArgumentError, Keyword,
@@ -48,6 +48,7 @@ _ELSEWHERE = {
 }
 __all__ = [
     "DBSF",
+    "FDE",
     "HNSW",
     "IVF",
     "PCA",

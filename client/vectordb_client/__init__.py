@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .model.explored import Clusters, Duplicates, Health, Neighbours
     from .model.explored_labels import Axis, Classification, Probe
     from .model.facets import Facet, FacetCount, FacetResult, Range
+    from .model.fde import FDE
     from .model.filter import F, Filter
     from .model.groups import Group
     from .model.plan import Plan
@@ -76,6 +77,7 @@ _EXPORTS = {
     "model.explored": "Clusters Duplicates Health Neighbours",
     "model.explored_labels": "Axis Classification Probe",
     "model.facets": "Facet FacetCount FacetResult Range",
+    "model.fde": "FDE",
     "model.groups": "Group",
     "model.fields": "Dense HNSW IVF ImpactIndex MultiVector Sparse TokenLists",
     "model.filter": "F Filter",
@@ -92,6 +94,7 @@ _EXPORTS = {
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 __all__ = [
     "DBSF",
+    "FDE",
     "HNSW",
     "IVF",
     "PCA",

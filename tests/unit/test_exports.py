@@ -71,6 +71,7 @@ WORDS = [
     "Hits",
     "Id",
     "Ids",
+    "FDE",
     "HNSW",
     "IVF",
     "If",
