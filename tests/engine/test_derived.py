@@ -312,7 +312,7 @@ def test_a_version_that_does_not_know_a_derivation_refuses_the_collection(databa
 
 def test_the_shortlist_of_a_derived_field_keeps_the_recall_of_real_embeddings(database):
     """The docstrings of the standard library, static embeddings of 256 dimensions; 100 candidates by 64 of them are scored in full."""
-    texts = [entry.body for entry in corpus.collect(limit=3_000)]
+    texts = [entry.body for entry in corpus.collect(limit=2_000)]
     vectors = np.asarray(load("wordllama(dim=256)").encode_documents(texts).column.values, np.float32)
     fields = {"cut": Dense(64, derived=Prefix("v"), index=None), "main": Dense(64, derived=PCA("v"), index=None)}
     docs = database.create_collection("docs", Schema({"v": Dense(256, index=None), **fields}))
@@ -326,7 +326,7 @@ def test_the_shortlist_of_a_derived_field_keeps_the_recall_of_real_embeddings(da
         hits = docs.search_batch(asked, limit=10, exact=True, **options)
         return np.mean([len(set(each.ids.tolist()) & wanted) / 10 for each, wanted in zip(hits, true, strict=True)])
 
-    for name, floor in (("cut", 0.95), ("main", 0.97)):  # observed: .977 and .997
+    for name, floor in (("cut", 0.95), ("main", 0.97)):  # observed: .990 and .998
         assert recall({"v": queries}, prefetch=Prefetch({name: queries}, limit=100)) >= floor
         assert docs.report(name)["recall_at_10"] == pytest.approx(recall({name: queries}), abs=0.08)
     spec = Dense(256, encoder="wordllama(dim=256)", index=None)
