@@ -116,7 +116,8 @@ def test_a_shortlist_of_all_rows_is_the_exact_search(database):
 def test_it_is_fused_grouped_and_asked_by_examples_like_any_field(database):
     docs, values = filled(database)
     hits = docs.search({"cut": values[4], "s": {3: 1.0}}, fusion=RRF(), limit=20, explain=True)
-    assert set(hits[0].arms) == {"cut", "s"} and hits.plan["arms"][0]["field"] == "cut"
+    assert set(hits[0].arms) == {"cut", "s"} and hits.plan["arms"][0]["derived"] == "prefix of v"
+    assert "dense cut (prefix of v): " in str(hits.plan)
     by_id, by_vector = (docs.search({"main": Like([each])}, limit=6, exact=True) for each in (4, values[4]))
     assert 4 not in by_id.ids and by_vector.ids.tolist()[1:] == by_id.ids.tolist()[:5]
     assert docs.search(like=[4], limit=3).ids.tolist() == docs.search({"v": Like([4])}, limit=3).ids.tolist()  # the only one not derived

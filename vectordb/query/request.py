@@ -108,7 +108,14 @@ class Arm:
     def shown(self) -> dict[str, Any]:
         """What makes it differ from a field with a query, for its entry of the plan."""
         condition = None if self.filter is None else to_string(self.filter, values=True)
-        facts = {"arm": None if self.of is None else self.name, "filter": condition, "limit": self.limit, "without": self.without}
+        derived = None if self.spec.derived is None else f"{self.spec.derived.name} of {self.spec.derived.source}"
+        facts = {
+            "derived": derived,
+            "arm": None if self.of is None else self.name,
+            "filter": condition,
+            "limit": self.limit,
+            "without": self.without,
+        }
         return {name: value for name, value in facts.items() if value is not None}
 
 

@@ -51,6 +51,7 @@ class Plan(dict):
     * arms with queries by examples have examples (role → id, or the first numbers of a vector), pool, and contributions: for each of the
       ten best rows what each example (or pair) adds to its score. without: directions and removed, the share of the query's squared
       length that was projected out.
+    * arms of derived fields have derived, such as "pca of v".
     """
 
     def __str__(self) -> str:
@@ -148,7 +149,8 @@ def _arm(arm: Mapping[str, Any]) -> Iterator[str]:
     segments, tail, recall = arm.get("segments") or (), arm.get("tail"), arm.get("recall")
     name = f"{arm['arm']} = " if arm.get("arm") else ""
     own = "".join(f", {key} {arm[key]}" for key in ("filter", "limit") if arm.get(key) is not None)
-    parts = [f"{name}{arm.get('kind')} {arm.get('field')}{own}: {arm.get('plan')}"]
+    derived = f" ({arm['derived']})" if arm.get("derived") else ""
+    parts = [f"{name}{arm.get('kind')} {arm.get('field')}{derived}{own}: {arm.get('plan')}"]
     if recall and not arm.get("exact"):
         parts.append(f"recall {_recall(recall.get('predicted'))} predicted, {_recall(recall.get('target'))} requested")
     parts += [f"{_many(arm.get('rows', 0), 'row')} scored", _many(arm.get("candidates", 0), "candidate")]

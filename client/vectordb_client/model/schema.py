@@ -280,15 +280,16 @@ def _check_derived(vectors: Mapping[str, Any], name: str, spec: Any) -> None:
     """Check a derived field against its source. Raises SchemaError."""
     given, source = spec.derived, vectors.get(spec.derived.source)
     dense = [field for field, each in vectors.items() if each.kind == spec.kind and each.derived is None]
-    problem = ""
+    there_are = f"; the fields that it can be derived from: {listing(dense)}"
     if source is None:
-        problem = f"{given.source!r}, which is not a vector field; the fields that it can be derived from: {listing(dense)}"
-    elif source.kind != spec.kind:
-        problem = f"{given.source!r}, which is {source.kind}, not {spec.kind}; the fields that it can be derived from: {listing(dense)}"
-    elif source.derived is not None:
-        problem = f"{given.source!r}, which is itself derived; derive it from {source.derived.source!r}"
-    if problem:
-        raise SchemaError(f"vector field {name!r} is derived from {problem}", field=name, value=given.source)
+        what = f"vector field {name!r} is derived from {given.source!r}, which is not a vector field{there_are}"
+        raise SchemaError(what, field=name, value=given.source)
+    if source.kind != spec.kind:
+        what = f"vector field {name!r} is derived from {given.source!r}, which is {source.kind}, not {spec.kind}{there_are}"
+        raise SchemaError(what, field=name, value=given.source)
+    if source.derived is not None:
+        what = f"vector field {name!r} is derived from {given.source!r}, which is itself derived; derive it from {source.derived.source!r}"
+        raise SchemaError(what, field=name, value=given.source)
     if spec.dim >= source.dim:
         what = f"vector field {name!r} has {spec.dim} dimensions, but its source {given.source!r} has {source.dim}"
         raise SchemaError(f"{what}; a derived field needs fewer, such as Dense({max(source.dim // 2, 1)}, …)", field=name, value=spec.dim)

@@ -206,14 +206,11 @@ def keep_history(remote: Remote, history: Any) -> Steps[None]:
 
 def optimize(remote: Remote, wait: Any, timeout: Any) -> Steps[dict[str, Any]]:
     """timeout: seconds that the service waits at most. The call itself gets a few more, see ``call_timeout``."""
-    seconds = check_wait(timeout)
-    request = pb.OptimizeRequest(collection=remote.name, wait=check_flag("wait", wait), timeout=seconds)
-    response = yield from _ask(remote, "Optimize", request)
-    return answers.unpack_optimized(response)
+    request = pb.OptimizeRequest(collection=remote.name, wait=check_flag("wait", wait), timeout=check_wait(timeout))
+    return answers.unpack_optimized((yield from _ask(remote, "Optimize", request)))
 
 
 def fit(remote: Remote, field: Any, timeout: Any) -> Steps[dict[str, Any]]:
-    """timeout: as in ``optimize``."""
     request = pb.FitRequest(collection=remote.name, field=text_of(field, "field"), timeout=check_wait(timeout))
     return wire.unpack_json((yield from _ask(remote, "Fit", request)).report, "report")
 
