@@ -122,7 +122,7 @@ of_thread = _Thread()
 class DenseArm:
     """A dense arm of a block: that of a direct search of this arm alone."""
 
-    wants_view = False
+    wants_view = stale = False
 
     def __init__(self, view: View, search: Search, arm: Arm, point: Point, rows: RowFilter, filters: FilterCache):
         """Raises Unusual."""
@@ -193,7 +193,11 @@ class DenseArm:
 
 
 class SparseArm:
-    """A sparse arm of a block: its segments, and an exact search of the rows without an index."""
+    """A sparse arm of a block: its segments, and an exact search of the rows without an index. stale: other segments than before are to be
+    searched by their postings, which needs a new block.
+    """
+
+    stale = False
 
     def __init__(self, view: View, search: Search, arm: Arm, point: Point, rows: RowFilter, filters: FilterCache):
         """Raises Unusual."""
@@ -264,8 +268,9 @@ class SparseArm:
         if measured:
             for target in self.columns.searched:
                 target.segment.corrections.calls += MEASURED_EVERY
-            if self.columns.choose(self._rows) != self._left_out:
-                return self._changed()
+            if self.columns.choose(self._rows, self._left_out) != self._left_out:
+                self.stale = True
+                return REFUSED
         if view is not None and self.wants_view:
             (query,) = self._type.prepare(view, self.arm.field, [query], self._filters)
         terms, weights = query
@@ -280,11 +285,6 @@ class SparseArm:
             segment, choice = self.columns.searched[0].segment, self.columns.choices[0]
             segment.corrections.learn_cost(int(self._rows[0, kernel.PLAN]), choice.microseconds, elapsed)
         return told
-
-    def _changed(self) -> int:
-        """Take note that other segments are to be searched by their postings: the current query may not have been checked."""
-        self._left_out = self.columns.choose(self._rows)
-        return REFUSED
 
     def _more(self, terms: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """The keys of the best rows without an index, and of those of segments that are searched by their postings."""
@@ -353,7 +353,10 @@ class FusedBlock:
         self.nbytes = self._block.nbytes + 8 * self.size + sum(arm.nbytes for arm in self.arms)
 
     def planned_anew(self) -> bool:
-        """Whether the arms are to be read at other points now."""
+        """Whether the arms are to be read otherwise now."""
+        for arm in self.arms:
+            if arm.stale:
+                return True
         if self.recalls is None or self.choice is None:
             return False
         choice = self.recalls.choose(self.recall)

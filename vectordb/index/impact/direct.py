@@ -54,21 +54,24 @@ class ImpactColumns:
         for column, value in values.items():
             row[column] = value
 
-    def choose(self, rows: np.ndarray) -> list[SegmentTarget]:
+    def choose(self, rows: np.ndarray, known: list[SegmentTarget] | None = None) -> list[SegmentTarget]:
         """Write the plans that are the cheapest now into the segments' columns. Returns the segments whose plan is POSTINGS, which the call
-        leaves out: search them by ``by_postings``.
+        leaves out: search them by ``by_postings``. known: what was returned before; if it is something else now, nothing is written,
+        because other threads may be searching.
         """
-        self.choices = choices = [chosen(target, self.k, self.recall) for target in self.searched]
+        choices = [chosen(target, self.k, self.recall) for target in self.searched]
         settings = [
             target.segment.model(self.k).settings[choice.setting].tolist() for target, choice in zip(self.searched, choices, strict=True)
         ]
-        left_out = []
+        chosen_now = zip(self.searched, settings, strict=True)
+        left_out = [target for target, (plan, _, _) in chosen_now if int(plan) == kernel.POSTINGS]
+        if known is not None and left_out != known:
+            return left_out
+        self.choices = choices
         for row, target, (plan, share, misses) in zip(rows, self.searched, settings, strict=True):
             row[direct_arms.PLAN] = int(plan)
             row[direct_arms.SHARE : direct_arms.MISSES + 1].view(np.float64)[:] = share, misses
             row[direct_arms.NEEDED] = 0 if int(plan) == kernel.POSTINGS else min(self.k, int(target.allowed.matches[0]))
-            if int(plan) == kernel.POSTINGS:
-                left_out.append(target)
         return left_out
 
     def runs(self, reports: np.ndarray, left_out: Sequence[SegmentTarget], terms: np.ndarray) -> list[Run]:
