@@ -71,7 +71,7 @@ def test_neighbours(place, metric, filter):
     assert exact.at(3) == [(exact.ids[at], score) for at, score in zip(exact.index[3].tolist(), exact.scores[3].tolist(), strict=True)]
     found = docs.neighbours(metric, 7, filter=filter)
     reached = (sign * found.scores >= best[:, -1:] - 1e-4).mean()
-    assert reached >= 0.95  # at recall 0.95; observed: 0.997 and more
+    assert reached >= 0.95  # at recall 0.95; observed: 0.993 for cosine, else 1.0
 
 
 def test_fewer_points_than_neighbours(place):
@@ -109,7 +109,7 @@ def test_duplicates(place, metric, share, filter):
     assert len(pairs_of(exact) ^ expected) <= 2 and not exact.more and exact.points == len(rows)  # rounding at the bound
     assert len(pairs_of(exact)) == len(exact) and (np.diff(exact.scores) * (-1 if metric == "l2" else 1) <= 0).all()
     found = docs.duplicates(metric, **bound, filter=filter)
-    assert len(pairs_of(found) & expected) >= 0.95 * len(expected)  # at recall 0.95; observed: 0.999 and more
+    assert len(pairs_of(found) & expected) >= 0.95 * len(expected)  # at recall 0.95; observed: all
     few = docs.duplicates(metric, **bound, filter=filter, limit=20, exact=True)
     assert few.more and np.array_equal(few.scores, exact.scores[:20])
 
@@ -146,7 +146,7 @@ def test_a_planted_rank_is_found(database, noise):
     axes = np.linalg.qr(rng.standard_normal((96, 20)))[0].T
     vectors = rng.standard_normal((2_000, 20)) @ axes + noise * rng.standard_normal((2_000, 96))
     health = healthy(database, vectors.astype(np.float32))
-    assert health.rank == 20 and abs(health.effective_rank - 20) <= 1  # observed: 19.9 and 20.3
+    assert health.rank == 20 and abs(health.effective_rank - 20) <= 1  # observed: 19.90, with noise 20.16
     assert health.dims_for["0.99"] <= 20 and health.dead == [] and health.duplicates == 0 and health.outlier_count == 0
     assert any("20 of 96 directions" in sentence for sentence in health.advice)
 
@@ -173,7 +173,7 @@ def test_hubs(database):
     hubs = rng.standard_normal((1_500, 64)).astype(np.float32)
     hubs[:3] *= 0.05  # near the centre, so near everybody
     crowded = healthy(database, hubs, "crowded", "l2")
-    assert abs(even.hubness) < 1.5 and crowded.hubness > 10  # observed: −0.3 and 22
+    assert abs(even.hubness) < 1.5 and crowded.hubness > 10  # observed: 0.04 and 21.3
     assert set(crowded.hubs[:3]) == {"p0", "p1", "p2"} and crowded.hub_counts[2] > 1_000
     squared = scores_of(hubs, "l2")
     counts = np.bincount(np.argsort(-squared, axis=1)[:, :10].ravel(), minlength=1_500)
@@ -227,7 +227,7 @@ def test_planted_clusters_are_found(database, metric, k, dim):
     docs.upsert(ids=list(range(len(vectors))), vectors={"v": vectors})
     found = docs.cluster("v", with_centres=True)
     assert abs(found.k - k) <= 1
-    assert k == 1 or agreement(labels, found.labels) >= 0.97  # observed: 0.98 and more
+    assert k == 1 or agreement(labels, found.labels) >= 0.97  # observed: 1.0, and the planted k, in all cases
     assert found.sizes.tolist() == np.bincount(found.labels).tolist() and (np.diff(found.sizes) <= 0).all()
     assert found.centres.shape == (found.k, dim) and len(found.members(0)) == found.sizes[0]
     places = vectors if metric == "l2" else vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
