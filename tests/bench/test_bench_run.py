@@ -96,7 +96,7 @@ def test_multi_vectors_are_compared_beside_brute_force_and_a_peer(tmp_path, undr
         floor = 1.0 if one["exact"] or one["system"] == "exact" else 0.9  # observed: 1.0 of all settings
         assert one["recall"]["mean"] >= (floor if "hnsw_ef" not in one["setting"] else 0.5), (one["system"], one["setting"])
     assert [one["points"] for one in found["operations"] if one["op"] == "build"] == [300] * (2 + len(peers))
-    figures = {one["what"]: one["median"] for one in found["figures"]}
+    figures = {one["what"]: one["values"][0] for one in found["figures"]}
     shares = [figures[f"tokens={n}: of the exact 10 among 50"] for n in (32, 16, 8)]
     assert shares == sorted(shares, reverse=True) and shares[0] == 1.0 and "FDE(20, 4, 8): bytes a point" in figures
 
