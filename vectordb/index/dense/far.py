@@ -41,14 +41,17 @@ def made_queries(vectors: np.ndarray, mean: np.ndarray, metric: str, count: int,
             rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
         return rows
 
-    made = [sum(some() for _ in range(rows)) / rows for rows in MEANS]
-    combined = sum(rng.standard_normal((count, 1)) * (some() - mean) for _ in range(MIXED)) / np.sqrt(MIXED)
+    made = [np.mean([some() for _ in range(rows)], axis=0) for rows in MEANS]
+    combined = np.sum([rng.standard_normal((count, 1)) * (some() - mean) for _ in range(MIXED)], axis=0) / np.sqrt(MIXED)
     away = rng.standard_normal(combined.shape)
     away *= np.linalg.norm(some() - mean, axis=1, keepdims=True) / np.linalg.norm(away, axis=1, keepdims=True)
     away *= SHORTEST + (1 - SHORTEST) * rng.random((count, 1))
     for moved, least in ((combined, -1.0), (away, 0.0)):  # directions may lie on any side of the mean, places only where rows are
         made.append(moved + (1.0 if metric == "l2" else least + (1 - least) * rng.random((count, 1))) * mean)
-    return np.choose(kinds_of(count)[:, None], made).astype(np.float32)
+    queries, kinds = np.empty((count, vectors.shape[1]), np.float32), kinds_of(count)
+    for kind, each in enumerate(made):
+        queries[kinds == kind] = each[kinds == kind]
+    return queries
 
 
 def distances_of(segment: DenseSegment, queries: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
