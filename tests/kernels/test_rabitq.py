@@ -156,9 +156,13 @@ def test_rows_that_are_their_centroid_have_its_score():
         assert np.array_equal(scores, np.full(5, -64, np.float32)) and not deviations.any()
 
 
+# Compiled here: where no kernel calls it, what is kept of it can't be linked.
+look_up_plainly = numba.njit(rabitq.look_up_plainly.py_func)
+
+
 @numba.njit
 def call_look_ups(block, table, count, plain, chosen):
-    rabitq.look_up_plainly(block.ctypes.data, table.ctypes.data, count, plain.ctypes.data)
+    look_up_plainly(block.ctypes.data, table.ctypes.data, count, plain.ctypes.data)
     rabitq.look_up(block.ctypes.data, table.ctypes.data, count, chosen.ctypes.data)
 
 
