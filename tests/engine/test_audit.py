@@ -101,6 +101,14 @@ def test_so_many_searches_are_audited_as_was_asked_for_and_none_while_it_rests(m
     assert not any(sample.due() for _ in range(192))
 
 
+def test_each_arm_of_a_search_is_audited(monkeypatch):
+    monkeypatch.setattr(audits.budget, "_next", 0.0)
+    for share in (1 / 64, 0.1, 0.25, 0.5, 0.9):
+        sample = audits.Audits(share)
+        by_arm = np.array([[sample.due() for _ in range(2)] for _ in range(2_000)]).sum(axis=0)
+        assert by_arm.sum() == pytest.approx(4_000 * share, abs=2) and min(by_arm) > 0.2 * share * 4_000, (share, by_arm)
+
+
 def test_one_at_a_time():
     budget, started, go, second = audits.Budget(), threading.Event(), threading.Event(), threading.Event()
     budget.start(lambda: (started.set(), go.wait(300)))

@@ -127,7 +127,7 @@ class Audits:
     def __init__(self, share: float = DEFAULT_SHARE):
         self.share = share
         self.listener: Listener | None = None
-        self._owed = 0.0
+        self._owed, self._early = 0.0, False
         self._lock = threading.Lock()
         # Key → ([number of audits], the newest (predicted, measured) recalls).
         self._recalls: dict[Key, tuple[list[int], deque[tuple[float | None, float]]]] = {}
@@ -137,7 +137,10 @@ class Audits:
         self._owed += self.share
         if self._owed < 1.0:
             return False
-        self._owed = min(self._owed - 1.0, 1.0)  # skipped audits are not caught up
+        # One audit is a search early, the next as much late. Otherwise the same arm of all searches of two arms could be audited.
+        shift = self.share if self.share <= 0.5 else 0.0
+        self._early = not self._early
+        self._owed = min(self._owed - 1.0, 1.0) + (shift if self._early else -shift)  # skipped audits are not caught up
         return budget.rested
 
     def is_due(self, arms: int = 1) -> bool:
