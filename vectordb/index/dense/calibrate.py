@@ -118,7 +118,7 @@ def calibrate(
     levels = [1.0, *(float(np.log2(s)) for s in shares)]  # the first stands for "no filter"; it is above the log2 of every selectivity
     done = itertools.count(1)
 
-    def measure(level: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def measure(level: int) -> list[tuple[np.ndarray, ...]]:
         measured = bench.lane(seed + level).level(shares[level - 1] if level else None)
         progress(next(done) / len(levels))
         return measured
@@ -214,9 +214,9 @@ class _Bench:
             scores[:, place[low : low + SCORED_ROWS]] = products
         return scores
 
-    def level(self, share: float | None) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Measure all settings at a selectivity (None: no filter): for each of DEPTHS (recalls, lowest recalls, costs in microseconds),
-        as ``points.spread`` returns them.
+    def level(self, share: float | None) -> list[tuple[np.ndarray, ...]]:
+        """Measure all settings at a selectivity (None: no filter): for each of DEPTHS (recalls, lowest recalls, costs in microseconds) by
+        correlation, as ``points.spread`` returns them, and (recalls, costs, distances with the slope) by distance.
         """
         count, measured = self.held, []
         made = self.rng.permutation(len(self.queries) - count) + count
