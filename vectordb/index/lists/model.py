@@ -81,7 +81,7 @@ class ListsModel(PlanModel):
             option[1] = effort_of((option[1], option[2]), k, self.depth)
         return Choices(each, options, limits)
 
-    def located(self, run: Run) -> dict[str, Any]:
+    def located(self, target: SegmentTarget, run: Run) -> dict[str, Any]:
         return {"local_selectivity": None if run.local < 0 else float(run.local)}
 
     def _choice(self, target: SegmentTarget, own: int, k: int, recall: float) -> Choice:
