@@ -21,7 +21,7 @@ WIDTH = 100
 _BAR = 19
 _ARMS = {"text": ("█", "cyan"), "terms": ("▒", "magenta")}  # two signs, so that bars differ without colour
 _SHOWN_ANSWERS = 4
-# What each plan of an index does: kind of field → plan → a few words.
+# What each plan of an index does: kind of index → plan → a few words.
 PLANS = {
     "dense": {
         "scan": "score every matching row by its byte codes",
@@ -39,6 +39,15 @@ PLANS = {
         "impacts": "add up the largest weights, score the best rows",
         "safe impacts": "add up all weights, score what may be among the best",
         "full postings": "add up all weights at full precision",
+    },
+    "lists": {
+        "lists": "score the rows in the lists of the nearest centroids",
+        "exact scan": "score every matching row at full precision",
+    },
+    "multi": {
+        "byte scan": "score every matching row by its byte codes",
+        "token lists": "score the rows whose vectors are near the same centroids",
+        "exact scan": "score every matching row at full precision",
     },
 }
 _CALL = re.compile(r"[\w.]+\(.*\)(\s*-+>.*)?")

@@ -222,12 +222,12 @@ class Runner:
         return {"seconds": round(time.monotonic() - request.begun, 3), **done}
 
     def _purge(self, request: Request) -> dict[str, Any]:
+        for number in request.purged:
+            self._prepare(number)
         with self._directory.env.read() as txn:
             numbers = branches.with_families(txn, request.purged)
         for number in numbers:
-            if number in request.purged:
-                self._prepare(number)
-            else:
+            if number not in request.purged:
                 self._derive_due(number)
             self._forget_erased(number)
         purge = Purge(self._directory, self.pin, self.build, lambda number: self.compact(number, 0.0, erase=True))
