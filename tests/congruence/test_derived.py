@@ -202,3 +202,16 @@ def test_added_fields_are_made_for_the_points_that_exist(database, embedded):
     docs.drop_fields(["v", "main"])
     docs.add_fields(vectors={"v": Dense(2)})
     assert docs.count("HAS_VECTOR(v)") == 0
+
+
+def test_examples_of_an_axis_may_be_vectors_of_the_source(database):
+    vectors = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
+    vectors[:20, 0] += 8
+    vectors[20:, 0] -= 8
+    docs = database.create_collection("axes", Schema({"v": Dense(8), "small": Dense(4, derived=Prefix("v"))}))
+    docs.upsert(ids=range(40), vectors={"v": vectors})
+    of_ids = docs.axis("small", low=[20, 21, 22], high=[0, 1, 2])
+    of_source = docs.axis("small", low=[vectors[20], 21, vectors[22][:4]], high=list(vectors[:3]))
+    np.testing.assert_allclose(of_ids.vector, of_source.vector, atol=1e-6)
+    assert of_source.vector.shape == (4,) and of_source.reliability == of_ids.reliability
+    assert docs.probe("small", positives=list(vectors[:6]), negatives=list(vectors[20:26]), k=2).dims.max() < 4

@@ -87,7 +87,7 @@ def test_an_axis_of_nothing_is_refused(docs):
         with pytest.raises(PreconditionError, match=r"axis: low and high examples are separated .* 0\.50 is needed; give more") as refused:
             docs.axis("dot", some[:10], some[10:])
         assert -1 <= refused.value.value < 0.5
-    same = [docs.vectors[0], docs.vectors[0]]
+    same = [docs.vectors[0], docs.vectors[1]]
     with pytest.raises(PreconditionError):
         docs.axis("dot", same, same)
 
@@ -195,12 +195,18 @@ WRONG = [
     (lambda d: d.axis("dot", [1, 2], [3, 4_000]), NotFoundError, "high: there is no point with the id 4000"),
     (lambda d: d.axis("dot", [1, "empty"], [3, 4]), InvalidArgumentError, "low: point 'empty' has no vector in field 'dot'"),
     (lambda d: d.axis("dot", 7, [1, 2]), InvalidArgumentError, r"low must be a list of ids or vectors, not 7; for one example write \[7\]"),
-    (lambda d: d.axis("dot", [[1.0, 2.0]] * 2, [1, 2]), InvalidArgumentError, "dot"),
+    (lambda d: d.axis("dot", [[1.0, 2.0]] * 2, [1, 2]), InvalidArgumentError, "low: query vector 'dot' has shape"),
     (lambda d: d.axis("dot", [1, 2], [[float("nan")] * DIM] * 2), InvalidArgumentError, "high must hold ids or vectors of finite numbers"),
     (lambda d: d.axis("dot", low_text=["a", "b"], high=[1, 2]), InvalidArgumentError, "low_text: vector field 'dot' has no encoder"),
     (lambda d: d.axis("dot", low_text="a", high=[1, 2]), InvalidArgumentError, "low_text must be a list of 1 to 1,000 strings, not 'a'"),
     (lambda d: d.probe("dot", [1]), InvalidArgumentError, "positives needs at least 2 examples, so that one can be held out"),
     (lambda d: d.probe("dot", [1, 2], filter="size > 2"), InvalidArgumentError, "probe finds no other points in 'dot'; give negatives"),
+    (lambda d: d.axis("dot", [1, 1], [3, 4]), InvalidArgumentError, "low needs at least 2 examples that differ, .*; all 2 are equal"),
+    (lambda d: d.probe("dot", [1, 2], [3, 3, 3]), InvalidArgumentError, "negatives needs at least 2 examples that differ"),
+    (lambda d: d.neighbours("dot", None), InvalidArgumentError, "k must be an integer from 1 to 1,000, not None"),
+    (lambda d: d.classify("dot", None), InvalidArgumentError, "label must be the name of an attribute, not None"),
+    (lambda d: d.health("dot", sample=None), InvalidArgumentError, "sample must be an integer from 10 to 200,000, not None"),
+    (lambda d: d.duplicates("l2", radius=-1), InvalidArgumentError, "radius must be a squared distance, 0 or more, not -1"),
     (lambda d: d.classify("dot", "nope"), SchemaError, "classify: no attribute 'nope'; the attributes are: topic"),
     (lambda d: d.classify("dot", "tags"), SchemaError, "'tags' is an array of Keyword; such are: topic, rare"),
     (lambda d: d.classify("dot", "size"), SchemaError, "'size' is Float; such are: topic, rare"),

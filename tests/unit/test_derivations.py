@@ -118,7 +118,10 @@ WRONG = [
     (lambda: Schema({"v": Sparse(), "d": Dense(4, derived=Prefix("v"))}), "which is sparse, not dense"),
     (lambda: Schema({"v": Dense(4), "d": Dense(4, derived=Prefix("v"))}), r"needs fewer, such as Dense\(2, …\)"),
     (lambda: Schema({"v": Dense(8, "l2"), "d": Dense(4, derived=Prefix("v"))}), "write metric='l2'"),
-    (lambda: Schema({"v": Dense(8), "d": Dense(4, derived=Prefix("d"))}), "itself derived"),
+    (
+        lambda: Schema({"v": Dense(8), "d": Dense(4, derived=Prefix("d"))}),
+        "'d' is derived from itself; the fields .*: v",
+    ),
     (lambda: Schema({"v": Dense(5000), "d": Dense(4, derived=PCA("v"))}), "at most 4096 dimensions"),
     (lambda: Schema.from_dict({"vectors": {"v": {"kind": "dense", "dim": 4, "derived": {"by": "svd", "source": "w"}}}}), "this version"),
     (lambda: Schema.from_dict({"vectors": {"v": {"kind": "dense", "dim": 4, "derived": {"by": "pca"}}}}), "names no source"),

@@ -33,7 +33,7 @@ class Exploration:
 
     @classmethod
     def of(cls, operation: str, field: Any, filter: Any = None, progress: Any = None, **options: Any) -> Exploration:
-        """Check a call. Options that are None are left out. Raises InvalidArgumentError, which names the option."""
+        """Check a call. Options that may be None, and are, are left out. Raises InvalidArgumentError, which names the option."""
         checks = OPERATIONS.get(operation)
         if checks is None:
             what = f"there is no operation {shown(operation)}; there are: {listing(OPERATIONS)}"
@@ -49,7 +49,7 @@ class Exploration:
             if name not in checks:
                 what = f"{operation} has no option {shown(name)}; it has: {listing(checks)}"
                 raise InvalidArgumentError(what, field=name, value=value)
-            if value is not None:
+            if value is not None or (name not in _MAY_BE_NONE and (operation, name) != ("cluster", "k")):
                 checked[name] = checks[name](name, value)
         return cls(operation, field, checked, filter, progress)
 
@@ -99,6 +99,13 @@ def _score(name: str, value: Any) -> float:
     number = checked_number(value)
     if not np.isfinite(number):
         raise InvalidArgumentError(f"{name} must be a finite number, not {shown(value)}", field=name, value=value)
+    return number
+
+
+def _distance(name: str, value: Any) -> float:
+    number = _score(name, value)
+    if number < 0.0:
+        raise InvalidArgumentError(f"{name} must be a squared distance, 0 or more, not {shown(value)}", field=name, value=value)
     return number
 
 
@@ -158,12 +165,13 @@ def _texts(name: str, value: Any) -> list[str]:
 
 
 _EXAMPLES = ("low", "high", "positives", "negatives")
+_MAY_BE_NONE = ("min_score", "radius", "recall", "low", "high", "low_text", "high_text", "negatives")
 _SEARCH: dict[str, Check] = {"recall": check_recall, "exact": check_flag}
 _SAMPLE: dict[str, Check] = {"sample": _whole(10, MAX_SAMPLE), "seed": _whole(0, 2**63 - 1)}
 # Operation → option → its check.
 OPERATIONS: dict[str, dict[str, Check]] = {
     "neighbours": {"k": _whole(1, MAX_NEIGHBOURS), **_SEARCH},
-    "duplicates": {"min_score": _score, "radius": _score, "limit": _whole(1, MAX_PAIRS), **_SEARCH},
+    "duplicates": {"min_score": _score, "radius": _distance, "limit": _whole(1, MAX_PAIRS), **_SEARCH},
     "health": {"k": _whole(1, MAX_NEIGHBOURS), **_SAMPLE},
     "cluster": {
         "k": _whole(1, MAX_CLUSTERS),

@@ -28,7 +28,7 @@ def advice(health: dict[str, Any], field: str) -> list[str]:
         return ["there are too few points to say more"]
     if health["dead"]:
         found.append(f"{len(health['dead'])} of {health['dim']} dimensions are the same in all vectors: a smaller model may do")
-    if health["rank"] < health["dim"] / 4 and health["rank"] < sample / 4:
+    if 0 < health["rank"] < health["dim"] / 4 and health["rank"] < sample / 4:
         found.append(f"the vectors vary in {health['rank']} of {health['dim']} directions: fewer dimensions would hold nearly the same")
     if health["duplicates"] > sample // 100:
         share = f"{health['duplicates'] / sample:.1%} of the vectors equal another one"

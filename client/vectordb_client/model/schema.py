@@ -287,6 +287,8 @@ def _check_derived(vectors: Mapping[str, Any], name: str, spec: Any) -> None:
     if source.kind != spec.kind:
         what = f"vector field {name!r} is derived from {given.source!r}, which is {source.kind}, not {spec.kind}{there_are}"
         raise SchemaError(what, field=name, value=given.source)
+    if given.source == name:
+        raise SchemaError(f"vector field {name!r} is derived from itself{there_are}", field=name, value=name)
     if source.derived is not None:
         what = f"vector field {name!r} is derived from {given.source!r}, which is itself derived; derive it from {source.derived.source!r}"
         raise SchemaError(what, field=name, value=given.source)

@@ -142,8 +142,8 @@ class AsyncReads(AsyncPointsOfCollection):
             limit: the number of hits, at least 1. "auto": at most 100, cut where the scores fall off.
             recall: the share of the true best ``limit`` points that the result should contain on average, above 0 and at most 1. None is
                 0.95. For each indexed field the planner takes the cheapest plan that is predicted to reach it under this filter. The
-                average is over queries; a single query may get less. Fields without an index, multi-vectors and rows not indexed yet are
-                always searched exactly. Of several arms, it is the recall of the fused result: its overlap with that of exact arms.
+                average is over queries; a single query may get less. Fields without an index and rows not indexed yet are always searched
+                exactly. Of several arms, it is the recall of the fused result: its overlap with that of exact arms.
             exact: return the exact result. Dense fields are scanned; sparse fields may still use lossless index plans. ``recall=1.0``
                 does the same.
             fusion: how the scores of several arms are combined: "rrf", "relative", "dbsf", "linear", or ``RRF(…)``, ``Relative(…)``,

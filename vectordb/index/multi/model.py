@@ -65,11 +65,13 @@ class MultiModel(PlanModel):
         found = np.clip(recalls + offsets[plans], 0, NOT_EXACT)
         return costs * factors[plans], np.where(plans == EXACT, 1.0, found)
 
-    def choose(self, target: SegmentTarget, k: int, recall: float) -> Choice:
+    def choose(self, target: SegmentTarget, k: int, recall: float, lists: bool = True) -> Choice:
         """The cheapest setting whose predicted recall reaches ``recall`` plus a margin; the exact scan always does. Among settings whose
-        costs are within a factor of ALIKE of it, the one of the highest recall.
+        costs are within a factor of ALIKE of it, the one of the highest recall. lists: whether the plan LISTS may be chosen.
         """
         costs, recalls = self.predictions(target, -1, k)
+        if not lists:
+            costs = np.where(self.settings[:, PLAN] == LISTS, np.inf, costs)
         needed = recall + min((1.0 - recall) / 2, MARGIN)
         reaching = np.where(recalls >= needed, costs, np.inf)
         setting = int(np.argmax(np.where(reaching <= ALIKE * reaching.min(), recalls, -np.inf)))

@@ -28,6 +28,7 @@ CODES_AT_ONCE = 4  # byte codes multiplied in the time of one float: bounds how 
 ROW_WORK = 64  # multiplications that a row costs beside its products [estimate]
 CALIBRATED_LANES = 32  # query vectors, with those that fill a part up, that costs are measured for
 ROW_BYTES = 24  # bytes of a row that is scored by byte codes: its number, score and key
+LISTED_VECTORS = 4  # of a query, from which on lists may be read: one or two vectors lead to too few rows [chosen]
 _CHOSEN_ANEW = 256  # searches for which a chosen plan is cached. Also the cache's entries [chosen]
 _NO_ROWS, _NO_KEYS, _NO_BITS = np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.uint64)
 _NOTHING = Run(-1, -1, 0, 0.0, 1.0, False, 0.0)
@@ -80,7 +81,7 @@ def _search_segment(request: SegmentRequest, target: SegmentTarget, query: np.nd
         return _NO_KEYS, _NOTHING if request.timed else _NOTHING._replace(elapsed=None)
     model, forced = segment.model(request.k), request.forced
     started = time.perf_counter()
-    choice = _chosen(target, request.k, request.recall) if forced < 0 else Choice(forced, 0.0, 1.0)
+    choice = _chosen(target, request.k, request.recall, len(query)) if forced < 0 else Choice(forced, 0.0, 1.0)
     plan, first, second = model.settings[choice.setting].tolist()
     fallback, scored = False, matches
     if plan == EXACT:
@@ -199,15 +200,15 @@ def rescored(
     return heap[: exact.scan_multi(table, query, spec.dtype, spec.metric, spec.aggregation, docids, True, heap, 0, items)]
 
 
-def _chosen(target: SegmentTarget, k: int, recall: float) -> Choice:
-    """The choice for a request, cached for _CHOSEN_ANEW searches."""
-    segment = target.segment
-    key = (int(target.allowed.matches[0]), target.free, k, recall)
+def _chosen(target: SegmentTarget, k: int, recall: float, vectors: int) -> Choice:
+    """The choice for a request with a query of so many vectors, cached for _CHOSEN_ANEW searches."""
+    segment, short = target.segment, vectors < LISTED_VECTORS
+    key = (int(target.allowed.matches[0]), target.free, k, recall, short)
     cached = segment.choices.get(key)
     if cached is not None and segment.corrections.calls - cached[0] < _CHOSEN_ANEW:
         return cached[1]
     if len(segment.choices) >= _CHOSEN_ANEW:
         segment.choices.clear()
-    choice = segment.model(k).choose(target, k, recall)
+    choice = segment.model(k).choose(target, k, recall, lists=not short)
     segment.choices[key] = (segment.corrections.calls, choice)
     return choice

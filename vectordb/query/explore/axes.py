@@ -10,9 +10,10 @@ import numpy as np
 from vectordb_client.errors import InvalidArgumentError, NotFoundError, shown
 from vectordb_client.model.explorations import LEAST_RELIABILITY, unreliable
 from vectordb_client.model.explored_labels import Axis, Probe
-from vectordb_client.model.vectors import query_vectors
+from vectordb_client.model.vectors import query_vector
 
 from ...common import deadline
+from ...engine import deriving
 from ...engine.encoding import load_encoder
 from .space import Space, Steps, by_content
 
@@ -66,7 +67,10 @@ def _sorted(examples: np.ndarray) -> np.ndarray:
 
 
 def _examples(space: Space, name: str) -> np.ndarray:
-    """The places of the examples of one side, float32 ``(n, dim)``. Raises NotFoundError, InvalidArgumentError or EncoderError."""
+    """The places of the examples of one side, without repetitions, float32 ``(n, dim)``.
+
+    Raises NotFoundError, InvalidArgumentError or EncoderError.
+    """
     given, texts = space.options.get(name, []), space.options.get(f"{name}_text", [])
     if len(given) + len(texts) < 2:
         more = f", as {name} or {name}_text" if name in ("low", "high") else ""
@@ -76,14 +80,29 @@ def _examples(space: Space, name: str) -> np.ndarray:
     vectors = [_stored(space, name, ids)] if ids else []
     own = [each for each in given if isinstance(each, np.ndarray)]
     if own:
-        vectors.append(np.array(query_vectors(space.field, space.spec, own), np.float32))
+        vectors.append(_given(space, name, own))
     if texts:
         if space.spec.encoder is None:
             what = f"{name}_text: vector field {space.field!r} has no encoder; give ids or vectors as {name}"
             raise InvalidArgumentError(what, field=f"{name}_text", value=texts[0])
         encoder = load_encoder(space.field, space.spec, space.view.snapshot.meta.encoders[space.field])
         vectors.append(np.array(encoder.encode_queries(texts), np.float32))
-    return space.placed(np.concatenate(vectors))
+    places = np.unique(space.placed(np.concatenate(vectors)), axis=0)
+    if len(places) < 2:
+        what = f"{name} needs at least 2 examples that differ, so that one can be held out; all {len(given) + len(texts)} are equal"
+        raise InvalidArgumentError(what, field=name, value=len(given) + len(texts))
+    return places
+
+
+def _given(space: Space, name: str, vectors: list[np.ndarray]) -> np.ndarray:
+    """Examples that are vectors of the field, or of the field that it is derived from."""
+    try:
+        checked = [query_vector(space.field, space.spec, each) for each in vectors]
+        if space.spec.derived is not None:
+            checked = deriving.queries(space.view, space.field, checked)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"{name}: {error.message}", field=name, value=error.value) from None
+    return np.array(checked, np.float32)
 
 
 def _stored(space: Space, name: str, ids: list) -> np.ndarray:
