@@ -257,14 +257,16 @@ def test_earlier_states_are_searched_by_the_present_fit_and_cursors_of_another_o
     docs.fit("main")
     then = docs.info().sequence
     query = made(docs).parts["basis"][0].copy()
-    hits = docs.search({"main": query}, limit=5)
+    hits, of_source = docs.search({"main": query}, limit=5), docs.search({"main": rows(1)[0]}, limit=5)
     assert docs.search({"main": query}, limit=5, cursor=hits.next)
+    assert docs.search({"main": rows(1)[0]}, limit=5, cursor=of_source.next)
     docs.delete(range(0, 300, 2))
     docs.fit("main")
     past = docs.search({"main": rows(1)[0]}, limit=300, as_of=then, exact=True)
     assert len(past) == 300 and past[0].id == 0 and len(docs.search({"main": rows(1)[0]}, limit=300)) == 150
-    with pytest.raises(PreconditionError, match="vectors of field 'main' were derived anew; start again without a cursor"):
-        docs.search({"main": query}, limit=5, cursor=hits.next)
+    for asked, found in ((query, hits), (rows(1)[0], of_source)):
+        with pytest.raises(PreconditionError, match="vectors of field 'main' were derived anew; start again without a cursor"):
+            docs.search({"main": asked}, limit=5, cursor=found.next)
 
 
 def test_exported_vectors_are_made_again_by_an_import(database, tmp_path):

@@ -52,8 +52,9 @@ def begin(view: View, search: Search, filters: FilterCache) -> tuple[View, Searc
     if text is None:
         return view, search._replace(page=Page()), filters
     cursor = cursors.decode(text)
+    if cursor.collection == view.store.collection:  # first: a query that is derived anew makes another search
+        _check_fits(view, search, cursor)
     cursors.check_of(cursor, view.store.collection, cursors.fingerprint(search))
-    _check_fits(view, search, cursor)
     past = past_view(view, cursor, needs_every_row(view.snapshot, _arms(search)))
     exact = search.exact or len(search.arms) > 1 or bool(past.died) or cursor.last is not None or cursor.taken > MOST_LISTED
     shown = cursor.docids()
