@@ -164,7 +164,7 @@ SAME = {
         lambda docs: str(docs.health("v", sample=40)),
         lambda docs: [docs.cluster("v").central, docs.cluster("w", 3, sample=50).labels.tolist()],
         lambda docs: [round(docs.classify("v", "color").accuracy, 6), docs.classify("v", "owner").counts],
-        lambda docs: docs.axis("v", [[1.0] * 8, [2.0] * 8], [[-1.0] * 8, [-2.0] * 8]).vector.tolist(),
+        lambda docs: docs.axis("v", [[1.0] * 8, [1.0] * 7 + [2.0]], [[-1.0] * 8, [-1.0] * 7 + [-2.0]]).vector.tolist(),
         lambda docs: docs.probe("v", [[9.0] * 8, [8.0] * 7 + [9]], sample=20).probability(VECTORS["v"][:5]).round(6).tolist(),
     ],
     "DescribeCollection": [lambda docs: docs.schema, lambda docs: docs.info().points],
