@@ -22,7 +22,7 @@ from .codecs import CODECS, ByteCodes
 from .frame import BLOCK, UNSEEN, Frame, usable
 from .graphs import FaissBuilder, Graph, HnswlibBuilder, blocks_of, of_library
 from .linking import Layout, Linker
-from .pieces import in_pieces
+from .pieces import copied, in_pieces
 from .segment import DenseSegment
 
 # Constants: unit and meaning, then the source in brackets. [P1]: checked by the suite "planner" of 22 November 2026, commits 2160b5a to
@@ -63,14 +63,8 @@ def options_of(spec: Any) -> Options:
 
 def build_rows(path: Path, rows: RowSource, spec: Any, progress: Progress, cancelled: Callable[[], bool]) -> None:
     """``IndexKind.build``: copy the vectors of a dense field and index them."""
-    step = stepper(progress, cancelled)
-    docids = rows.docids
-    vectors = np.empty((len(docids), spec.dim), np.float32)
-    for low, column in rows.blocks():
-        vectors[low : low + len(column.values)] = column.values
-        step("copy", (low + len(column.values)) / len(docids))
-    rows.release()
-    build(path, vectors, docids, spec.metric, options_of(spec), progress, cancelled)
+    vectors = copied(rows, spec.dim, stepper(progress, cancelled))
+    build(path, vectors, rows.docids, spec.metric, options_of(spec), progress, cancelled)
 
 
 def build(

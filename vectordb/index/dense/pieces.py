@@ -1,9 +1,23 @@
-"""Work on rows in pieces, on several threads, so that a build uses its cores and can be cancelled."""
+"""Rows read and worked on in pieces, so that a build uses its cores and can be cancelled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ..base import Progress, RowSource
+
+
+def copied(rows: RowSource, dim: int, step: Progress) -> np.ndarray:
+    """The vectors of a dense field, float32 ``(n, dim)``. The transaction of their source has ended then."""
+    vectors = np.empty((len(rows.docids), dim), np.float32)
+    for low, column in rows.blocks():
+        vectors[low : low + len(column.values)] = column.values
+        step("copy", (low + len(column.values)) / len(vectors))
+    rows.release()
+    return vectors
 
 
 def in_pieces(n: int, most: int, threads: int, call: Callable[[int, int], object], done: Callable[[int], object], least: int = 1) -> None:

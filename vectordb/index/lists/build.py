@@ -12,7 +12,7 @@ from vectordb_client.model.fields.dense import USUAL_BITS
 
 from ...common import background
 from ..base import BuildOptions, Progress, RowSource, inverse_of, stepper
-from ..dense.pieces import in_pieces
+from ..dense.pieces import copied, in_pieces
 from ..file import write
 from ..scratch import aligned_copy
 from .calibrate import calibrate
@@ -43,14 +43,8 @@ def options_of(spec: Any) -> Options:
 
 def build_rows(path: Path, rows: RowSource, spec: Any, progress: Progress, cancelled: Callable[[], bool]) -> None:
     """``IndexKind.build``: copy the vectors of a dense field and index them."""
-    step = stepper(progress, cancelled)
-    docids = rows.docids
-    vectors = np.empty((len(docids), spec.dim), np.float32)
-    for low, column in rows.blocks():
-        vectors[low : low + len(column.values)] = column.values
-        step("copy", (low + len(column.values)) / len(docids))
-    rows.release()
-    build(path, vectors, docids, spec.metric, options_of(spec), progress, cancelled)
+    vectors = copied(rows, spec.dim, stepper(progress, cancelled))
+    build(path, vectors, rows.docids, spec.metric, options_of(spec), progress, cancelled)
 
 
 def build(
