@@ -374,7 +374,7 @@ def test_what_running_teaches_stays_within_bounds(measurements):
     learned = Corrections.of(PLANS)
     for of_cost, plan, predicted, actual in measurements:
         (learned.learn_cost if of_cost else learned.learn_recall)(plan, predicted, actual)
-    recalls, costs = learned.table
+    recalls, costs, _ = learned.table
     assert (recalls >= -0.2).all() and (recalls <= 0.02).all()
     assert (costs >= 0.25).all() and (costs <= 4).all() and 0.05 <= learned.speed <= 20
 
@@ -386,7 +386,7 @@ def test_costs_and_recalls_follow_what_is_measured():
             learned.learn_cost(plan, 10.0, actual)
         learned.learn_recall(3, 0.95, 0.85)
         learned.learn_recall(4, 0.85, 0.95)  # finding more than predicted is hardly a reason to do less
-    recalls, costs = learned.table
+    recalls, costs, _ = learned.table
     assert costs[2] / costs[3] == pytest.approx(2, abs=0.15) and costs[3] == pytest.approx(costs[4], abs=0.1)
     assert recalls.tolist() == pytest.approx([0, 0, 0, -0.1, 0.02, 0, 0, 0, 0], abs=0.001)
 

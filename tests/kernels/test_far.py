@@ -16,7 +16,7 @@ from vectordb.index.model import AGAIN, Corrections
 from vectordb.kernels import planner, segment
 from vectordb.kernels.topk import make_key
 
-ADDED = ("distances", "far_recalls", "far_costs")  # the sections that files of earlier versions lack
+ADDED = ("distance_points", "far_recalls", "far_costs")  # the sections that files of earlier versions lack
 QUERIES = 48
 
 
@@ -105,7 +105,7 @@ def claiming(one: HNSWFile, first: int, second: int) -> HNSWFile:
     sections["far_recalls"][..., second] = 1.0
     for name in ("costs", "far_costs"):
         sections[name][..., first], sections[name][..., second] = 1.0, 2.0
-    sections["distances"] = np.broadcast_to(np.append(np.linspace(0.8, 1.2, 11), 0.0), sections["distances"].shape).copy()
+    sections["distance_points"] = np.broadcast_to(np.append(np.linspace(0.8, 1.2, 11), 0.0), sections["distance_points"].shape).copy()
     return HNSWFile(one.meta, sections, one.file)
 
 
@@ -161,13 +161,63 @@ def test_recalls_by_distance_fall_and_heed_random_directions():
     assert (table[6:] == table[5]).all() and (axis[6:] > 1).all()
 
 
+def test_bins_have_the_recall_of_what_is_found_in_them():
+    true = np.random.default_rng(2).permutation(np.linspace(0, 1, 200))
+    found = np.stack([true, true, np.full(200, 9.0)], axis=1)
+    found[:20, 1] = 0.95  # beyond the limit: searched again, so they count for none
+    recalls = np.stack([1 - 0.5 * true, np.ones(200), 0.3 + 0 * true], axis=1)
+    recalls[:20, 1] = 0
+    ends, tables = points.bins_of(0.9, true, found, recalls)
+    np.testing.assert_allclose(ends, [0.18, 0.36, 0.54, 0.72, 0.9], atol=0.01)
+    np.testing.assert_allclose(tables[:, 0], [0.955, 0.865, 0.775, 0.685, 0.595], atol=0.01)
+    assert (tables[:, 1] == 1).all() and tables[:, 2] == pytest.approx(0.3)
+
+
+def test_predictions_follow_the_distances_that_searches_find():
+    """Queries that are farther than rows are from one another, but not so far that each is searched again, get more effort."""
+    one = large("cosine")
+    settings = one.segment.models[0].settings
+    cheap = int(np.flatnonzero(settings[:, planner.PLAN] == planner.ADAPTIVE_BEAM)[0])
+    thorough = int(np.flatnonzero(settings[:, planner.PLAN] == planner.BINARY_SCAN)[-1])
+    sections = dict(claiming(one.segment, cheap, thorough).sections)
+    for name, value in (("recalls", 0.97), ("lows", 0.97)):
+        sections[name][..., cheap] = value
+    levels = len(sections["levels"])
+    for name in ("far_recalls", "far_costs"):
+        sections[name] = sections[name].reshape(len(sections[name]), levels, -1, len(settings)).copy()
+    sections["far_recalls"][..., : planner.BINS, cheap] = [1.0, 1.0, 0.95, 0.9, 0.8]
+    for name in ("far_recalls", "far_costs"):
+        sections[name] = sections[name].reshape(sections["recalls"].shape)
+    part = HNSWFile(one.segment.meta, sections, one.segment.file)
+    counts, target = part.corrections.table[planner.SEEN], SegmentTarget(part, part.all_allowed)
+
+    def chosen() -> int:
+        trace = Trace()
+        one.search(one.vectors[5:6], 10, target=0.95, parts=[target], trace=trace)
+        return trace.report.runs[0].setting
+
+    assert [chosen() for _ in range(40)] == [cheap] * 40 and counts.tolist() == [40] + [0] * (len(counts) - 1)
+    part.follow()
+    assert chosen() == cheap  # nearer than usual, but no less effort for that
+    counts[:] = 0
+    counts[planner.BINS - 1] = 400
+    part.follow()
+    assert chosen() == thorough
+    assert part.models[0].predictions(target, -1, 10)[1][cheap] == pytest.approx(0.97 - 0.13 * 400 / 416, abs=1e-4)
+    counts[: planner.BINS] = 100  # at 512 searches, half are forgotten
+    counts[0] = 400
+    part.follow()
+    assert chosen() == cheap and counts[: planner.BINS].tolist() == [201, 50, 50, 50, 50]
+
+
 def test_a_build_measures_distances_of_each_level():
     small = Indexed(clustered(3, 900, 16), "dot", options=Options(threads=1), SCANNED=100)
     sections = small.segment.sections
     depths, cells, settings = sections["recalls"].shape
     levels, wide = len(sections["levels"]), len(sections["locals"]) + 1
-    assert sections["distances"].shape == (depths, levels, wide) and (sections["distances"][:, 0, -1] == 0).all()
-    assert (np.diff(sections["distances"][..., :-1], axis=2) > 0).all()
+    assert sections["distance_points"].shape == (depths, levels, wide) and (sections["distance_points"][:, 0, -1] == 0).all()
+    assert (np.diff(sections["distance_points"][..., :-1], axis=2) >= 0).all()
+    assert (np.diff(sections["distance_points"][..., planner.BINS : -1], axis=2) > 0).all()
     assert sections["far_recalls"].shape == sections["far_costs"].shape == (depths, cells, settings)
     exact = planner.setting_of(sections["settings"], planner.EXACT)
     assert (sections["far_recalls"][..., exact] == 1).all() and (sections["far_costs"] > 0).all()

@@ -107,7 +107,7 @@ def test_a_scan_costs_in_proportion_to_what_matches():
 @pytest.mark.parametrize("seed", SEEDS)
 def test_cells_of_distances_follow_those_of_correlations(seed):
     rng = np.random.default_rng(seed)
-    levels, points = np.array([1.0, -0.5, -2.0])[: 2 + seed % 2], 4
+    levels, bins, points = np.array([1.0, -0.5, -2.0])[: 2 + seed % 2], planner.BINS, planner.BINS + 4
     distances = np.sort(rng.random((len(levels), points)), axis=1)
     cells_each = len(levels) * points
     table = rng.random((2 * cells_each, 3)).astype(np.float32)
@@ -129,9 +129,10 @@ def test_cells_of_distances_follow_those_of_correlations(seed):
     grid = table[cells_each:, 1].reshape(len(levels), points)
     for level, axis, row in zip(levels, distances, grid, strict=True):
         for distance in (*axis, *rng.random(5), -1.0, 9.0):
-            far, expected = predicted(level, distance)
-            assert far == (distance > axis[0]) and expected == pytest.approx(np.interp(distance, axis, row))
+            found, expected = predicted(level, distance)
+            assert found == np.searchsorted(axis[:bins], distance)
+            assert expected == pytest.approx(np.interp(distance, axis[bins:], row[bins:]))
     middle = (levels[0] + levels[1]) / 2
-    halves = [np.interp(0.5, axis, row) for axis, row in zip(distances[:2], grid[:2], strict=True)]
+    halves = [np.interp(0.5, axis[bins:], row[bins:]) for axis, row in zip(distances[:2], grid[:2], strict=True)]
     assert predicted(middle, 0.5)[1] == pytest.approx(np.mean(halves))
-    assert predicted(levels[1], 0.9, -2.0)[1] == pytest.approx(np.interp(0.9 - 2 * slopes[1], distances[1], grid[1]))
+    assert predicted(levels[1], 0.9, -2.0)[1] == pytest.approx(np.interp(0.9 - 2 * slopes[1], distances[1, bins:], grid[1, bins:]))

@@ -318,6 +318,9 @@ class IndexKind:
 
     # An open file
 
+    def follow(self) -> None:
+        """Correct the predictions by what searches have found. Called once in MEASURED_EVERY searches."""
+
     def model(self, k: int) -> PlanModel:
         """The measurements that plans for k results are made from."""
         raise NotImplementedError

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..kernels import planner
+
 if TYPE_CHECKING:
     from .base import Plan, Run, SegmentTarget
 
@@ -35,7 +37,8 @@ NOTHING_MATCHES = "nothing matches"
 class Corrections:
     """Corrections of a segment's predictions, learned while searching.
 
-    table: float64 ``(2, plans)``: each plan's recall offset (measured − predicted recall) and cost factor. speed: the part of measured ÷
+    table: float64 ``(3, plans)``: each plan's recall offset (measured − predicted recall) and cost factor, and what searches count of the
+    distances of what they find (``kernels/planner.py``). speed: the part of measured ÷
     predicted cost that all plans share, because the processor is slower or its caches are colder than they were in the calibration. It
     doesn't change the choice: if the plans that run were blamed for it, others would be chosen that are no faster.
     """
@@ -48,8 +51,9 @@ class Corrections:
     @classmethod
     def of(cls, plans: Mapping[int, Plan], speed: float = 1.0) -> Corrections:
         """Neutral corrections of a table of plans."""
-        count = max(plans) + 1
-        return cls(np.stack([np.zeros(count), np.ones(count)]), speed)
+        table = np.zeros((3, max(max(plans) + 1, planner.BINS)))
+        table[planner.COST_FACTOR] = 1
+        return cls(table, speed)
 
     @property
     def factors(self) -> np.ndarray:

@@ -142,7 +142,7 @@ def search_target(search, at, work, queries, k, table, verified, half, heaps, si
         carray(pointer(target[CORRELATIONS]), target[CORRELATION_COUNT], np.float64),
         carray(pointer(target[RECALLS]), (2 * target[CELLS], settings), np.float32),
         carray(pointer(target[COSTS]), (target[CELLS], settings), np.float32),
-        carray(pointer(target[CORRECTIONS]), (2, target[PLANS]), np.float64),
+        carray(pointer(target[CORRECTIONS]), (3, target[PLANS]), np.float64),
         np.int64(target[RECALL]).view(np.float64),
         CHOOSE,
         target[DEPTH],

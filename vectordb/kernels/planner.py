@@ -23,6 +23,9 @@ TERMINATING_PLANS = (SCAN, BINARY_SCAN, EXACT)  # they find min(k, matches) rows
 FULL_COST_PLANS = (SCAN, EXACT)  # they look at every matching row however many results are asked for
 # Columns of a setting: the plan, and its two parameters (``index/dense/plans.py``).
 PLAN, EFFORT, WIDTH = range(3)
+# Rows of the corrections of a segment: a plan's recall offset and cost factor, and how many searches found rows in each of BINS.
+RECALL_OFFSET, COST_FACTOR, SEEN = range(3)
+BINS = 5  # of the usual distances: at each level, as many of its rows have results in one as in another (``index/dense/points.py``)
 
 # Constants: unit and meaning, then the source in brackets. [P2]: checked by the suite "planner" of 22 November 2026, commit e7bcf53
 # (bench/RESULTS.md, "Under filters"). [tests]: set so that tests with outliers, ties and large limits pass; no benchmark is recorded.
@@ -71,8 +74,8 @@ def weights_of(levels, correlations, share, local, cells, weights):
 @kernel
 def points_of(levels, correlations, costs):
     """(the number of correlations, whether there are cells of distances). With these, ``correlations`` goes on, for each level, with the
-    distances at which it has cells, as many as correlations, ascending, and a slope; ``costs`` and the tables of recalls go on with their
-    cells. Files of earlier versions have none.
+    upper ends of BINS and the distances beyond at which it has cells, together as many as correlations, ascending, and a slope; ``costs``
+    and the tables of recalls go on with their cells. Files of earlier versions have none.
     """
     count = len(correlations)
     if count * len(levels) == len(costs):
@@ -82,8 +85,8 @@ def points_of(levels, correlations, costs):
 
 @kernel
 def weights_of_distance(levels, distances, share, local, distance, cells, weights):
-    """Where a search lies among the cells of distances, as ``weights_of``. distances: float64 ``(levels · (points + 1),)``. Returns whether
-    it lies beyond the first ones: those before are usual.
+    """Where a search lies among the cells of distances beyond the usual ones, as ``weights_of``. distances: float64 ``(levels · (points +
+    1),)``. Returns the one of BINS that it lies in; BINS if it lies beyond them all.
 
     A filter that leaves out the rows near the query makes all results farther, by the slope for each unit of log ρ (local). The distances
     of cells are those without that.
@@ -96,22 +99,24 @@ def weights_of_distance(levels, distances, share, local, distance, cells, weight
     lower = max(upper - 1, 0)
     gap = levels[lower] - levels[upper]
     mix = min(max((levels[lower] - share) / gap, 0.0), 1.0) if gap > 0 else 1.0
-    usual = (1.0 - mix) * distances[lower * width] + mix * distances[upper * width]
     moved = (1.0 - mix) * distances[lower * width + points] + mix * distances[upper * width + points]
     distance += moved * local
+    found = 0
+    while found < BINS and (1.0 - mix) * distances[lower * width + found] + mix * distances[upper * width + found] < distance:
+        found += 1
     for side in range(2):
         level = lower if side == 0 else upper
         weight = 1.0 - mix if side == 0 else mix
-        start, right = level * width, 0
+        start, right = level * width, BINS
         while right < points - 1 and distances[start + right] < distance:
             right += 1
-        left = max(right - 1, 0)
+        left = max(right - 1, BINS)
         span = distances[start + right] - distances[start + left]
         part = min(max((distance - distances[start + left]) / span, 0.0), 1.0) if span > 0 else 1.0
         first = (len(levels) + level) * points  # behind the cells of correlations, which are as many
         cells[2 * side], weights[2 * side] = first + left, weight * (1.0 - part)
         cells[2 * side + 1], weights[2 * side + 1] = first + right, weight * part
-    return distance > usual
+    return found
 
 
 @kernel
@@ -175,8 +180,8 @@ def choose(settings, recalls, costs, corrections, cells, weights, target, graph,
     MUCH_CHEAPER, and without such a setting it is the one of highest recall. fallback: the cheapest with the margin among the plans that
     always terminate.
 
-    corrections: float64 ``(2, plans)``: added to the recall and multiplied with the cost of each plan, learned at run time. growth, extra:
-    as for ``cost_of``.
+    corrections: float64 ``(3, plans)``: added to the recall and multiplied with the cost of each plan, learned at run time; SEEN. growth,
+    extra: as for ``cost_of``.
     """
     needed = target + min((1.0 - target) / 2.0, MARGIN)  # predictions are measured on few queries
     exact = setting_of(settings, EXACT)
@@ -186,8 +191,8 @@ def choose(settings, recalls, costs, corrections, cells, weights, target, graph,
         plan = np.int64(settings[s, PLAN])
         if not graph and plan in GRAPH_PLANS:
             continue
-        cost = cost_of(s, settings, cells, weights, costs, exact, growth, extra) * corrections[1, plan]
-        recall = predict(s, cells, weights, recalls) + corrections[0, plan]
+        cost = cost_of(s, settings, cells, weights, costs, exact, growth, extra) * corrections[COST_FACTOR, plan]
+        recall = predict(s, cells, weights, recalls) + corrections[RECALL_OFFSET, plan]
         if plan == EXACT:
             recall = 1.0
         else:

@@ -57,6 +57,7 @@ from .layout import (
 from .planner import (
     ADAPTIVE_BEAM,
     BINARY_SCAN,
+    BINS,
     CLUSTERS_BINARY,
     CLUSTERS_SCAN,
     COMPILED_PLANS,
@@ -67,7 +68,9 @@ from .planner import (
     KEPT,
     MORE,
     PLAN,
+    RECALL_OFFSET,
     SCAN,
+    SEEN,
     TERMINATING_PLANS,
     WIDTH,
     beyond,
@@ -176,7 +179,8 @@ def plan_again(
     report,
 ):
     """The setting for a request of which a search by the setting ``ran`` found rows at ``distance``, and one that takes over: (setting,
-    safe). It is the same where that reaches the target for such requests. Corrects the report, and adds what another search costs.
+    safe). It is the same where that reaches the target for such requests. Corrects the report, and adds what another search costs. Where
+    the distance is a usual one, it is only counted, in the corrections.
 
     cells, weights: where the request lies by its correlation. distances: at which there are cells. Others as ``plan_for``.
     """
@@ -184,12 +188,14 @@ def plan_again(
     level = min(np.log2(share), levels[1]) if allowed.filtered else levels[0]
     local = log_correlation(report[R_LOCAL], share) if allowed.filtered else 0.0
     far, far_weights = np.zeros(4, np.int64), np.zeros(4, np.float64)
-    if not weights_of_distance(levels, distances, level, local, distance, far, far_weights):
+    found = weights_of_distance(levels, distances, level, local, distance, far, far_weights)
+    if found < BINS:
+        corrections[SEEN, found] += 1  # what threads add at the same moment may count once
         return ran, exact
     reached = recalls[len(recalls) - len(costs) :]
     report[R_RECALL] = predict(ran, far, far_weights, recalls)
     report[R_MICROSECONDS] = cost_of(ran, settings, far, far_weights, costs, exact, growth, extra)
-    if predict(ran, far, far_weights, reached) + corrections[0, np.int64(settings[ran, PLAN])] >= target:
+    if predict(ran, far, far_weights, reached) + corrections[RECALL_OFFSET, np.int64(settings[ran, PLAN])] >= target:
         return ran, exact
     both, cost = np.empty((1, len(settings)), np.float32), np.empty((1, len(settings)), np.float32)
     for s in range(len(settings)):

@@ -180,10 +180,10 @@ class DirectSearches:
                     if docids is None:
                         return None
                     told = _listed(block, lane, query, out, docids)
-                elif block.measured and not calls % MEASURED_EVERY:
-                    told = _measured(block, lane, query, out)
-                else:
+                elif calls % MEASURED_EVERY:
                     told = block.call(block.at, lane.at, query, out)
+                else:
+                    told = _measured(block, lane, query, out)
                 if told < 0:
                     return None
                 count, pieces = told & kernel.COUNT_BITS, None
@@ -239,7 +239,11 @@ def _listed(block: Block, lane: Lane, query: np.ndarray, out: np.ndarray, docids
 
 
 def _measured(block: Block, lane: Lane, query: np.ndarray, out: np.ndarray) -> int:
-    """A call whose time corrects the predicted cost of its plan."""
+    """A call after which predictions are corrected; by its time too where one segment is searched."""
+    for target in block.targets:
+        target.segment.follow()
+    if not block.measured:
+        return block.call(block.at, lane.at, query, out)
     started = time.perf_counter()
     told = block.call(block.at, lane.at, query, out)
     elapsed = max(1e6 * (time.perf_counter() - started) - CALL_MICROSECONDS, 0.1)

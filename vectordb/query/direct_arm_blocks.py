@@ -156,6 +156,9 @@ class DenseArm:
         """Add the arm's list. Returns what ``list_dense`` does."""
         block = self.block
         block.calls = calls = block.calls + 1
+        if calls % MEASURED_EVERY == 0:
+            for target in block.targets:
+                target.segment.follow()
         if calls % MEASURED_EVERY or not block.measured:
             told = self._call(self._at, lane.at, own.lists_at, query)
         else:

@@ -33,7 +33,7 @@ from ..model import DEPTHS, Corrections, settings_of
 from .far import NOISE, distances_of, kinds_of, made_queries
 from .model import NEVER
 from .plans import PLANS
-from .points import CORRELATIONS, USUAL, groups_of, points_by_distance, slope_of, spread
+from .points import CORRELATIONS, USUAL, bins_of, groups_of, points_by_distance, slope_of, spread
 from .scratch import DenseScratch
 from .search import CALL_MICROSECONDS, run_plan
 from .segment import DenseSegment
@@ -137,7 +137,7 @@ def calibrate(
         "recalls": recalls,
         "lows": lows,
         "costs": costs,
-        "distances": np.array([[cell[d][5] for cell in cells] for d in range(len(DEPTHS))]),
+        "distance_points": np.array([[cell[d][5] for cell in cells] for d in range(len(DEPTHS))]),
         "far_recalls": far_recalls,
         "far_costs": far_costs,
     }
@@ -252,9 +252,12 @@ class _Bench:
             true, far = true + slope * cell.rhos, far + np.float32(slope) * cell.rhos[:, None].astype(np.float32)
             limit = float(np.quantile(true[own], USUAL))
             usual = own if share is not None else own & (true <= limit)
-            points = points_by_distance(true, limit, noise[cell.queries], far, recalls, costs, len(CORRELATIONS))
+            ends, bins = bins_of(limit, true[own], far[own], recalls[own])
+            beyond = len(CORRELATIONS) - len(ends)
+            points = points_by_distance(true, limit, noise[cell.queries], far, recalls, costs, beyond)
             points[0][:, self.settings.uncompiled] = 0.0  # a second search is made in the kernel
-            measured.append((*spread(cell.rhos[usual], recalls[usual], costs[usual]), *points[:2], np.append(points[2], slope)))
+            tables = np.concatenate([bins, points[0]]), np.concatenate([np.repeat(points[1][:1], len(ends), axis=0), points[1]])
+            measured.append((*spread(cell.rhos[usual], recalls[usual], costs[usual]), *tables, np.concatenate([ends, points[2], [slope]])))
         return measured
 
     def cold(self, recalls: np.ndarray) -> float:

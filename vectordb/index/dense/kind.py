@@ -35,7 +35,7 @@ class HNSWFile(DenseSegment):
     own_sections = large | {
         "docids", "inverse", "mean", "flips", "centroids", "centroid_bias", "offsets", "medoids",
         "upper_rows", "upper_offsets", "upper_links", "settings", "levels", "locals", "recalls", "lows",
-        "costs", "distances", "far_recalls", "far_costs", "apart",
+        "costs", "distance_points", "far_recalls", "far_costs", "apart",
     }  # fmt: skip
 
     build = staticmethod(build_rows)

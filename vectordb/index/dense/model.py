@@ -28,8 +28,9 @@ BEYOND = 0.2  # share of (1 − target) added to the target for k > 2·depth, wh
 class DenseModel(PlanModel):
     """levels: log2 selectivity, descending; the first is "no filter". correlations: log2 ρ, ascending; then, if there are as many cells of
     distances, these of each level (``planner.points_of``). recalls, costs: float32 ``(cells, settings)``, those of the correlations of each
-    level, then those of its distances. lows: the mean recall of the queries with the lowest, as ``recalls``; None in files of earlier
-    versions. table: the recalls as ``search_segment`` takes them: the mean ones, then the targets that settings reach (``held_by``).
+    level, then those of its distances: of results in each of BINS, then beyond. lows: the mean recall of the queries with the lowest, as
+    ``recalls``; None in files of earlier versions. table: the recalls as ``search_segment`` takes them: the mean ones, then the targets
+    that settings reach (``held_by``); they are corrected while searching (``follow``).
     """
 
     levels: np.ndarray
@@ -42,6 +43,19 @@ class DenseModel(PlanModel):
         held = self.recalls if self.lows is None else held_by(self.recalls, self.lows)
         object.__setattr__(self, "table", np.concatenate([self.recalls, held]))
 
+    def follow(self, shares: np.ndarray) -> None:
+        """Correct the predicted recalls for searches of which these shares, float64 ``(BINS,)``, find rows in each of BINS. They are only
+        lowered: the recalls of a bin are the means of few queries.
+        """
+        points, by_distance = planner.points_of(self.levels, self.correlations, self.costs)
+        if by_distance:
+            near = len(self.levels) * points
+            bins = self.recalls[near:].reshape(len(self.levels), points, -1)[:, : planner.BINS]
+            change = np.einsum("b,lbs->ls", shares - 1 / planner.BINS, bins.astype(np.float64))
+            recalls = np.maximum(self.recalls[:near] + np.repeat(np.minimum(change, 0.0), points, axis=0), 0.0).astype(np.float32)
+            self.table[:near] = recalls
+            self.table[len(self.recalls) :][:near] = recalls if self.lows is None else held_by(recalls, self.lows[:near])
+
     def predictions(self, target: SegmentTarget, local: float, k: int) -> tuple[Sequence[float], Sequence[float]]:
         exact = planner.setting_of(self.settings, planner.EXACT)
         growth, extra = planner.beyond(k, self.depth, int(target.allowed.matches[0]))
@@ -50,7 +64,7 @@ class DenseModel(PlanModel):
         costs, recalls = [], []
         for s, plan in enumerate(self.settings[:, planner.PLAN].astype(int).tolist()):
             costs.append(planner.cost_of(s, self.settings, cells, weights, self.costs, exact, growth, extra) * factors[plan])
-            recall = min(planner.predict(s, cells, weights, self.recalls) + offsets[plan], 1.0)
+            recall = min(planner.predict(s, cells, weights, self.table) + offsets[plan], 1.0)
             recalls.append(1.0 if self.plans[plan].exact else recall)
         return costs, recalls
 
@@ -69,7 +83,8 @@ class DenseModel(PlanModel):
         points, by_distance = planner.points_of(self.levels, self.correlations, self.costs)
         level = min(np.log2(matches / rows), self.levels[1]) if filtered else self.levels[0]
         far = by_distance and not filtered and local >= 0
-        if not (far and planner.weights_of_distance(self.levels, self.correlations[points:], level, 0.0, local, cells, weights)):
+        distances = self.correlations[points:]
+        if not far or planner.weights_of_distance(self.levels, distances, level, 0.0, local, cells, weights) < planner.BINS:
             rho = np.log2(max(local * rows / matches, 2.0**-8)) if filtered and local >= 0 else 0.0
             planner.weights_of(self.levels, self.correlations[:points], level, rho, cells, weights)
         return cells, weights
@@ -99,7 +114,7 @@ def models_of(sections: Mapping[str, np.ndarray], rows: int, dim: int) -> tuple[
     side.
     """
     levels, correlations = sections["levels"], sections["locals"]
-    if "distances" in sections and sections["far_recalls"].shape == sections["recalls"].shape:
+    if "distance_points" in sections and sections["far_recalls"].shape == sections["recalls"].shape:
         return _with_distances(sections)
     full = np.repeat(rows * (UNMEASURED_ROW + dim * UNMEASURED_NUMBER) * np.minimum(np.exp2(levels), 1.0), len(correlations))
     settings, recalls, costs = with_setting(sections, (planner.EXACT, 0, 0), full.astype(np.float32))
@@ -119,6 +134,6 @@ def _with_distances(sections: Mapping[str, np.ndarray]) -> tuple[DenseModel, ...
     recalls, lows, costs = (np.concatenate([sections[name], sections[other]], axis=1) for name, other in far.items())
     models = []
     for i, depth in enumerate(DEPTHS):
-        points = np.concatenate([sections["locals"], sections["distances"][i].reshape(-1)])
+        points = np.concatenate([sections["locals"], sections["distance_points"][i].reshape(-1)])
         models.append(DenseModel(depth, PLANS, settings, recalls[i], costs[i], levels, points, lows[i]))
     return tuple(models)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...kernels import planner
 from ..model import DOUBT
 
 # Constants: unit and meaning, then the source in brackets. [P2]: checked by the suite "planner" of 22 November 2026, commits 5afc918 to
@@ -76,11 +77,32 @@ def slope_of(rhos: np.ndarray, distances: np.ndarray) -> float:
     return max(-float(centred @ distances) / square, 0.0) if square > 0 else 0.0
 
 
+def bins_of(limit: float, true: np.ndarray, found: np.ndarray, recalls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Average the measurements of rows that serve as queries by the distance of what they find. Returns (the upper ends of BINS, float64
+    ``(BINS,)``; recalls, float32 ``(BINS, settings)``).
+
+    limit: the largest usual distance. true: the distance of each query's true results ``(n,)``. found, recalls: of each setting, ``(n,
+    settings)``. A bin in which a setting finds nothing has the mean of all.
+    """
+    usual = true[true <= limit]
+    ends = np.append(np.quantile(usual, np.arange(1, planner.BINS) / planner.BINS), limit)
+    counted = (true <= limit)[:, None] & (found <= limit)
+    sums = counted.sum(axis=0)
+    means = np.where(sums > 0, (recalls * counted).sum(axis=0) / np.maximum(sums, 1), recalls.mean(axis=0))
+    own = np.searchsorted(ends[:-1], found)
+    tables = np.empty((planner.BINS, recalls.shape[1]), np.float32)
+    for each in range(planner.BINS):
+        here = counted & (own == each)
+        sums = here.sum(axis=0)
+        tables[each] = np.where(sums > 0, (recalls * here).sum(axis=0) / np.maximum(sums, 1), means)
+    return ends, tables
+
+
 def points_by_distance(
     true: np.ndarray, usual: float, noise: np.ndarray, found: np.ndarray, recalls: np.ndarray, costs: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Average the measurements of single queries at some distances. Returns (recalls, costs, the distances), float32 ``(count, settings)``
-    and float64 ``(count,)``.
+    """Average the measurements of single queries at distances beyond the usual ones. Returns (recalls, costs, the distances),
+    float32 ``(count, settings)`` and float64 ``(count,)``.
 
     true: the distance of each query's true results ``(n,)``. usual: the first distance. noise: which queries are in random directions; the
     recall is the lower one of these and the others. found, recalls, costs (microseconds): of each setting, ``(n, settings)``. Each query

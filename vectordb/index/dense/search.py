@@ -111,6 +111,7 @@ def _search(request: SegmentRequest, queries: np.ndarray, report: Report | None)
             setting = int(facts[0, R_SETTING])
             if n == 1 and forced < 0 and setting >= 0:  # where a plan fell back to another, its cost includes the other's
                 corrections.learn_cost(int(model.settings[setting, planner.PLAN]), facts[0, R_MICROSECONDS], elapsed)
+            segment.follow()
         if report is not None:
             report.runs.append(_run(Run, (*facts[0].tolist(), elapsed if timed else None, None)))
     if touched:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...kernels import layout
+from ...kernels import layout, planner
 from ...kernels.codes import rotate, stride_of, u64s_of
 from ..base import IndexKind
 from ..exact import METRICS
@@ -19,6 +19,11 @@ from ..file import IndexFile
 from ..model import Corrections, which_model
 from .model import DenseModel, models_of
 from .plans import PLANS
+
+# Constants: searches. Chosen, not measured.
+FOLLOWED = 32  # by which the predictions follow anew
+UNSEEN = 16.0  # that the calibration counts for
+REMEMBERED = 512.0  # at which half of them are forgotten
 
 
 class DenseSegment(IndexKind):
@@ -38,7 +43,7 @@ class DenseSegment(IndexKind):
         self.has_graph = "graph" in sections
         self.residual_norms, self.max_norm = sections.get("lacking"), meta.get("longest")
         self.description = self._described()
-        self.corrections, self.uncompiled = Corrections.of(PLANS, meta.get("cold", 1.0)), False
+        self.corrections, self.uncompiled, self._followed = Corrections.of(PLANS, meta.get("cold", 1.0)), False, 0.0
         if file is not None:
             self.models = models_of(sections, self.rows, self.dim)
             self.uncompiled = any(PLANS[int(plan)].kernel for plan in self.models[0].settings[:, 0])
@@ -95,6 +100,18 @@ class DenseSegment(IndexKind):
         for column, value in values.items():
             description[column] = value
         return description
+
+    def follow(self) -> None:
+        """Follow the distances of what searches find: where they are farther than those of rows used to be, settings find less."""
+        seen = self.corrections.table[planner.SEEN, : planner.BINS]
+        total = float(seen.sum())
+        if total >= self._followed + FOLLOWED:
+            shares = (seen + UNSEEN / planner.BINS) / (total + UNSEEN)
+            for model in self.models:
+                model.follow(shares)
+            if total >= REMEMBERED:
+                seen /= 2
+            self._followed = float(seen.sum())
 
     def model(self, k: int) -> DenseModel:
         return self.models[which_model(k)]
