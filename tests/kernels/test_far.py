@@ -203,7 +203,8 @@ def test_predictions_follow_the_distances_that_searches_find():
     counts[planner.BINS - 1] = 400
     part.follow()
     assert chosen() == thorough
-    assert part.models[0].predictions(target, -1, 10)[1][cheap] == pytest.approx(0.97 - 0.13 * 400 / 416, abs=1e-4)
+    lower = 0.13 * 400 / 416 - np.std([1.0, 1.0, 0.95, 0.9, 0.8]) * np.sqrt(1 / 400 + 1 / 160)  # less what chance explains
+    assert part.models[0].predictions(target, -1, 10)[1][cheap] == pytest.approx(0.97 - 2 * lower, abs=1e-4)
     counts[: planner.BINS] = 100  # at 512 searches, half are forgotten
     counts[0] = 400
     part.follow()

@@ -123,11 +123,13 @@ def calibrate(
         progress(next(done) / len(levels))
         return measured
 
+    # Threads that share caches slow down searches of the graph more than scans, so most searches, those without a filter, are timed alone.
+    cells = [measure(0)]
     if threads > 1 and segment.rows >= PARALLEL_ROWS:
         with ThreadPoolExecutor(threads) as pool:
-            cells = list(pool.map(measure, range(len(levels))))
+            cells += pool.map(measure, range(1, len(levels)))
     else:
-        cells = [measure(level) for level in range(len(levels))]
+        cells += [measure(level) for level in range(1, len(levels))]
     tables = [np.array([[cell[d][part] for cell in cells] for d in range(len(DEPTHS))], np.float32) for part in range(5)]
     recalls, lows, costs, far_recalls, far_costs = (table.reshape(len(DEPTHS), -1, table.shape[-1]) for table in tables)
     sections = {
@@ -155,6 +157,13 @@ class _Bench:
         self.settings = Settings.now()
         self.n, self.clusters = segment.rows, segment.clusters
         rng = np.random.default_rng(seed + 2)
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        linked = np.ones(-(-self.n // 64) * 64, np.bool_)
+        linked[self.n :] = False
+        if segment.has_graph:
+            linked[place[held]] = False
+        self.linked = np.packbits(linked, bitorder="little").view(np.uint64)  # rows that a search of the graph can find
         held = held if len(held) else np.arange(min(8, len(vectors)))
         fewer = max(FILTERED, SCORES // len(vectors))
         if len(held) > fewer:
@@ -165,8 +174,6 @@ class _Bench:
         if metric != "l2":  # scaling a query scales all its scores alike; those of a very short query would underflow
             lengths = np.linalg.norm(self.queries.astype(np.float64), axis=1, keepdims=True)
             self.queries = (self.queries / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-        place = np.empty(len(order), np.int64)
-        place[order] = np.arange(len(order))
         self.own = np.concatenate([place[held], np.full(made, -1)])
         self.offsets = segment.offsets
         self.noise = rng.integers(0, 65_536, max(self.n, 4_099) + 97, dtype=np.uint16)
@@ -238,7 +245,7 @@ class _Bench:
                 else [max(each[0] // each[d], 1) for each in (REQUESTS, MADE_REQUESTS)]
             )
             some = np.concatenate([np.flatnonzero(rows)[:: steps[0]], np.flatnonzero(~rows)[:: steps[1]]])
-            cell = drawn.of(some, self._needed(drawn, some, k), k)
+            cell = drawn.of(some, *self._needed(drawn, some, k), k)
             full = self._full_cost(cell)
             recalls = np.zeros((len(some), len(self.settings.table)), np.float32)
             costs = np.full((len(some), len(self.settings.table)), NEVER, np.float32)
@@ -266,7 +273,8 @@ class _Bench:
         """
         drawn = self._requests(["none"], None, self.rng.permutation(self.held)[:COLD_QUERIES])
         every, k = np.arange(len(drawn.matches)), DEPTHS[0]
-        cell = drawn.of(every, np.zeros(len(every), np.float32), k)
+        unknown = np.zeros(len(every), np.float32)
+        cell = drawn.of(every, unknown, unknown, k)
         setting = int(np.argmax(recalls[0] >= min(0.95, recalls[0].max()))) if recalls[0].max() > 0 else self.settings.exact
         heaps, sizes = np.empty((len(every), k + 1), np.int64), np.zeros(len(every), np.int64)
         batch = min(self._timed(setting, cell, every, heaps, np.zeros_like(sizes)) for _ in range(2))
@@ -299,9 +307,14 @@ class _Bench:
                 for table in tables[:2]:
                     table[np.ix_(group[others:], family)] = table[np.ix_(some, family)].mean(axis=0)
 
-    def _needed(self, drawn: _Drawn, some: np.ndarray, k: int) -> np.ndarray:
-        """The k-th best score of some of the requests."""
-        return np.array([planner.kth_score(self.scores[drawn.queries[i]], True, drawn.bits[i], k) for i in some])
+    def _needed(self, drawn: _Drawn, some: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k-th best score of some of the requests, and that among the rows that the graph has."""
+
+        def needed(rows: np.ndarray) -> np.ndarray:
+            return np.array([planner.kth_score(self.scores[drawn.queries[i]], True, drawn.bits[i] & rows, k) for i in some])
+
+        every = needed(np.full_like(self.linked, ~np.uint64(0)))
+        return every, needed(self.linked) if self.segment.has_graph else every
 
     def _requests(self, kinds: list[str], share: float | None, chosen: np.ndarray) -> _Drawn:
         """Draw a filter for each of some queries; the kinds take turns."""
@@ -386,13 +399,14 @@ class _Bench:
 
     def _run(self, setting: int, cell: _Cell, group: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
         """(recalls of some requests of a cell, microseconds of one, distances of what is found) by a setting."""
-        k, scan = cell.k, self.settings.table[setting, planner.PLAN] == planner.SCAN
+        k, plan = cell.k, PLANS[int(self.settings.table[setting, planner.PLAN])]
+        scan = plan.id == planner.SCAN
         some = group[:SCAN_QUERIES] if scan else group  # a scan's recall and time hardly vary, so a few queries stand for the group
         heaps, sizes = np.empty((len(some), k + 1), np.int64), np.zeros(len(some), np.int64)
         cost = self._timed(setting, cell, some, heaps, sizes)
         filled = np.arange(k + 1) < sizes[:, None]
         others = filled & ((np.int64(0xFFFFFFFF) - (heaps & np.int64(0xFFFFFFFF))) != self.own_docids[cell.queries[some]][:, None])
-        kth = cell.needed[some]
+        kth = (cell.linked if "graph" in plan.needs else cell.needed)[some]
         rounding = self.rounding[0] + self.rounding[1] * np.where(np.isfinite(kth), np.abs(kth), 0)
         needed = kth - np.minimum(rounding, self.telling[cell.queries[some]])
         right = (others & (scores_of(heaps) >= needed[:, None])).sum(axis=1)
@@ -443,15 +457,18 @@ class _Drawn:
     matches: np.ndarray
     rhos: np.ndarray
 
-    def of(self, some: np.ndarray, needed: np.ndarray, k: int) -> _Cell:
-        """Some of them, for k results. needed: the k-th best score of each."""
+    def of(self, some: np.ndarray, needed: np.ndarray, linked: np.ndarray, k: int) -> _Cell:
+        """Some of them, for k results. needed, linked: the k-th best score of each."""
         queries, bits, counts, matches = self.queries[some], self.bits[some], self.counts[some], self.matches[some]
-        return _Cell(self.filtered, queries, bits, counts, matches, self.rhos[some], needed, k)
+        return _Cell(self.filtered, queries, bits, counts, matches, self.rhos[some], needed, linked, k)
 
 
 @dataclass(frozen=True)
 class _Cell(_Drawn):
-    """Requests for ``k`` results. needed: the k-th best score of each."""
+    """Requests for ``k`` results. needed: the k-th best score of each; linked: that among the rows that the graph has. The calibration
+    queries are rows that it lacks, so a search of the graph can't find them.
+    """
 
     needed: np.ndarray
+    linked: np.ndarray
     k: int

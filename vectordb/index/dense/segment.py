@@ -22,6 +22,7 @@ from .plans import PLANS
 
 # Constants: searches. Chosen, not measured.
 FOLLOWED = 32  # by which the predictions follow anew
+MEASURED = 160.0  # about as many queries the calibration asks
 UNSEEN = 16.0  # that the calibration counts for
 REMEMBERED = 512.0  # at which half of them are forgotten
 
@@ -106,9 +107,9 @@ class DenseSegment(IndexKind):
         seen = self.corrections.table[planner.SEEN, : planner.BINS]
         total = float(seen.sum())
         if total >= self._followed + FOLLOWED:
-            shares = (seen + UNSEEN / planner.BINS) / (total + UNSEEN)
+            shares, chance = (seen + UNSEEN / planner.BINS) / (total + UNSEEN), (1 / total + 1 / MEASURED) ** 0.5
             for model in self.models:
-                model.follow(shares)
+                model.follow(shares, chance)
             if total >= REMEMBERED:
                 seen /= 2
             self._followed = float(seen.sum())
