@@ -185,14 +185,22 @@ def choose(settings, recalls, costs, corrections, cells, weights, target, graph,
     """
     needed = target + min((1.0 - target) / 2.0, MARGIN)  # predictions are measured on few queries
     exact = setting_of(settings, EXACT)
+    only = np.int64(-1)  # the cell, where a request lies in a single one and costs are as measured: most have no filter
+    for i in range(4):
+        if weights[i] == 1.0 and growth <= 1.0:
+            only = cells[i]
     best, bare, safe, most = -1, -1, -1, 0
     best_cost, bare_cost, safe_cost, most_recall = np.inf, np.inf, np.inf, -1.0
     for s in range(len(settings)):
         plan = np.int64(settings[s, PLAN])
         if not graph and plan in GRAPH_PLANS:
             continue
-        cost = cost_of(s, settings, cells, weights, costs, exact, growth, extra) * corrections[COST_FACTOR, plan]
-        recall = predict(s, cells, weights, recalls) + corrections[RECALL_OFFSET, plan]
+        if only >= 0:
+            cost, recall = np.float64(costs[only, s]), np.float64(recalls[only, s])
+        else:
+            cost, recall = cost_of(s, settings, cells, weights, costs, exact, growth, extra), predict(s, cells, weights, recalls)
+        cost *= corrections[COST_FACTOR, plan]
+        recall += corrections[RECALL_OFFSET, plan]
         if plan == EXACT:
             recall = 1.0
         else:
