@@ -114,6 +114,7 @@ def add_commands(bench: argparse.ArgumentParser) -> None:
     tune.add_argument("--count", type=_count, metavar="N", help="number of queries (200; 50 for a multi-vector field)")
     tune.add_argument("--limit", type=_count, default=10, metavar="K", help="hits per query (10)")
     tune.add_argument("--recall", default="0.90,0.95,0.99", metavar="R[,R…]", help="recall targets to measure (0.90,0.95,0.99)")
+    tune.add_argument("--codes", action="store_true", help="compare codes at equal memory on the vectors of a dense field instead")
     tune.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to FILE, as JSON")
 
     command("list", _list, "show the suites, data sets and systems, and what each system still needs")
@@ -132,7 +133,9 @@ round. A ratio above 1 says that this checkout is faster. Nothing else should ru
 """
 _TUNE = "vectordb bench tune DIR COLLECTION [options]"
 _TUNE_DETAILS = """\
-The command reads only. To measure a fully indexed collection, run first: vectordb optimize DIR COLLECTION
+The command reads only. With --codes, it searches no index: it says how many of the ten exact hits float16, int8, RaBitQ, product
+quantisation and other codes keep, alone and with the best 30 or 100 rows scored by their vectors.
+To measure a fully indexed collection, run first: vectordb optimize DIR COLLECTION
 Query files: .npy or .fvecs (dense field); .npz with a SciPy CSR matrix, one column per term (sparse field); .npy of shape
 queries × vectors × dim (multi-vector field); or .txt with one text per line, if the field has an encoder. Encoding is not timed.
 """

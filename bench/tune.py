@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from . import facts, filters, metrics, timing, tune_fields
+from . import codes, facts, filters, metrics, timing, tune_fields
 from .tune_fields import Field
-from .tune_report import advice, show
+from .tune_report import advice, show, show_codes
 
 _DEPTH = 50  # rows beyond k that the ground truth keeps, so that ties with the k-th row are known
 _FILTER_QUERIES = 50
@@ -104,12 +104,18 @@ def main(arguments: Any) -> int:
         # No maintenance and no audits: nothing may be indexed, compacted or searched in the background while this measures.
         with vectordb.open(path, create=False, maintenance=False, recall_audit=0) as database, Progress(console) as progress:
             collection = database.collection(name)
-            options = {"field": arguments.field, "queries": arguments.queries, "count": arguments.count, "k": arguments.limit}
-            results = tune(collection, progress=progress, memory_before=before, targets=targets, **options)
+            options = {"field": arguments.field, "queries": arguments.queries, "count": arguments.count}
+            if arguments.codes:
+                results = compare_codes(collection, progress=progress, **options)
+            else:
+                results = tune(collection, progress=progress, memory_before=before, targets=targets, k=arguments.limit, **options)
     except vectordb.VectorDBError as error:
         raise ValueError(str(error)) from error
-    results["advice"] = advice(results, targets)
-    show(Console(highlight=False, soft_wrap=True), results, targets)
+    if arguments.codes:
+        show_codes(Console(highlight=False, soft_wrap=True), results)
+    else:
+        results["advice"] = advice(results, targets)
+        show(Console(highlight=False, soft_wrap=True), results, targets)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1, default=str), encoding="utf-8")
     return 0
@@ -176,6 +182,55 @@ def tune(
     if bench.is_exact() != exact:
         raise ValueError(f"another process built an index of {chosen.name!r} during the measurement; run the command again")
     return results
+
+
+def compare_codes(
+    collection: Any, field: str | None = None, queries: Path | None = None, count: int | None = None, progress: Any = None
+) -> dict:
+    """What codes keep of the exact results on a dense field (``codes.compare``), as plain data; ``show_codes`` prints it.
+
+    field: default the first dense field. queries: a file; default points of the collection, which are left out of the rows. count: number
+    of queries. Raises ValueError if the field isn't dense, or there are too few points.
+    """
+    from .progress import Progress
+
+    progress = progress or Progress(None)
+    chosen = _field(collection.schema, field)
+    if chosen.spec.kind != "dense":
+        raise ValueError(f"codes are compared on dense vectors, but the field {chosen.name!r} is {chosen.spec.kind}; pass --field NAME")
+    progress.stage("reading vectors")
+    rng, kept, seen = np.random.default_rng(0), [], 0
+    for page in tune_fields.pages(collection, chosen.page, with_vectors=[chosen.name], with_attributes=False):
+        for point in page:
+            if chosen.name not in point.vectors:
+                continue
+            seen += 1  # reservoir sampling, as in ``read``
+            place = len(kept) if len(kept) < codes.MOST_ROWS else int(rng.integers(0, seen))
+            if place == len(kept):
+                kept.append(point.vectors[chosen.name])
+            elif place < codes.MOST_ROWS:
+                kept[place] = point.vectors[chosen.name]
+    if not kept:
+        raise ValueError(f"no point of {collection.name} has a vector in the field {chosen.name!r}")
+    vectors = np.stack(kept).astype(np.float32)
+    most = min(count or codes.MOST_QUERIES, codes.MOST_QUERIES)
+    if queries is not None:
+        asked = np.stack(_queries(collection, chosen, Scan(seen, {}, []), queries, most))
+    else:
+        some = rng.permutation(len(vectors))[: min(most, len(vectors) // 2)]
+        asked, vectors = vectors[some], np.delete(vectors, some, axis=0)
+    figures = codes.compare(vectors, asked, chosen.spec.metric, stage=progress.stage)
+    return {
+        "collection": collection.name,
+        "field": chosen.name,
+        "points": seen,
+        "rows": len(vectors),
+        "queries": len(asked),
+        "dim": chosen.spec.dim,
+        "metric": chosen.spec.metric,
+        "codes": figures,
+        "machine": facts.machine(),
+    }
 
 
 def _field(schema: Any, name: str | None) -> Field:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from . import codes
 from .tables import rate, short, size, terminal_table
 
 _SLOW = 2.0  # a filter is called slow above this multiple of the unfiltered median
@@ -42,6 +43,13 @@ def advice(results: dict, targets: Sequence[float]) -> list[str]:
         rows = f"{results['deleted_rows']:,} deleted rows still take space, beside {results['points']:,} points"
         lines.append(f"{rows}; `vectordb optimize` removes them.")
     return lines
+
+
+def show_codes(console: Any, results: dict) -> None:
+    """Print the table of codes."""
+    rows = f"{results['rows']:,} rows × {results['dim']}, {results['metric']}, {results['queries']} queries"
+    title = f"{results['collection']}, field {results['field']}: what codes keep of the {codes.K} best ({rows})"
+    console.print(terminal_table(title, codes.HEAD, codes.table(results["codes"]), figures=True))
 
 
 def _exactness(results: dict, targets: Sequence[float]) -> list[str]:
