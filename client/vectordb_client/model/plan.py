@@ -203,7 +203,8 @@ def _segment(segment: Mapping[str, Any], name: str, target: float | None) -> Ite
     fallback = ", after another plan was stopped" if segment.get("fallback") else ""
     if segment.get("searched_again"):
         fallback = ", after a plan that found too little of what is so far"
-    yield f"  {name}: {_many(segment.get('rows', 0), 'row')}{matches}{near}; {took}{fallback}"
+    rows = _many(segment.get("rows", 0), "row") + (" (healed)" if segment.get("healed") else "")
+    yield f"  {name}: {rows}{matches}{near}; {took}{fallback}"
     table = [("", "plan", "parameters", "predicted cost", "predicted recall")]
     steps = _considered(segment)
     shown = _best(steps, 0.0 if target is None else target)

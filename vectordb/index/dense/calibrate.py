@@ -144,13 +144,27 @@ def calibrate(
     return sections, bench.lane(seed).cold(np.array([cell[0][0] for cell in cells[0]]))
 
 
+def unfiltered_recalls(
+    segment: DenseSegment, vectors: np.ndarray, docids: np.ndarray, order: np.ndarray, held: np.ndarray, seed: int, settings: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(the mean recall of some settings without a filter, by the rows that serve as queries; its standard error), float64. Arguments as for
+    ``calibrate``; settings: indexes.
+    """
+    bench = _Bench(segment, vectors, docids, order, held, seed, made=0).lane(seed)
+    drawn, every, k = bench._requests(["none"], None, np.arange(bench.held)), np.arange(bench.held), DEPTHS[0]
+    cell = drawn.of(every, bench._needed(drawn, every, k), k)
+    found = np.array([bench._run(int(setting), cell, every)[0] for setting in settings]).reshape(len(settings), bench.held)
+    return found.mean(axis=1), found.std(axis=1) / np.sqrt(bench.held)
+
+
 class _Bench:
     """The calibration queries with their exact scores of all rows, and the methods that run one cell."""
 
     scratch: DenseScratch  # of a lane
     rng: np.random.Generator  # of a lane
 
-    def __init__(self, segment: DenseSegment, vectors: np.ndarray, docids: np.ndarray, order: np.ndarray, held: np.ndarray, seed: int):
+    def __init__(self, segment: DenseSegment, vectors, docids, order, held, seed: int, made: int = MADE):
+        """made: queries that are made, at most."""
         self.segment, metric = segment, segment.metric
         self.settings = Settings.now()
         self.n, self.clusters = segment.rows, segment.clusters
@@ -159,7 +173,7 @@ class _Bench:
         fewer = max(FILTERED, SCORES // len(vectors))
         if len(held) > fewer:
             held = held[np.linspace(0, len(held) - 1, fewer).astype(int)]
-        made = min(MADE if segment.has_graph else FEW_MADE, max(FEW_MADE, SCORES // len(vectors) - len(held)))
+        made = min(made, MADE if segment.has_graph else FEW_MADE, max(FEW_MADE, SCORES // len(vectors) - len(held)))
         self.held = len(held)
         self.queries = np.concatenate([vectors[held], made_queries(vectors, segment.sections["mean"], metric, made, rng)])
         if metric != "l2":  # scaling a query scales all its scores alike; those of a very short query would underflow
