@@ -11,10 +11,12 @@ import pytest
 from tests.support.indexed import METRICS, Chunks, Indexed, clustered, held_out
 from vectordb import CorruptionError, Dense
 from vectordb.common import failpoints
+from vectordb.index import renewal
 from vectordb.index.base import Cancelled, SegmentRequest, SegmentTarget, open_file
 from vectordb.index.dense import build, calibrate, healing
-from vectordb.index.dense.healing import STEPS, Unfit, heal
+from vectordb.index.dense.healing import STEPS, heal
 from vectordb.index.dense.kind import HNSWFile
+from vectordb.index.renewal import Unfit
 from vectordb.kernels import columns_of_memory
 
 ROWS, DIM, ADDED = 2_500, 24, 250
@@ -35,7 +37,8 @@ def small(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def few(few_calibration_queries, monkeypatch):
-    monkeypatch.setattr(calibrate, "QUERIES", 60)
+    for name, value in {"QUERIES": 60, "SELECTIVITIES": (0.3,), "MADE": 12, "MADE_REQUESTS": (6, 4)}.items():
+        monkeypatch.setattr(calibrate, name, value)
 
 
 def rows_of(metric: str) -> np.ndarray:
@@ -166,7 +169,7 @@ def test_a_calibration_that_no_longer_holds_is_measured_again(tmp_path, monkeypa
     assert not asked
     for name in healing.CALIBRATION:
         np.testing.assert_array_equal(kept.sections[name], base.sections[name])
-    monkeypatch.setattr(healing, "TOLERANCE", -1.0)
+    monkeypatch.setattr(renewal, "TOLERANCE", -1.0)
     segment, said = renewed("cosine", tmp_path, stay(), name="other")
     assert asked and said.endswith(", calibrated anew") and segment.healed["calibrated"] == segment.rows and segment.healed["changed"] == 0
     monkeypatch.undo()

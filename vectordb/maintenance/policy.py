@@ -182,7 +182,7 @@ def _tiers(pieces: Sequence[Span], limit: int) -> Iterator[list[Span]]:
 
 def _healings(pieces: Sequence[Span], limit: int, tail: int, quiet: bool) -> Iterator[list[Span]]:
     """Groups of a segment whose file can be healed and its smaller neighbours, once enough rows were added or died. tail: rows from which a
-    range without an index counts. While writes go on, a shorter one is left alone.
+    range without an index counts. While writes go on, a shorter one is left alone, and dead rows don't count (``_dead``).
     """
     for at, piece in enumerate(pieces):
         if not piece.renewable:
@@ -196,7 +196,7 @@ def _healings(pieces: Sequence[Span], limit: int, tail: int, quiet: bool) -> Ite
                 group.append(near)
                 added += near.rows
                 counted += near.rows if near.record is not None or near.rows >= tail else 0
-        if max(counted, piece.dead) >= max(HEAL_SHARE * (piece.rows + piece.dead), 1):
+        if max(counted, piece.dead if quiet else 0) >= max(HEAL_SHARE * (piece.rows + piece.dead), 1):
             yield sorted(group, key=lambda each: each.first)
 
 

@@ -174,7 +174,7 @@ def code_all(
             codec.encode_rows(low, block)
         assigned[low:high], distances[low:high] = _nearest(np.clip(block / frame.step, -FARTHEST, FARTHEST), centroids)
 
-    in_pieces(len(vectors), ENCODED, threads, encode, lambda high: step("codes", high / len(vectors)))
+    in_pieces(len(vectors), ENCODED, threads, encode, lambda high: step("codes", high / max(len(vectors), 1)))
     return assigned, distances
 
 

@@ -2,17 +2,14 @@
 
 What the earlier file has learned is kept: the quantisation, the clusters, the codes of its rows, its graph and its calibration. The graph
 is mended around rows that are gone (``kernels.mending``), new rows are linked by searches, as in a build. So the work follows the number of
-rows that changed. The file is built anew instead where it would be worse: ``Unfit`` has the reasons, which are measured.
+rows that changed. Where it would be worse, the file is built anew instead (``index/renewal.py``).
 
-Some rows serve as queries that check the calibration, as in a build: they are in the graph only after the check. Where searches of the
-mended graph find less than the calibration says, it is measured again; where they find much less than after the last build, the file is
-built anew.
+Some rows serve as queries that check the calibration, as in a build: they are in the graph only after the check.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +21,10 @@ from ...common.failpoints import reach
 from ...kernels import linking as linking_kernel
 from ...kernels.codes import ZERO
 from ...kernels.mending import mend
+from .. import renewal
 from ..base import Progress, RowSource, inverse_of, stepper
 from ..file import write
+from ..renewal import Change, Unfit
 from ..scratch import aligned, aligned_copy
 from . import build, calibrate
 from .codecs import ByteCodes, SignBits
@@ -36,60 +35,22 @@ from .pieces import copied, in_pieces
 from .segment import DenseSegment
 
 STEPS = ("heal.encoded", "heal.mended", "heal.inserted", "heal.checked", "heal.linked")  # failpoints, see ``common/failpoints.py``
-# Constants: unit and meaning, then the source in brackets. [churn]: by an hour's change of 1 % of the rows, 24 times, of Debian's package
-# texts, December 2026: recall and cost. [chosen]: chosen, not measured.
-ADDED_MOST = 0.5  # rows that are added, relative to those that stay: with more a build costs little more [chosen]
-KEPT_LEAST = 0.5  # share of the earlier file's rows that stay, at least [chosen]
-APART_MOST = 0.01  # share of the added rows that are outliers, at most, if the earlier file has fewer than half as many [chosen]
+# Constants: unit and meaning, then the source in brackets. [churn]: merges, each of which replaced a tenth of 45,000 of Debian's package
+# texts, December 2026: recall at fixed settings, and rows scored. [chosen]: chosen, not measured.
 COARSER = 1.25  # times the mean error of the earlier file's codes that the added rows' codes may have [chosen]
 LONGER = 3.0  # times the longest cluster, or the mean if that is more, that a cluster may have [chosen]
 NEIGHBOURS = 1  # links in place of one that is lost: with more, searches score more rows and find hardly more [churn]
 STARVED = 4  # links; a row that keeps fewer is linked like a new one [chosen]
-RELIED = 0.85  # predicted recall from which a setting's prediction is checked [chosen]
-TOLERANCE = 0.005  # recall less than predicted, beyond doubt, from which the calibration is measured again [chosen]
-WORSE = 0.02  # recall less than after the last build, beyond doubt, from which the file is built anew [chosen]
-SURE = 2.0  # standard errors that count as doubt [chosen]
-CALIBRATED = 1.25  # times as many rows as were calibrated, or as few: then the calibration is measured again [chosen]
-TURNOVER = 1.0  # rows changed since the calibration, relative to all: likewise [chosen]
-
-
-class Unfit(Exception):
-    """The file has to be built anew. The text says why, after "because"."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """What becomes of the rows of an earlier file. stay: its rows that are in the new file, int64 ascending. new: indexes of the vectors
-    that are not in the earlier file, int64 ascending. apart: docids of outliers that stay, uint32.
-    """
-
-    stay: np.ndarray
-    new: np.ndarray
-    apart: np.ndarray
-
-    @classmethod
-    def of(cls, base: DenseSegment, docids: np.ndarray) -> Change:
-        """docids: of the new file, uint32 ascending."""
-        known = np.isin(docids, base.docids) | np.isin(docids, base.apart)
-        return cls(np.flatnonzero(np.isin(base.docids, docids)), np.flatnonzero(~known), base.apart[np.isin(base.apart, docids)])
 
 
 def check_fit(base: DenseSegment, change: Change, options: build.Options) -> None:
     """Raise Unfit if a file can't be made from an earlier one, by its header and the number of rows that change."""
-    meta, stay = base.meta, len(change.stay)
-    if not base.has_graph or "limit" not in meta or meta.get("codecs") != list(build.CODECS) or meta["options"] != options.kept():
+    meta, known = base.meta, {ByteCodes.name, SignBits.name}
+    if not base.renewable or meta["options"] != options.kept() or {*meta["codecs"]} != known or {*build.CODECS} != known:
         raise Unfit("the earlier file is of another form")
-    if options.graph_builder != "vamana":
-        raise Unfit("a library built the earlier graph")
-    if set(build.CODECS) != {ByteCodes.name, SignBits.name}:
-        raise Unfit("there are other codecs")
-    if stay < build.GRAPH_ROWS or stay < KEPT_LEAST * base.rows:
-        raise Unfit(f"only {stay:,} of its {base.rows:,} rows stay")
-    if len(change.new) > ADDED_MOST * stay:
-        raise Unfit(f"{len(change.new):,} rows are added to {stay:,}")
-    settings = calibrate.Settings.now().table
-    if not np.array_equal(base.sections["settings"], settings):
+    if not np.array_equal(base.sections["settings"], calibrate.Settings.now().table):
         raise Unfit("the earlier file is calibrated for other plans")
+    change.check(base, build.GRAPH_ROWS)
 
 
 def renew_rows(path: Path, rows: RowSource, spec: Any, earlier: Any, progress: Progress, cancelled: Callable[[], bool]) -> str:
@@ -127,7 +88,6 @@ class _Healing:
         self.vectors, self.docids, self.base, self.change = vectors, docids, base, change
         self.options, self.threads, self.step = options, threads, step
         self.rng = np.random.default_rng(options.seed)
-        self.earlier = base.meta.get("healed", {})
 
     def run(self, path: Path) -> str:
         base, change, step = self.base, self.change, self.step
@@ -153,15 +113,14 @@ class _Healing:
         linker.insert(self.rng.permutation(new[~unlinked[new]]), n - len(new))
         reach("heal.inserted")
         step("calibration", 0.0)
-        model, entries, again = self._model(meta, sections | linker.sections(), linker.entries(), held)
+        model, entries, said = self._model(meta, sections | linker.sections(), linker.entries(), held)
         reach("heal.checked")
         linker.step = lambda stage, share: step("calibration", 1.0)  # few rows: not worth telling
         linker.insert(held, n - len(held))
         linker.adopt()
         reach("heal.linked")
         write(path, meta | entries | linker.entries(), sections | linker.sections() | model)
-        gone = base.rows - stay
-        return f"healed: {len(change.new):,} rows added, {gone:,} removed{', calibrated anew' if again else ''}"
+        return said
 
     # Rows
 
@@ -177,7 +136,9 @@ class _Healing:
         byte = ByteCodes.train(frame, len(added))
         assigned, _ = build.code_all(frame, safe.astype(np.float32), self.centroids, [byte], self.threads, step)
         good &= byte.lengths <= frame.limit
-        self._check_codes(byte, good)
+        change.check_apart(base, good)
+        if good.any() and float(byte.residual_norms[good].mean()) > COARSER * float(base.sections["lacking"].mean()):
+            raise Unfit("the codes of the earlier file don't fit the added rows")
         self.new = change.new[good]  # indexes of vectors
         cluster = np.repeat(np.arange(base.clusters), np.diff(base.offsets))
         cluster = np.concatenate([cluster[change.stay], assigned[good]])
@@ -217,14 +178,6 @@ class _Healing:
             lengths = np.sqrt(np.einsum("ij,ij->i", added[~good], added[~good], dtype=np.float64))
             meta["apart_longest"] = max(base.meta.get("apart_longest", 0.0), float(lengths.max(initial=0.0)))
         return sections, meta
-
-    def _check_codes(self, byte: ByteCodes, good: np.ndarray) -> None:
-        """Raise Unfit if the quantisation of the earlier file doesn't fit the added rows. good: those that aren't outliers."""
-        base, bad = self.base, int((~good).sum())
-        if bad > max(APART_MOST * len(good), 2 * len(good) * len(base.apart) / base.covered, 1):
-            raise Unfit(f"{bad:,} of {len(good):,} added rows are outliers")
-        if good.any() and float(byte.residual_norms[good].mean()) > COARSER * float(base.sections["lacking"].mean()):
-            raise Unfit("the codes of the earlier file don't fit the added rows")
 
     def _held(self, rows: int) -> np.ndarray:
         """The rows that serve as queries of the check, int32 ascending: no medoids, and none alike."""
@@ -304,44 +257,23 @@ class _Healing:
 
     # The calibration
 
-    def _model(self, meta: dict, sections: dict, graph: dict, held: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any], bool]:
-        """(the sections of the calibration, entries of the header, whether it was measured again). Raises Unfit if the mended graph is much
-        worse than the one that was built.
+    def _model(self, meta: dict, sections: dict, graph: dict, held: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any], str]:
+        """(the sections of the calibration, entries of the header, what was done). Raises Unfit if searches find much less than in the
+        graph that was built.
         """
-        base, rows = self.base, meta["rows"]
-        inside, vectors, docids = self.inside, self.vectors, self.docids
+        base, inside, vectors, docids = self.base, self.inside, self.vectors, self.docids
         if len(inside) < len(vectors):  # the others are outliers
             which = np.sort(inside)
             inside, vectors, docids = np.searchsorted(which, inside), vectors[which], docids[which]
-        draft = DenseSegment(meta | graph, sections)
-        given = draft, vectors, docids, inside, np.sort(inside[held]), self.options.seed
+        given = DenseSegment(meta | graph, sections), vectors, docids, inside, np.sort(inside[held]), self.options.seed
         predicted = _unfiltered(base)
-        built = np.array(self.earlier.get("recalls", predicted), np.float32)
-        settings = np.flatnonzero((built >= RELIED) & _of_graph(base))
+        settings = np.flatnonzero((renewal.built_recalls(base, predicted) >= renewal.RELIED) & _of_graph(base))
         found, errors = calibrate.unfiltered_recalls(*given, settings)
-        doubt = SURE * errors
-        lost = built[settings] - found - doubt
-        if len(settings) and lost.max() > WORSE:
-            raise Unfit(f"searches of the mended graph find {lost.max():.3f} less")
-        changed = self.earlier.get("changed", 0) + len(self.change.new) + base.rows - len(self.change.stay)
-        calibrated = self.earlier.get("calibrated", base.rows)
-        less = predicted[settings] - found - doubt
-        again = bool(len(settings) and less.max() > TOLERANCE) or changed > TURNOVER * rows
-        again |= not calibrated / CALIBRATED <= rows <= calibrated * CALIBRATED
-        model = {name: base.sections[name] for name in CALIBRATION}
-        cold = base.meta.get("cold", 1.0)
-        if again:
+        check = renewal.checked(base, self.change, meta["rows"], settings, predicted, found, renewal.SURE * errors)
+        model, cold = {name: base.sections[name] for name in CALIBRATION}, base.meta.get("cold", 1.0)
+        if check.again:
             model, cold = calibrate.calibrate(*given, self.threads, lambda share: self.step("calibration", share))
-        healed = {
-            "times": self.earlier.get("times", 0) + 1,
-            "built": self.earlier.get("built", base.rows),
-            "added": self.earlier.get("added", 0) + len(self.change.new),
-            "removed": self.earlier.get("removed", 0) + base.covered - len(self.change.stay) - len(self.change.apart),
-            "calibrated": rows if again else calibrated,
-            "changed": 0 if again else changed,
-            "recalls": built.tolist(),
-        }
-        return model, {"cold": cold, "healed": healed}, again
+        return model, {"cold": cold, "healed": check.healed}, check.said
 
 
 CALIBRATION = ("settings", "levels", "locals", "recalls", "lows", "costs", "distances", "far_recalls", "far_costs")
