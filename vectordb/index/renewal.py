@@ -18,7 +18,7 @@ from .base import IndexKind
 ADDED_MOST = 0.5  # rows that are added, relative to those that stay: with more a build costs little more
 KEPT_LEAST = 0.5  # share of the earlier file's rows that stay, at least
 APART_MOST = 0.01  # share of the added rows that are outliers, at most, or twice that of the earlier file
-RELIED = 0.85  # predicted recall from which a setting's prediction is checked
+CHECKED = (0.85, 0.95, 0.98)  # recalls: the settings are checked that are predicted to reach them with the least effort
 TOLERANCE = 0.005  # recall less than predicted, beyond doubt, from which the calibration is measured again
 WORSE = 0.02  # recall less than after the last build, beyond doubt, from which the file is built anew
 SURE = 2.0  # standard errors that count as doubt
@@ -78,6 +78,12 @@ class Checked(NamedTuple):
 def built_recalls(base: IndexKind, predicted: np.ndarray) -> np.ndarray:
     """The recall of each setting without a filter after the last build, float32. predicted: by the calibration of the earlier file."""
     return np.array(base.healed.get("recalls", predicted), np.float32)
+
+
+def to_check(base: IndexKind, predicted: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Indexes of the settings to check, int64 ascending. predicted: as for ``checked``. among: those of one plan, by rising effort."""
+    least = np.minimum(predicted, built_recalls(base, predicted))[among]
+    return np.unique(np.concatenate([among[np.flatnonzero(least >= recall)[:1]] for recall in CHECKED]))
 
 
 def checked(

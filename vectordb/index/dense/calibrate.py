@@ -164,7 +164,7 @@ class _Bench:
     rng: np.random.Generator  # of a lane
 
     def __init__(self, segment: DenseSegment, vectors, docids, order, held, seed: int, made: int = MADE):
-        """made: queries that are made, at most."""
+        """made: queries that are made, at most; 0 for the check of a calibration."""
         self.segment, metric = segment, segment.metric
         self.settings = Settings.now()
         self.n, self.clusters = segment.rows, segment.clusters
@@ -191,7 +191,8 @@ class _Bench:
         self.own_docids = np.concatenate([docids[held].astype(np.int64), np.full(made, -1)])
         nothing = np.zeros((1, len(self.settings.table)), np.float32)
         self.unmeasured = (np.zeros(2), np.zeros(1), nothing, nothing, Corrections.of(PLANS).table)
-        self.scores = self._scores(vectors, metric, place)
+        # Half the work is enough for a check: the scores of searches, which are compared with these, have the same rounding error.
+        self.scores = self._scores(vectors, metric, place, np.float32 if made == 0 and metric != "l2" else np.float64)
         # The rounding error of float32 scores: (absolute, relative). Only l2 has a relative part.
         usual = 0.0 if metric == "l2" else 1.0 if metric == "cosine" else float(np.quantile(self.norms, 0.97))
         self.rounding = ROUNDING * np.sqrt(vectors.shape[1]) * usual, 1e-5 if metric == "l2" else 0.0
@@ -212,14 +213,14 @@ class _Bench:
         lane.rng = np.random.default_rng(seed + 3)
         return lane
 
-    def _scores(self, vectors: np.ndarray, metric: str, place: np.ndarray) -> np.ndarray:
-        """The exact score of each query and row, float32 ``(queries, rows)``, in the segment's order; place: that of each vector. Computed
-        in float64, because rows may differ by less than the rounding error of float32 products.
+    def _scores(self, vectors: np.ndarray, metric: str, place: np.ndarray, dtype: type) -> np.ndarray:
+        """The exact score of each query and row, float32 ``(queries, rows)``, in the segment's order; place: that of each vector. dtype:
+        that they are computed in: float64, where rows may differ by less than the rounding error of float32 products.
         """
-        queries = self.queries.astype(np.float64)
+        queries = self.queries.astype(dtype)
         scores = np.empty((len(queries), len(vectors)), np.float32)
         for low in range(0, len(vectors), SCORED_ROWS):
-            block = vectors[low : low + SCORED_ROWS].astype(np.float64)
+            block = vectors[low : low + SCORED_ROWS].astype(dtype, copy=False)
             products = queries @ block.T
             if metric == "cosine":
                 products /= self.norms[low : low + SCORED_ROWS]

@@ -19,6 +19,7 @@ from vectordb_client.errors import CorruptionError
 from ...common import background
 from ...common.failpoints import reach
 from ...kernels import linking as linking_kernel
+from ...kernels import planner
 from ...kernels.codes import ZERO
 from ...kernels.mending import mend
 from .. import renewal
@@ -267,7 +268,7 @@ class _Healing:
             inside, vectors, docids = np.searchsorted(which, inside), vectors[which], docids[which]
         given = DenseSegment(meta | graph, sections), vectors, docids, inside, np.sort(inside[held]), self.options.seed
         predicted = _unfiltered(base)
-        settings = np.flatnonzero((renewal.built_recalls(base, predicted) >= renewal.RELIED) & _of_graph(base))
+        settings = renewal.to_check(base, predicted, _of_graph(base))
         found, errors = calibrate.unfiltered_recalls(*given, settings)
         check = renewal.checked(base, self.change, meta["rows"], settings, predicted, found, renewal.SURE * errors)
         model, cold = {name: base.sections[name] for name in CALIBRATION}, base.meta.get("cold", 1.0)
@@ -309,7 +310,6 @@ def _unfiltered(base: DenseSegment) -> np.ndarray:
 
 
 def _of_graph(base: DenseSegment) -> np.ndarray:
-    """bool: which settings of a file search the graph without a filter, and were measured."""
+    """Indexes of the settings of a file that search the graph without a filter, and were measured."""
     measured = base.sections["costs"][0][calibrate.CORRELATIONS.index(0.0)] < NEVER
-    needs = [base.plans[int(plan)].needs for plan in base.sections["settings"][:, 0]]
-    return measured & np.array(["graph" in each and "filter" not in each for each in needs])
+    return np.flatnonzero(measured & (base.sections["settings"][:, 0] == planner.ADAPTIVE_BEAM))

@@ -16,6 +16,7 @@ from vectordb_client.errors import CorruptionError
 
 from ...common import background
 from ...common.failpoints import reach
+from ...kernels.lists import LISTS
 from .. import renewal
 from ..base import Progress, RowSource, stepper
 from ..dense.pieces import copied, in_pieces
@@ -92,7 +93,7 @@ def heal(
         arranged["apart"] = apart.astype(np.uint32)
     step("calibration", 0.0)
     predicted = sections["recalls"][0, 0, 0]  # without a filter
-    settings = _to_check(predicted, renewal.built_recalls(base, predicted), sections["settings"])
+    settings = renewal.to_check(base, predicted, np.flatnonzero(sections["settings"][:, 0] == LISTS))
     given = ListsSegment(meta, arranged), frame, vectors, docids, order
     queries = np.sort(np.random.default_rng(options.seed).permutation(len(docids))[:CHECKED])
     found, errors = calibrate.unfiltered_recalls(*given, queries, options.seed, settings)
@@ -219,10 +220,3 @@ def _coded(codec: type[RaBitQ], base: ListsSegment, change: Change, stay: np.nda
     if len(rows):
         whole.weigh(new.lost, len(rows))
     return whole
-
-
-def _to_check(predicted: np.ndarray, built: np.ndarray, settings: np.ndarray) -> np.ndarray:
-    """Indexes of the settings that are checked: the fewest rows with a recall of RELIED, .95 and .98 or more."""
-    lists = np.flatnonzero(settings[:, 0] == settings[-1, 0])
-    reached = [lists[np.flatnonzero(np.minimum(predicted, built)[lists] >= bound)[:1]] for bound in (renewal.RELIED, 0.95, 0.98)]
-    return np.unique(np.concatenate(reached))
