@@ -85,7 +85,16 @@ class _Healing:
     stays, then of each that is added. ``inside``: the index of each row's vector, int64.
     """
 
-    def __init__(self, vectors, docids, base, change, options, threads, step):
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        docids: np.ndarray,
+        base: DenseSegment,
+        change: Change,
+        options: build.Options,
+        threads: int,
+        step: Progress,
+    ):
         self.vectors, self.docids, self.base, self.change = vectors, docids, base, change
         self.options, self.threads, self.step = options, threads, step
         self.rng = np.random.default_rng(options.seed)
