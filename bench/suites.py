@@ -314,6 +314,11 @@ _TYPOS = (
     Check("MRR@10, typos: trigram", 0.90, False, data=_TEXTS),
     *(Check(f"search, {what}: trigram ÷ bm25", 3, data=_TEXTS) for what in ("clean", "typos")),
 )
+_UPDATES = (
+    Check(".*: recall lost beside a new build", 0.005, value="highest"),
+    Check(".*: most bytes on disk .*", 1.3, value="highest"),
+    Check(".*: processor time for 10 % replaced .*", 0.15, value="highest"),
+)
 # The times that `vectordb bench list` shows are from the first run with all peers (RESULTS.md): two cores of an AMD EPYC (Zen 5), shared
 # with other work. "≈" marks an estimate for 100k × 384. The default queries and repeats take longer than those of that run.
 SUITES = {
@@ -424,6 +429,15 @@ SUITES = {
         ("stdlib-2k",),
         systems=OURS,
         checks=_TYPOS,
+    ),
+    "updates": Kind(
+        "a day in which 1 % of the points change every hour: recall, disk and processor time of merges beside a new build; with bounds",
+        "≈ 5 min",
+        _probed("updates.churn", "dense", False, lambda scale: {"hours": 24 if scale.full_grid else 12}, rounds=1),
+        ("debian-minilm",),
+        ("clustered-10k:dim=128",),
+        systems=OURS,
+        checks=_UPDATES,
     ),
     "bulk": Kind(
         "the service: bulk writes, calls of one and of 64 queries, searches while points are written",

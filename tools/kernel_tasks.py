@@ -171,6 +171,11 @@ ALSO = [
         "int64, int64, int64, int64, float32, bool, int32[2C]",
     ),
     ("graph", "linking.nearest_rows", "uint8[2C], int32[1C], int32[1C], float32[1C], int64, int64, int64[1C]"),
+    (
+        "graph",
+        "mending.mend",
+        "uint8[2C], int32[1C], int32[1C], float32[1C], int32[2C], uint8[1C], int32[1C], int64, int64, int64, float32",
+    ),
     ("more", "columns.rows_in_set", "int64[2C], float64[1C], bool, int64, uint32[1C]"),
     ("more", "columns.rows_in_set", "int64[2C], int64[1C], bool, int64, uint32[1C]"),
 ]

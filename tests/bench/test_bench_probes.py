@@ -110,6 +110,7 @@ def test_the_planner_is_measured_in_each_cell(tmp_path):
         ("proofs", HYBRID, "vectordb", "linear fusion, sparse weight 0.1: proven exact"),
         ("bulk", DENSE, "vectordb-service", "while writing as fast as possible: p99"),
         ("background", DENSE, "vectordb", "during optimize on all cores: p99.9 ÷ alone"),
+        ("updates", DENSE, "vectordb", "lists: recall of a new build"),
         ("fairness", DENSE, "vectordb", "beside 8 × exact, limit 100,000: p99 ÷ alone"),
     ],
 )

@@ -11,11 +11,14 @@ import pytest
 import vectordb
 from tests.support.nightly import cases
 from tests.support.upkeep import accounts, hurry, index_files, until
-from vectordb import Dense, Int, Keyword, Linear, Schema, Sparse
+from vectordb import IVF, Dense, Int, Keyword, Linear, Schema, Sparse
 from vectordb.engine.check import check
+from vectordb.index.dense import build, calibrate
+from vectordb.index.lists import calibrate as lists_calibrate
+from vectordb.index.lists import segment
 from vectordb.storage import compact, segments, store
 
-SCHEMA = Schema({"v": Dense(4, "l2"), "w": Dense(3, "dot", "float16"), "s": Sparse()}, {"n": Int(), "k": Keyword()})
+SCHEMA = Schema({"v": Dense(4, "l2"), "w": Dense(3, "dot", "float16", index=IVF()), "s": Sparse()}, {"n": Int(), "k": Keyword()})
 STEPS = cases(40, 60)
 RUNS = int(os.environ.get("VECTORDB_MAINTENANCE_RUNS", "4"))
 _open: dict[str, vectordb.Database] = {}
@@ -27,6 +30,12 @@ def small(patch, seed: int) -> None:
     draw = random.Random(seed)
     sizes = {"SEAL_ROWS": draw.choice([20, 60]), "MAX_ROWS": draw.choice([80, 10_000]), "OPTIMIZE_ROWS": draw.choice([1, 30])}
     hurry(patch, **sizes, SEAL_ALWAYS_ROWS=draw.choice([50, 10_000]), COMPACT_BYTES=draw.choice([3_000, 100_000]))
+    if seed % 2:  # merges heal files
+        patch.setattr(build, "GRAPH_ROWS", 20)
+        patch.setattr(segment, "LEAST", 20)
+        for module in (calibrate, lists_calibrate):
+            for name, few in {"QUERIES": 8, "FILTERED": 4, "SELECTIVITIES": (0.3,)}.items():
+                patch.setattr(module, name, few)
     for module in (store, compact):
         patch.setattr(module, "CHUNK_BYTES", draw.choice([800, 5_000]))
         patch.setattr(module, "POSTINGS_BYTES", 1_500)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from vectordb import (
     Dense,
 )
@@ -62,3 +64,32 @@ def test_dead_heavy_neighbours_are_built_as_one():
     heavy = [piece(i * k, (i + 1) * k, rows=k // 2, dead=k // 2) for i in range(2)]
     assert shape(plan(*heavy, piece(2 * k, 9 * k))) == ("purge", 0, 2 * k, 2)
     assert plan(piece(0, k, rows=k - k // 4, dead=k // 4)) is None  # a quarter isn't more than a quarter
+
+
+def healable(first, end, dead=0):
+    return dataclasses.replace(piece(first, end, rows=end - first - dead, dead=dead), renewable=True)
+
+
+def test_a_segment_that_can_be_healed_takes_in_smaller_neighbours_once_a_tenth_has_changed():
+    k = policy.SEAL_ROWS
+    large = healable(0, 40 * k)
+    assert plan(large, *(piece(i * k, i * k + k) for i in range(40, 43))) is None
+    assert shape(plan(large, *(piece(i * k, i * k + k) for i in range(40, 44)))) == ("merge", 0, 44 * k, 5)
+    assert shape(plan(*(piece(i * k, i * k + k) for i in range(3)), healable(3 * k, 25 * k))) == ("merge", 0, 25 * k, 4)  # before it, too
+    assert shape(plan(healable(0, 40 * k, dead=4 * k))) == ("merge", 0, 40 * k, 1)
+    assert plan(healable(0, 40 * k, dead=4 * k - 1)) is None
+    short = piece(40 * k, 41 * k - 1, segment=False)
+    assert shape(plan(healable(0, 40 * k, dead=4 * k), short)) == ("merge", 0, 41 * k - 1, 1)  # the tail comes with it
+    assert plan(healable(0, 40 * k, dead=4 * k), short, quiet=False) is None
+    assert plan(healable(0, 5 * k), piece(5 * k, 6 * k - 1, segment=False)) is None  # a tail too short to be sealed
+    assert shape(plan(healable(0, 5 * k), piece(5 * k, 6 * k, segment=False))) == ("merge", 0, 6 * k, 1)
+
+
+def test_what_is_too_large_or_lost_ends_the_group_of_a_healing(monkeypatch):
+    k = policy.SEAL_ROWS
+    large, more = healable(0, 40 * k), piece(40 * k, 45 * k)
+    assert shape(plan(large, more, piece(45 * k, 61 * k))) == ("merge", 0, 45 * k, 2)
+    assert shape(plan(large, piece(40 * k, 61 * k))) is None
+    assert shape(plan(large, more, piece(45 * k, 46 * k, lost=True))) == ("rebuild", 45 * k, 46 * k, 1)
+    monkeypatch.setattr(kind, "MAX_ROWS", 44 * k)
+    assert plan(large, more) is None

@@ -293,6 +293,13 @@ class IndexKind:
         raise NotImplementedError
 
     @staticmethod
+    def renew(path: Path, rows: RowSource, spec: Any, earlier: Any, progress: Progress, cancelled: Callable[[], bool]) -> str:
+        """``build``, from an open file of this kind that covers many of the rows and is ``renewable``. Builds the file anew where that
+        makes a better one. Returns what was done, as text.
+        """
+        raise NotImplementedError
+
+    @staticmethod
     def build_options(spec: Any) -> dict[str, Any]:
         """The options of a build, for the registry's record."""
         return {}
@@ -336,6 +343,18 @@ class IndexKind:
     def drift(self, texts: Any) -> float:
         """Factor, at least 1, by which the statistics that the file was built with have changed. texts: the counters of a BM25 field."""
         return 1.0
+
+    @property
+    def renewable(self) -> bool:
+        """Whether ``renew`` can make another file from this one."""
+        return False
+
+    @property
+    def healed(self) -> dict[str, Any]:
+        """How the file was made from earlier ones, since the last one that was built of rows alone: "times", and how many rows were "added"
+        and "removed". Empty if it was built.
+        """
+        return self.meta.get("healed", {})
 
     @property
     def covered(self) -> int:

@@ -135,6 +135,7 @@ class PlanModel:
         offset, factor = segment.corrections.table[0, plan.id], segment.corrections.factors[plan.id]
         return {
             "rows": segment.rows,
+            **({"healed": segment.healed["times"]} if segment.healed else {}),
             "matches": matches,
             "selectivity": matches / segment.rows,
             **self.located(target, run),

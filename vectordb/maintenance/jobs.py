@@ -18,7 +18,7 @@ from ..common.failpoints import reach
 from ..engine.directory import Directory
 from ..engine.snapshot import View
 from ..fields import FIELD_TYPES
-from ..index.base import Cancelled, kind_for
+from ..index.base import Cancelled, IndexKind, kind_for
 from ..index.file import header_of
 from ..storage import branches, catalog, compact, history, modes, segments
 from ..storage.compact import CompactionUnit
@@ -43,9 +43,19 @@ def rows_to_index(view: View, task: Build, spec: VectorField) -> tuple[np.ndarra
     return docids, task.end
 
 
-def build(directory: Directory, number: int, view: View, task: Build, progress: Progress, stop: Stop) -> int:
-    """Run a build; returns the number of rows indexed. Releases ``view`` once rows are copied. Raises Cancelled if the plan is outdated,
-    and CorruptionError naming a damaged chunk.
+def earlier_file(view: View, task: Build, kind: type[IndexKind]) -> IndexKind | None:
+    """The largest of the files that a build replaces, if the new file can be made from it; else None."""
+    if task.anew:
+        return None
+    replaced = {record.file for record in task.replaced}
+    opened = [part.segment for part in view.snapshot.segments(task.field) if part.file in replaced]
+    largest = max(opened, key=lambda segment: segment.rows, default=None)
+    return largest if largest is not None and largest.renewable and isinstance(largest, kind) else None
+
+
+def build(directory: Directory, number: int, view: View, task: Build, progress: Progress, stop: Stop) -> tuple[int, str]:
+    """Run a build; returns (the number of rows indexed, how the file was made). Releases ``view`` once rows are copied. Raises Cancelled if
+    the plan is outdated, and CorruptionError naming a damaged chunk.
 
     The file is completed and synced under a temporary name, then renamed, then registered. A crash leaves at most a file without a record.
     """
@@ -64,14 +74,19 @@ def build(directory: Directory, number: int, view: View, task: Build, progress: 
         if not len(docids):
             release()
             _register(directory, number, task, None)
-            return 0
+            return 0, "empty"
         env, folder, kind = directory.env, segments.folder(directory.path), kind_for(spec, len(docids))
         name = segments.new_name(number, task.field, task.first, end)
         temporary = folder / (segments.TEMPORARY + name)
         rows = FIELD_TYPES[spec.kind].rows(view, task.name, docids, end, release)
         try:
             modes.create(temporary, "xb", env.file_mode).close()
-            kind.build(temporary, rows, spec, progress, stop)
+            earlier = earlier_file(view, task, kind)
+            if earlier is None:
+                kind.build(temporary, rows, spec, progress, stop)
+                how = "built"
+            else:
+                how = kind.renew(temporary, rows, spec, earlier, progress, stop)
             reach("index.written")
             progress("register", 0.0)
             env.check_in_place()
@@ -86,7 +101,7 @@ def build(directory: Directory, number: int, view: View, task: Build, progress: 
     record = Record(task.field, task.first, end, len(docids), dead, name, size, checksum, options, sequence, header)
     _register(directory, number, task, record)
     heap.trim()
-    return len(docids)
+    return len(docids), how
 
 
 def _register(directory: Directory, number: int, task: Build, record: Record | None) -> None:

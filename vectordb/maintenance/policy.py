@@ -19,9 +19,11 @@ QUIET_SECONDS = 0.5  # without writes to the collection, before it counts as qui
 MERGE_SEGMENTS = 4  # this many neighbours of one size tier are merged
 TIER_FACTOR = 4  # ratio of the sizes of two tiers
 DEAD_SHARE = 0.25  # of a segment's rows: above it the segment is built again without its dead rows
+HEAL_SHARE = 0.10  # of a segment's rows that were added beside it or died: then they are merged, if its file can be healed
+HEAL_MOST = 0.5  # the most rows that are added then, relative to its own: with more the file would be built anew
 SPARE_SECONDS = 60.0  # after which a dead row may be removed in the background; until then cursors of searches find it
 HISTORY_LOOKS = 32  # times in the span of a history that a look for rows which it needs no longer is repeated
-CHUNK_DEAD_SHARE = 0.20  # of a chunk's rows: above it the chunk is written again without its dead rows
+CHUNK_DEAD_SHARE = 0.15  # of a chunk's rows: above it the chunk is written again without its dead rows
 COMPACT_ROWS = 1_024  # stored dead rows before chunks are examined
 COMPACT_SHARE = 0.05  # of the stored rows, likewise
 COMPACT_BUSY_SHARE = 0.25  # share of dead rows above which chunks are compacted even during writes
@@ -38,6 +40,7 @@ class Span:
 
     rows: live rows with the field. dead: rows of the file that died since it was built. lost: the file can't be used. drift: factor, at
     least 1, by which the mean text length of a BM25 field has changed since. The larger it is, the worse is the order of its posting lists.
+    renewable: whether a merge can be made from its file, instead of a build.
     """
 
     first: int
@@ -47,11 +50,14 @@ class Span:
     record: Record | None = None
     lost: bool = False
     drift: float = 1.0
+    renewable: bool = False
 
 
 @dataclass(frozen=True)
 class Build:
-    """A job: index docids [first, end) of a field in one file, which replaces some records. kind: the reason."""
+    """A job: index docids [first, end) of a field in one file, which replaces some records. kind: the reason. anew: of the rows alone, not
+    from an earlier file, so that nothing is left of rows which that had.
+    """
 
     kind: str
     name: str
@@ -59,6 +65,7 @@ class Build:
     first: int
     end: int
     replaced: tuple[Record, ...] = ()
+    anew: bool = False
 
 
 def indexed(view: View) -> Iterator[tuple[str, int, VectorField]]:
@@ -95,20 +102,22 @@ def _piece(view: View, record: Record, part: OpenSegment | None) -> Span:
     if part is None:
         return Span(record.first, record.end, record.rows, 0, record, lost=True)
     dead = view.snapshot.dead_in(part)
-    return Span(record.first, record.end, record.rows - dead, dead, record, drift=part.segment.drift(view.store.texts(record.field)))
+    drift = part.segment.drift(view.store.texts(record.field))
+    return Span(record.first, record.end, record.rows - dead, dead, record, drift=drift, renewable=part.segment.renewable)
 
 
 def next_build(name: str, field: int, spec: VectorField, pieces: Sequence[Span], quiet: bool) -> tuple[int, Build] | None:
     """(rank, build) of the most useful build for the background; a lower rank is more useful. None if no build is due."""
-    limit = most_rows(spec)
-    kinds = {
-        "rebuild": _lost(pieces),
-        "seal": _tails(pieces, seal_rows(spec) if quiet else SEAL_ALWAYS_ROWS),
-        "merge": _tiers(pieces, limit),
-        "purge": _dead(pieces, limit),
-        "refresh": _drifted(pieces),
-    }
-    for rank, (kind, groups) in enumerate(kinds.items()):
+    limit, tail = most_rows(spec), seal_rows(spec) if quiet else SEAL_ALWAYS_ROWS
+    kinds = (
+        ("rebuild", _lost(pieces)),
+        ("merge", _healings(pieces, limit, tail, quiet)),
+        ("seal", _tails(pieces, tail)),
+        ("merge", _tiers(pieces, limit)),
+        ("purge", _dead(pieces, limit)),
+        ("refresh", _drifted(pieces)),
+    )
+    for rank, (kind, groups) in enumerate(kinds):
         for group in groups:
             return rank, _build(kind, name, field, group)
     return None
@@ -169,6 +178,26 @@ def _tiers(pieces: Sequence[Span], limit: int) -> Iterator[list[Span]]:
             if sum(p.record is not None and _tier(p) == tier for p in group) >= MERGE_SEGMENTS:
                 yield group
             group = [piece] if piece is not None and piece.record is not None and _tier(piece) <= tier else []
+
+
+def _healings(pieces: Sequence[Span], limit: int, tail: int, quiet: bool) -> Iterator[list[Span]]:
+    """Groups of a segment whose file can be healed and its smaller neighbours, once enough rows were added or died. tail: rows from which a
+    range without an index counts. While writes go on, a shorter one is left alone, and dead rows don't count (``_dead``).
+    """
+    for at, piece in enumerate(pieces):
+        if not piece.renewable:
+            continue
+        group, added, counted = [piece], 0, 0
+        for side in (pieces[at + 1 :], pieces[:at][::-1]):
+            for near in side:
+                fits = added + near.rows <= min(HEAL_MOST * piece.rows, limit - piece.rows)
+                if near.lost or not fits or (near.record is None and not quiet and near.rows < tail):
+                    break
+                group.append(near)
+                added += near.rows
+                counted += near.rows if near.record is not None or near.rows >= tail else 0
+        if max(counted, piece.dead if quiet else 0) >= max(HEAL_SHARE * (piece.rows + piece.dead), 1):
+            yield sorted(group, key=lambda each: each.first)
 
 
 def _tier(piece: Span) -> int:

@@ -89,14 +89,16 @@ class Purge:
         return built
 
     def _next_build(self, number: int, erased: BitMap) -> Build | None:
-        """A build that replaces a segment whose file can't be read or contains an erased row; None if there is none."""
+        """A build that replaces a segment whose file can't be read, contains an erased row, or was made from one that had a row which is
+        gone: what such a file has learned may show that row. None if there is none.
+        """
         with self.pin(number) as view:
             for name, field, _ in policy.indexed(view):
                 opened = {part.file: part for part in view.snapshot.segments(field)}
                 for record in view.snapshot.records.get(field, ()):
                     part = opened.get(record.file)
-                    if part is None or erased.intersect(BitMap(part.segment.docids)):
-                        return Build("purge", name, field, record.first, record.end, (record,))
+                    if part is None or part.segment.healed.get("removed") or erased.intersect(BitMap(part.segment.docids)):
+                        return Build("purge", name, field, record.first, record.end, (record,), anew=True)
         return None
 
     def _compact_all(self, number: int, erased: BitMap) -> int:

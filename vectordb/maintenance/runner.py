@@ -66,10 +66,10 @@ class Runner:
         with self.status.running(number, name) as progress:
             stop = self._stop_of(number, task if gives_way else None)
             with background.using(background.ALL_BUT_ONE if gives_way else background.CORES):
-                rows = jobs.build(self._directory, number, self.pin(number), task, progress, stop)
+                rows, how = jobs.build(self._directory, number, self.pin(number), task, progress, stop)
         seconds = time.monotonic() - begun
         self.status.add_build(task.kind, rows, seconds)
-        log.info("%s of collection %d: %d rows in %.1f s", name, number, rows, seconds)
+        log.info("%s of collection %d: %d rows in %.1f s, %s", name, number, rows, seconds, how)
         return rows
 
     def _stop_of(self, number: int, gives_way: Build | None) -> jobs.Stop:

@@ -187,6 +187,8 @@ def _segments(segments: Sequence[Mapping[str, Any]]) -> str:
     linked = f"{sum(graphs)} with a graph, " if graphs else ""
     listed = sum(segment.get("kind") == "lists" for segment in segments)
     linked += f"{listed} of lists, " if listed else ""
+    healed = sum("healed" in segment for segment in segments)
+    linked += f"{healed} healed, " if healed else ""
     return f"{many(len(segments), 'segment')} ({linked}{many(rows, 'row')}, {dead:,} deleted, {size(taken)})"
 
 

@@ -34,12 +34,12 @@ class Plan(dict):
     * arms: one dict for each arm with field (and of an ``Arm`` arm, its name, filter and limit), kind, plan, rows (rows scored) and
       candidates. Dense and sparse arms also have recall (target, predicted), segments and tail (rows without an index, and the
       microseconds their scan took).
-    * segments of an arm: rows, matches, selectivity, local_selectivity (the share of matches near the query); of dense fields distance
-      (without a filter, how far what was found is from the query: 0 is at it, 1 as far as the mean of all rows); plan, parameters and
-      predicted of the plan that ran; considered: every setting of every plan with predicted microseconds, recall and, of dense fields,
-      lowest_recall (the mean recall of the 5 % of queries for which it finds least); microseconds and
-      rows_scored as measured; fallback: the plan that ran first and was stopped, because it found too little or took too long;
-      searched_again: the plan that ran first found rows so far from the query that it was followed by one with more effort.
+    * segments of an arm: rows, healed (merges since the file was built; absent if there are none), matches, selectivity, local_selectivity
+      (the share of matches near the query); of dense fields distance (without a filter, how far what was found is from the query: 0 is at
+      it, 1 as far as the mean of all rows); plan, parameters and predicted of the plan that ran; considered: every setting of every plan
+      with predicted microseconds, recall and, of dense fields, lowest_recall (the mean recall of the 5 % of queries for which it finds
+      least); microseconds and rows_scored as measured; fallback: the plan that ran first and was stopped, because it found too little or
+      took too long; searched_again: the plan that ran first found rows so far from the query that it was followed by one with more effort.
     * sparse arms also have postings (postings that an exact search reads), terms (term, weight, rows with the term) and matched: for each
       of the ten best rows its terms and their contributions. A term has its word if the query text or the term table of the field has one.
     * multi-vector arms also have alignment: for each of the ten best rows its score and parts. A part has query (the row of the query),
@@ -203,7 +203,8 @@ def _segment(segment: Mapping[str, Any], name: str, target: float | None) -> Ite
     fallback = ", after another plan was stopped" if segment.get("fallback") else ""
     if segment.get("searched_again"):
         fallback = ", after a plan that found too little of what is so far"
-    yield f"  {name}: {_many(segment.get('rows', 0), 'row')}{matches}{near}; {took}{fallback}"
+    rows = _many(segment.get("rows", 0), "row") + (" (healed)" if segment.get("healed") else "")
+    yield f"  {name}: {rows}{matches}{near}; {took}{fallback}"
     table = [("", "plan", "parameters", "predicted cost", "predicted recall")]
     steps = _considered(segment)
     shown = _best(steps, 0.0 if target is None else target)

@@ -94,7 +94,7 @@ def build(
     step("clusters", 0.0)
     centroids = _centroids(frame, len(vectors), options.seed, threads)
     codecs = {name: codec.train(frame, len(vectors)) for name, codec in CODECS.items()}
-    assigned, distances = _encode(frame, vectors, centroids, codecs.values(), threads, step)
+    assigned, distances = code_all(frame, vectors, centroids, codecs.values(), threads, step)
     byte = cast(ByteCodes, codecs[ByteCodes.name])
     distances += np.square(byte.lengths / frame.step)
     near = byte.lengths <= frame.limit
@@ -114,6 +114,7 @@ def build(
         "first": int(docids[0]),
         "codecs": list(codecs),
         "options": options.kept(),
+        "limit": frame.limit,
     }
     for codec in codecs.values():
         encoded, entries = codec.arranged(kept[order], sections)
@@ -125,12 +126,12 @@ def build(
     # Some rows serve as calibration queries. They are added to the graph after the calibration, so that it measures queries that are not in
     # the graph.
     linked = n >= GRAPH_ROWS
-    held = _different(vectors, _unseen(frame, kept), min(calibrate.QUERIES if linked else calibrate.FEW_QUERIES, n // UNSEEN), rng)
+    held = different(vectors, _unseen(frame, kept), min(calibrate.QUERIES if linked else calibrate.FEW_QUERIES, n // UNSEEN), rng)
     drafts: Iterator[tuple[dict, dict]] = iter([({}, {})] * 2)
     if linked:
         medoids = sections["medoids"] = _medoids(assigned, distances, held, place, len(centroids))
         if options.graph_builder == "vamana":
-            lifts = _lifts(vectors)[order] / frame.step if metric == "dot" else np.zeros(0, np.float32)
+            lifts = lifts_of(vectors)[order] / frame.step if metric == "dot" else np.zeros(0, np.float32)
             layout = Layout(sections["codes"], sections["offsets"], medoids, centroids, lifts.astype(np.float32))
             drafts = _linked(options, layout, place[held], threads, step)
         else:
@@ -152,14 +153,14 @@ def _unseen(frame: Frame, kept: np.ndarray) -> np.ndarray:
     return np.flatnonzero(~np.isin(kept, frame.seen))
 
 
-def _different(vectors: np.ndarray, among: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def different(vectors: np.ndarray, among: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Up to ``count`` random rows of ``among``, ascending, without duplicate vectors: repeating a query measures nothing new."""
     some = among[rng.permutation(len(among))[: TRIES * count]]
     _, first = np.unique(vectors[some], axis=0, return_index=True)
     return np.sort(some[np.sort(first)[:count]])
 
 
-def _encode(
+def code_all(
     frame: Frame, vectors: np.ndarray, centroids: np.ndarray, codecs: Collection[Codec], threads: int, step: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
     """Encode all rows with each codec. Returns (the nearest centroid of each row, int64; its squared distance in steps, less the row's own
@@ -173,7 +174,7 @@ def _encode(
             codec.encode_rows(low, block)
         assigned[low:high], distances[low:high] = _nearest(np.clip(block / frame.step, -FARTHEST, FARTHEST), centroids)
 
-    in_pieces(len(vectors), ENCODED, threads, encode, lambda high: step("codes", high / len(vectors)))
+    in_pieces(len(vectors), ENCODED, threads, encode, lambda high: step("codes", high / max(len(vectors), 1)))
     return assigned, distances
 
 
@@ -306,11 +307,11 @@ def _graph_source(metric: str, vectors: np.ndarray, codes: np.ndarray) -> Callab
         width = -(-vectors.shape[1] // 16) * 16
         return lambda rows: codes[rows, : min(width, codes.shape[1])].astype(np.float32)
     largest = np.float32(max(float(vectors.max()), -float(vectors.min())) or 1.0)
-    extra = (_lifts(vectors) / largest).astype(np.float32)
+    extra = (lifts_of(vectors) / largest).astype(np.float32)
     return lambda rows: np.concatenate([vectors[rows] / largest, extra[rows, None]], axis=1)
 
 
-def _lifts(vectors: np.ndarray) -> np.ndarray:
+def lifts_of(vectors: np.ndarray) -> np.ndarray:
     """The number that, as one more dimension, brings each vector to the length of the longest, float64 ``(n,)``."""
     squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
     return np.sqrt(squares.max() - squares)

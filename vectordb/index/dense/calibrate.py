@@ -146,13 +146,27 @@ def calibrate(
     return sections, bench.lane(seed).cold(np.array([cell[0][0] for cell in cells[0]]))
 
 
+def unfiltered_recalls(
+    segment: DenseSegment, vectors: np.ndarray, docids: np.ndarray, order: np.ndarray, held: np.ndarray, seed: int, settings: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(the mean recall of some settings without a filter, by the rows that serve as queries; its standard error), float64. Arguments as for
+    ``calibrate``; settings: indexes.
+    """
+    bench = _Bench(segment, vectors, docids, order, held, seed, made=0).lane(seed)
+    drawn, every, k = bench._requests(["none"], None, np.arange(bench.held)), np.arange(bench.held), DEPTHS[0]
+    cell = drawn.of(every, bench._needed(drawn, every, k), k)
+    found = np.array([bench._run(int(setting), cell, every)[0] for setting in settings]).reshape(len(settings), bench.held)
+    return found.mean(axis=1), found.std(axis=1) / np.sqrt(bench.held)
+
+
 class _Bench:
     """The calibration queries with their exact scores of all rows, and the methods that run one cell."""
 
     scratch: DenseScratch  # of a lane
     rng: np.random.Generator  # of a lane
 
-    def __init__(self, segment: DenseSegment, vectors: np.ndarray, docids: np.ndarray, order: np.ndarray, held: np.ndarray, seed: int):
+    def __init__(self, segment: DenseSegment, vectors, docids, order, held, seed: int, made: int = MADE):
+        """made: queries that are made, at most; 0 for the check of a calibration."""
         self.segment, metric = segment, segment.metric
         self.settings = Settings.now()
         self.n, self.clusters = segment.rows, segment.clusters
@@ -168,7 +182,7 @@ class _Bench:
         fewer = max(FILTERED, SCORES // len(vectors))
         if len(held) > fewer:
             held = held[np.linspace(0, len(held) - 1, fewer).astype(int)]
-        made = min(MADE if segment.has_graph else FEW_MADE, max(FEW_MADE, SCORES // len(vectors) - len(held)))
+        made = min(made, MADE if segment.has_graph else FEW_MADE, max(FEW_MADE, SCORES // len(vectors) - len(held)))
         self.held = len(held)
         self.queries = np.concatenate([vectors[held], made_queries(vectors, segment.sections["mean"], metric, made, rng)])
         if metric != "l2":  # scaling a query scales all its scores alike; those of a very short query would underflow
@@ -184,7 +198,8 @@ class _Bench:
         self.own_docids = np.concatenate([docids[held].astype(np.int64), np.full(made, -1)])
         nothing = np.zeros((1, len(self.settings.table)), np.float32)
         self.unmeasured = (np.zeros(2), np.zeros(1), nothing, nothing, Corrections.of(PLANS).table)
-        self.scores = self._scores(vectors, metric, place)
+        # Half the work is enough for a check: the scores of searches, which are compared with these, have the same rounding error.
+        self.scores = self._scores(vectors, metric, place, np.float32 if made == 0 and metric != "l2" else np.float64)
         # The rounding error of float32 scores: (absolute, relative). Only l2 has a relative part.
         usual = 0.0 if metric == "l2" else 1.0 if metric == "cosine" else float(np.quantile(self.norms, 0.97))
         self.rounding = ROUNDING * np.sqrt(vectors.shape[1]) * usual, 1e-5 if metric == "l2" else 0.0
@@ -205,14 +220,14 @@ class _Bench:
         lane.rng = np.random.default_rng(seed + 3)
         return lane
 
-    def _scores(self, vectors: np.ndarray, metric: str, place: np.ndarray) -> np.ndarray:
-        """The exact score of each query and row, float32 ``(queries, rows)``, in the segment's order; place: that of each vector. Computed
-        in float64, because rows may differ by less than the rounding error of float32 products.
+    def _scores(self, vectors: np.ndarray, metric: str, place: np.ndarray, dtype: type) -> np.ndarray:
+        """The exact score of each query and row, float32 ``(queries, rows)``, in the segment's order; place: that of each vector. dtype:
+        that they are computed in: float64, where rows may differ by less than the rounding error of float32 products.
         """
-        queries = self.queries.astype(np.float64)
+        queries = self.queries.astype(dtype)
         scores = np.empty((len(queries), len(vectors)), np.float32)
         for low in range(0, len(vectors), SCORED_ROWS):
-            block = vectors[low : low + SCORED_ROWS].astype(np.float64)
+            block = vectors[low : low + SCORED_ROWS].astype(dtype, copy=False)
             products = queries @ block.T
             if metric == "cosine":
                 products /= self.norms[low : low + SCORED_ROWS]

@@ -13,6 +13,7 @@ from ..model import DEPTHS
 from .build import build_rows, options_of
 from .codecs import CODECS, EARLIER
 from .direct import columns_of, scratch
+from .healing import renew_rows
 from .search import bounds, few_run, search, usable
 from .segment import DenseSegment
 
@@ -39,6 +40,7 @@ class HNSWFile(DenseSegment):
     }  # fmt: skip
 
     build = staticmethod(build_rows)
+    renew = staticmethod(renew_rows)
     usable = staticmethod(usable)
     search = staticmethod(search)
     bounds = staticmethod(bounds)

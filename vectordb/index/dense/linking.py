@@ -116,6 +116,18 @@ class Linker:
         for batch in np.array_split(rows, max(PASS_BATCHES, -(-len(rows) // PASS_ROWS))):
             self._commit(batch, self._searched(batch, self._ef, True))
 
+    def resume(self, graph: np.ndarray, refined: Refinement | None, upper: np.ndarray) -> None:
+        """Go on with a graph (int32 ``(n, width)``) as its last rows were linked. refined: how its rows were linked anew. upper: int32, the
+        links among the medoids, by rising number.
+        """
+        self.graph, self.refined, self._upper = graph, refined, upper
+        if refined is not None:
+            self._degree, self._ef, self._alpha = refined.degree, refined.ef, np.float32(refined.alpha)
+
+    def link_anew(self, rows: np.ndarray) -> None:
+        """Link rows of the graph (int32, ascending) again. The links that they have are candidates, too."""
+        self._commit(rows, self._searched(rows, self._ef, True))
+
     def recall(self, rows: np.ndarray) -> float:
         """The share of the nearest rows, by codes, that searches for some rows (int32, not linked yet) find."""
         found = self._searched(rows, PROBE_BEAM, False, EVERY)

@@ -121,7 +121,11 @@ class DenseSegment(IndexKind):
         return super().fits(spec) and (self.dim, self.metric) == (spec.dim, spec.metric)
 
     def facts(self) -> dict[str, Any]:
-        return {"graph": self.has_graph}
+        return {"graph": self.has_graph} | ({"healed": self.healed["times"]} if self.healed else {})
+
+    @property
+    def renewable(self) -> bool:
+        return self.has_graph and "limit" in self.meta and self.meta["options"]["graph_builder"] == "vamana"
 
     def upper_bound(self, query: np.ndarray) -> float:
         """An upper bound of the dot product of a query (float32 ``(dim,)``) with any row: the query's norm times the largest norm of

@@ -88,7 +88,7 @@ def build(
 
     in_pieces(n, ENCODED, threads, encode, lambda high: step("codes", high / n))
     order = np.argsort(assigned, kind="stable")
-    sections, entries = _arranged(frame, docids[order].astype(np.uint32), assigned, centroids)
+    sections, entries = arranged(frame, docids[order].astype(np.uint32), assigned, centroids)
     meta = {
         "kind": "lists",
         "rows": n,
@@ -112,9 +112,7 @@ def build(
     write(path, meta, sections | model)
 
 
-def _arranged(
-    frame: Frame, docids: np.ndarray, assigned: np.ndarray, centroids: np.ndarray
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def arranged(frame: Frame, docids: np.ndarray, assigned: np.ndarray, centroids: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """(the sections that describe rows and lists, entries of the header). docids: in the order of the lists."""
     largest = float(np.abs(centroids).max())
     step = largest / 127 if largest > 0 else 1.0

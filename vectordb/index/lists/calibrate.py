@@ -141,6 +141,11 @@ class Bench:
 
     def _run(self, setting: int, d: int, k: int, group: list[Drawn]) -> tuple[float, float]:
         """(mean recall less some standard errors, microseconds of one) of some requests by a setting."""
+        shares, microseconds = self.shares(setting, d, k, group)
+        return float(shares.mean() - DOUBT * shares.std() / np.sqrt(len(shares))), microseconds
+
+    def shares(self, setting: int, d: int, k: int, group: list[Drawn]) -> tuple[np.ndarray, float]:
+        """(recalls, microseconds of one) of some requests by a setting."""
         segment, shares, elapsed = self.segment, [], 0
         options = self.settings[setting : setting + 1]
         for each in group:
@@ -158,8 +163,7 @@ class Bench:
             possible, needed = min(k, each.others), each.needed[d]
             right = int((self.scores[each.query, rows] >= needed - ROUNDING * (1 + abs(needed))).sum())
             shares.append(min(right, possible) / possible if possible else 1.0)
-        recall = float(np.mean(shares) - DOUBT * np.std(shares) / np.sqrt(len(shares)))
-        return recall, max(elapsed / 1e3 / len(group) - CALL_MICROSECONDS, 0.1)
+        return np.array(shares), max(elapsed / 1e3 / len(group) - CALL_MICROSECONDS, 0.1)
 
     def _scan(self, drawn: list[Drawn]) -> float:
         """Microseconds of a row in the exact scan."""
@@ -276,6 +280,18 @@ def calibrate(
         "costs": np.array([[cell[1][d] for cell in cells] for d in range(len(DEPTHS))], np.float32),
         "scan": np.array([max(cell[2] for cell in cells)]),
     }
+
+
+def unfiltered_recalls(
+    segment: ListsSegment, frame: Frame, vectors: np.ndarray, docids: np.ndarray, order: np.ndarray, rows: np.ndarray, seed: int, settings
+) -> tuple[np.ndarray, np.ndarray]:
+    """(the mean recall of some settings without a filter; its standard error), float64. rows: indexes of the rows
+    that serve as queries; settings: of the settings; others as for ``calibrate``.
+    """
+    bench = _bench(segment, frame, vectors, docids, order, rows, seed).lane(seed)
+    drawn = [bench._drawn("none", None, query) for query in range(len(bench.queries))]
+    found = np.array([bench.shares(int(setting), 0, DEPTHS[0], drawn)[0] for setting in settings]).reshape(len(settings), len(drawn))
+    return found.mean(axis=1), found.std(axis=1) / np.sqrt(len(drawn))
 
 
 def _bench(

@@ -43,17 +43,17 @@ class Clusters:
             middle = sample.mean(axis=0, keepdims=True)
             return cls(middle, np.array([0, 1]), middle)
         if count <= ONE_LEVEL:
-            found = _means(sample, count, seed, threads)
+            found = means_of(sample, count, seed, threads)
             return cls(found, np.array([0, len(found)]), found.mean(axis=0, keepdims=True))
-        middles = _means(sample, round(np.sqrt(count)), seed, threads)
-        nearest = _nearest(sample, middles, np.einsum("ij,ij->i", middles, middles) / 2)
+        middles = means_of(sample, round(np.sqrt(count)), seed, threads)
+        nearest = nearest_of(sample, middles, np.einsum("ij,ij->i", middles, middles) / 2)
         kept = np.unique(nearest)
         parts: list[np.ndarray] = [middles] * len(kept)
 
         def divide(low: int, high: int) -> None:
             for i in range(low, high):
                 rows = sample[nearest == kept[i]]
-                parts[i] = _means(rows, max(round(count * len(rows) / len(sample)), 1), seed)
+                parts[i] = means_of(rows, max(round(count * len(rows) / len(sample)), 1), seed)
 
         in_pieces(len(kept), 1, threads, divide, lambda high: step("clusters", high / len(kept)))
         return cls(np.concatenate(parts), np.concatenate([[0], np.cumsum([len(part) for part in parts])]), middles[kept])
@@ -61,7 +61,7 @@ class Clusters:
     def assign(self, rows: np.ndarray) -> np.ndarray:
         """The nearest list of each row (float32, rotated), int32; among those of the nearest NEAR_GROUPS groups."""
         if len(self.middles) <= NEAR_GROUPS:
-            return _nearest(rows, self.centroids, self._halves).astype(np.int32)
+            return nearest_of(rows, self.centroids, self._halves).astype(np.int32)
         apart = np.einsum("ij,ij->i", self.middles, self.middles) / 2 - rows @ self.middles.T
         near = np.argpartition(apart, NEAR_GROUPS, axis=1)[:, :NEAR_GROUPS]
         best, found = np.full(len(rows), np.inf, np.float32), np.zeros(len(rows), np.int32)
@@ -117,8 +117,8 @@ def _divided(
     def divide(low: int, high: int) -> None:
         for i in range(low, high):
             rotated = frame.rotated(vectors[order[ends[long[i]] : ends[long[i] + 1]]])
-            parts = _means(rotated[:: len(rotated) // MOST_LEARNED + 1], int(np.ceil(len(rotated) / usual)), seed)
-            divided[i] = parts, _nearest(rotated, parts, np.einsum("ij,ij->i", parts, parts) / 2)
+            parts = means_of(rotated[:: len(rotated) // MOST_LEARNED + 1], int(np.ceil(len(rotated) / usual)), seed)
+            divided[i] = parts, nearest_of(rotated, parts, np.einsum("ij,ij->i", parts, parts) / 2)
 
     in_pieces(len(long), 1, threads, divide, step)
     count = len(centroids)
@@ -130,12 +130,12 @@ def _divided(
     return np.concatenate(added)
 
 
-def _nearest(rows: np.ndarray, centroids: np.ndarray, halves: np.ndarray) -> np.ndarray:
+def nearest_of(rows: np.ndarray, centroids: np.ndarray, halves: np.ndarray) -> np.ndarray:
     """The nearest centroid of each row. halves: half the squared length of each centroid."""
     return (halves - rows @ centroids.T).argmin(axis=1)
 
 
-def _means(rows: np.ndarray, count: int, seed: int, threads: int = 1) -> np.ndarray:
+def means_of(rows: np.ndarray, count: int, seed: int, threads: int = 1) -> np.ndarray:
     """Centroids of some rows by faiss's k-means, float32 ``(count or fewer, dim)``."""
     count = min(count, len(rows))
     if count == 1:

@@ -55,7 +55,16 @@ class RaBitQ(Codec):
     @property
     def lost(self) -> float:
         total, count = (sum(each) for each in zip(*self._lost, strict=True))
-        return total / count if count else 1.0
+        return round(total / count, 9) if count else 1.0  # the last digits depend on how rows were divided among threads
+
+    @classmethod
+    def held(cls, sections: Mapping[str, np.ndarray], meta: Mapping[str, Any], rows: int) -> tuple[np.ndarray, np.ndarray, float]:
+        """(the codes and the factors of a file's rows, as this class has them; ``lost``). sections, meta: of the file."""
+        raise NotImplementedError
+
+    def weigh(self, lost: float, rows: int) -> None:
+        """Let ``lost`` of some rows count that were coded elsewhere."""
+        self._lost.append((lost * rows, rows))
 
     def _factors(self, order: np.ndarray) -> list[np.ndarray]:
         """The factors of rows, filled up to whole blocks."""
@@ -81,6 +90,12 @@ class OneBit(RaBitQ):
         add, factor, error = self._factors(order)
         return {"signs": aligned_copy(signs), "add": add, "factor": factor, "error": error}, {"lost": self.lost}
 
+    @classmethod
+    def held(cls, sections: Mapping[str, np.ndarray], meta: Mapping[str, Any], rows: int) -> tuple[np.ndarray, np.ndarray, float]:
+        signs = sections["signs"]
+        codes = signs.transpose(0, 2, 1).reshape(-1, signs.shape[1])[:rows]
+        return codes, np.stack([sections[name][:rows] for name in ("add", "factor", "error")]), meta["lost"]
+
 
 class Longer(RaBitQ):
     """Several bits a number, in whole cache lines a row."""
@@ -93,6 +108,11 @@ class Longer(RaBitQ):
         add, factor, _ = self._factors(order)
         encoded = {"codes": aligned_copy(self.codes[order]), "long_add": add, "long_factor": factor}
         return encoded, {"bits": self.bits, "long_lost": self.lost}
+
+    @classmethod
+    def held(cls, sections: Mapping[str, np.ndarray], meta: Mapping[str, Any], rows: int) -> tuple[np.ndarray, np.ndarray, float]:
+        factors = [sections["long_add"][:rows], sections["long_factor"][:rows], np.zeros(rows, np.float32)]
+        return sections["codes"], np.stack(factors), meta["long_lost"]
 
 
 class TwoBits(Longer):

@@ -12,6 +12,7 @@ from ..dense.kind import HNSWFile
 from ..model import DEPTHS
 from .build import build_rows, options_of
 from .codecs import CODECS
+from .healing import renew_rows
 from .plans import PLANS
 from .search import search, usable
 from .segment import ListsSegment
@@ -34,6 +35,7 @@ class ListsFile(ListsSegment):
     }  # fmt: skip
 
     build = staticmethod(build_rows)
+    renew = staticmethod(renew_rows)
     usable = staticmethod(usable)
     search = staticmethod(search)
 

@@ -19,6 +19,8 @@ from ..model import Corrections, which_model
 from .model import Choices, ListsModel, models_of
 from .plans import PLANS
 
+LEAST = 4_096  # rows of a file from which another one is made, at least: a smaller one is built as fast. Chosen, not measured
+
 
 class ListsSegment(IndexKind):
     """dim, metric, lists: its properties. description: int64, addresses and sizes for kernels. choices: the
@@ -85,7 +87,12 @@ class ListsSegment(IndexKind):
         return super().fits(spec) and (self.dim, self.metric) == (spec.dim, spec.metric)
 
     def facts(self) -> dict[str, Any]:
-        return {"kind": self.name, "lists": self.lists, "bits": [1, self.meta["bits"]]}
+        healed = {"healed": self.healed["times"]} if self.healed else {}
+        return {"kind": self.name, "lists": self.lists, "bits": [1, self.meta["bits"]]} | healed
+
+    @property
+    def renewable(self) -> bool:
+        return self.rows >= LEAST
 
 
 def _bits(number: float) -> int:
