@@ -154,7 +154,7 @@ def unfiltered_recalls(
     """
     bench = _Bench(segment, vectors, docids, order, held, seed, made=0).lane(seed)
     drawn, every, k = bench._requests(["none"], None, np.arange(bench.held)), np.arange(bench.held), DEPTHS[0]
-    cell = drawn.of(every, bench._needed(drawn, every, k), k)
+    cell = drawn.of(every, *bench._needed(drawn, every, k), k)
     found = np.array([bench._run(int(setting), cell, every)[0] for setting in settings]).reshape(len(settings), bench.held)
     return found.mean(axis=1), found.std(axis=1) / np.sqrt(bench.held)
 

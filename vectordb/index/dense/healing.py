@@ -286,7 +286,7 @@ class _Healing:
         return model, {"cold": cold, "healed": check.healed}, check.said
 
 
-CALIBRATION = ("settings", "levels", "locals", "recalls", "lows", "costs", "distances", "far_recalls", "far_costs")
+CALIBRATION = ("settings", "levels", "locals", "recalls", "lows", "costs", "distance_points", "far_recalls", "far_costs")
 
 
 def _frame_of(base: DenseSegment) -> Frame:
