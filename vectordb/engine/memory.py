@@ -31,7 +31,6 @@ LEFT = 1 / 2  # of the part for mapped pages: so much is left after a release
 PIECE = 256  # pages that are released at once
 BYTES_PER_SECOND = 2 << 30  # that searches map at most; decides how soon pages are counted again
 SHORTEST, LONGEST = 0.02, 0.25  # seconds between two counts
-MARGIN = 1 << 20  # bytes of sections that lie at both ends in a page with others
 
 
 class Part(NamedTuple):
@@ -166,8 +165,9 @@ class Keeper:
         self._planned = set(self._files.opened())
         parts = sorted(self._parts(), key=lambda part: (part.tier, part.segment.first, part.name))
         most = self._for_indexes()
-        whole = sum(len(part.raw) for part in parts) + MARGIN <= most
-        room = most if whole else most - int((self.budget or 0) * LEAST_MAPPED) - MARGIN
+        shared = mapping.PAGE * len(parts)  # sections share their first and last pages with others
+        whole = sum(len(part.raw) for part in parts) + shared <= most
+        room = most if whole else most - int((self.budget or 0) * LEAST_MAPPED) - shared
         kept: dict[int, list[str]] = {id(part.segment): [] for part in parts}
         taken = 0
         for part in parts:
