@@ -16,6 +16,7 @@ from vectordb_client.model.arguments import UnknownArgumentError, named
 from vectordb_client.model.branches import BranchDiff, MergeResult, OnConflict, check_diff_limit, check_on_conflict
 from vectordb_client.model.checks import check_durability, check_flag, check_write_timeout
 from vectordb_client.model.history import check_history
+from vectordb_client.model.memory import Memory, check_memory
 from vectordb_client.model.schema import Schema, check_schema
 from vectordb_client.model.schema_diff import exists_already
 
@@ -47,6 +48,7 @@ def open(
     change_log_batches: int | None = None,
     change_log_bytes: int | None = None,
     change_log_seconds: float | None = None,
+    memory: Memory = None,
 ) -> Database:
     """Open the database in a directory. A missing directory is created, unless ``create=False``.
 
@@ -75,6 +77,8 @@ def open(
             else 65,536. The newest batch is always kept. The limits apply to the writes of this process.
         change_log_bytes: how many bytes of them; None is the value of an earlier handle, or else 64 MiB.
         change_log_seconds: how long they are kept, in seconds; None is the value of an earlier handle, or else 30 days.
+        memory: how much memory index files and caches may take in this process: "2GiB", "500MB" or a number of bytes, at least 16 MiB.
+            ``set_memory`` explains it and changes it. None is the value of an earlier handle, or else no limit.
 
     Returns:
         The database. Use it as a context manager, or call ``close()``.
@@ -102,6 +106,7 @@ def open(
         check_flag(name, value)
     if file_mode is not None:
         modes.check_mode(file_mode)
+    budget = check_memory(memory)
     limits = {"batches": change_log_batches, "bytes": change_log_bytes, "seconds": change_log_seconds}
     given = {name: value for name, value in limits.items() if value is not None}
     Limits(**given)  # raises before anything is created
@@ -116,7 +121,8 @@ def open(
                     f"a database in memory is always new and empty; leave out {name}={value}", field=name, value=value
                 )
         path, durability = _new_folder(), "batched"
-    options = Options(durability, float(write_timeout), create, maintenance, recall_audit, salvage, read_only, file_mode, in_memory, given)
+    times = durability, float(write_timeout)
+    options = Options(*times, create, maintenance, recall_audit, salvage, read_only, file_mode, in_memory, given, budget)
     return Database(path, options)
 
 
@@ -299,6 +305,12 @@ class Database(Collections[Collection]):
         with self.directory.env.read() as txn:
             numbers = list(catalog.names(txn).values())
         return self.directory.maintainer.purge(numbers, timeout)
+
+    @named
+    def set_memory(self, memory: Memory) -> dict[str, int]:
+        self._check_open()
+        self.directory.memory.set(check_memory(memory))
+        return self.directory.memory.facts()
 
     def flush(self) -> None:
         """Sync all writes to disk; needed only for durability="batched". Raises StorageError."""

@@ -30,6 +30,14 @@ def memory() -> dict[str, int]:
     return {_MEMORY[name]: 1024 * int(value.split()[0]) for name, _, value in parts if name in _MEMORY}
 
 
+def budget(database: Database) -> dict[str, int]:
+    """The memory budget of this process, bytes: budget, and of index files index_kept, index_mapped
+    and index_resident. Empty if there is none."""
+    facts = database.directory.memory.facts()
+    names = {"budget": "budget", "kept": "index_kept", "mapped": "index_mapped", "resident": "index_resident"}
+    return {names[name]: size for name, size in facts.items() if name in names}
+
+
 def disk(database: Database) -> dict[str, int]:
     """Bytes on disk: data (rows, ids, postings), indexes, unfinished (index files being written), other; and free space of the file
     system.

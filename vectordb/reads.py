@@ -47,6 +47,7 @@ class Reads(Reading):
         self._maintainer: Maintainer = handle.directory.maintainer
         self._snapshots = Snapshots(handle.directory, number)
         self._filters = FilterCache()
+        handle.directory.memory.add_cache(self._filters)
         self.pieces = PieceReader(self._snapshots, self._filters)  # of the service
         self._direct = self.pieces.direct.search
         self._worded: dict[tuple[str, int], np.ndarray] = {}  # (field, number) → terms (ascending) whose words are known to be stored

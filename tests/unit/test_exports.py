@@ -133,7 +133,7 @@ def test_the_client_exports_the_same_words_as_the_same_objects():
 
 def test_a_client_has_the_surface_of_a_database():
     named = {"close", "collection", "collections", "create_collection", "drop_collection", "flush", "purge", "snapshot"}
-    named |= {"alias", "aliases", "branch", "diff", "drop_alias", "merge", "rename_collection", "transaction"}
+    named |= {"alias", "aliases", "branch", "diff", "drop_alias", "merge", "rename_collection", "set_memory", "transaction"}
     assert public(Database) == named
     assert public(Database) - {"flush"} <= public(vectordb_client.Client)
     assert public(Collection) - {"apply_batch", "number", "reached", "revision"} <= public(vectordb_client.Collection)

@@ -77,7 +77,16 @@ def _head(now: Status, before: Status | None, seconds: float) -> list[str]:
         f"queue: {now['queue']['under_way']} running, {now['queue']['waiting']} waiting, p99 wait {_time(queue['p99'])}",
         f"memory: {_size(memory.get('resident', 0))} resident, {_size(memory.get('own', 0))} own; "
         f"disk: {_size(used)} used, {_size(disk.get('free', 0))} free; readers {now['lmdb']['readers']}",
+        *_budget(memory),
     ]
+
+
+def _budget(memory: Mapping[str, int]) -> list[str]:
+    """A line about the memory budget, if there is one."""
+    if not memory.get("budget"):
+        return []
+    kept, mapped, resident = (_size(memory.get(f"index_{kind}", 0)) for kind in ("kept", "mapped", "resident"))
+    return [f"memory budget: {_size(memory['budget'])}; index files: {kept} kept, {mapped} mapped, {resident} of both in memory"]
 
 
 def _table(*columns: str) -> Any:

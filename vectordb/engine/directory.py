@@ -22,6 +22,7 @@ from ..storage.lmdb_env import Env
 from ..storage.lmdb_errors import in_our_words
 from .audits import Audits
 from .index_files import Files
+from .memory import Keeper
 
 _open: list[Directory] = []
 _lock = threading.Lock()
@@ -32,6 +33,7 @@ class Options:
     """How a handle opens a directory. ``vectordb.open`` explains each option and has checked it.
 
     temporary: the data need not survive a crash of the machine, so nothing is synced. change_log: the limits that are given, by name.
+    memory: bytes; None leaves the budget as it is.
     """
 
     durability: Durability = "commit"
@@ -44,6 +46,7 @@ class Options:
     file_mode: int | None = None
     temporary: bool = False
     change_log: Mapping[str, Any] = field(default_factory=dict)
+    memory: int | None = None
 
 
 class Directory:
@@ -63,6 +66,8 @@ class Directory:
         self.env = env
         self.path = env.path
         self.index_files = Files(segments.folder(env.path))
+        self.memory = Keeper(self.index_files)
+        self.index_files.on_open = self.memory.opened
         self.committer = Committer(env)
         self.audits = Audits()
         self.change_log = Limits()
@@ -105,6 +110,8 @@ class Handle:
         directory.change_log = replace(directory.change_log, **options.change_log)
         if options.recall_audit is not None:
             directory.audits.share = options.recall_audit
+        if options.memory is not None:
+            directory.memory.set(options.memory)
 
     def check_writable(self) -> None:
         """Raises StorageError, CorruptionError or ClosedError if writes are not possible."""
@@ -134,6 +141,7 @@ class Handle:
         try:
             if directory.maintainer is not None:
                 directory.maintainer.stop()
+            directory.memory.stop()
             directory.env.close()
         finally:
             with _lock:

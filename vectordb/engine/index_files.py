@@ -33,6 +33,7 @@ class Files:
         self.damaged: dict[str, str] = {}  # file → what is wrong with it
         self.stale: dict[str, str] = {}  # file → what this version does not know
         self.on_loss: Callable[[str], None] | None = None
+        self.on_open: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._open: WeakValueDictionary[str, IndexKind] = WeakValueDictionary()
         self._seen: set[str] = set()  # files whose checksums were verified or are queued
@@ -69,13 +70,20 @@ class Files:
         with self._lock:
             if record.file in self.damaged:
                 return None
+            made.chosen = record.options.get("chosen")
             found = self._open.setdefault(record.file, made)
             if whole:
                 self._seen.add(record.file)
                 self._whole.add(record.file)
             found.verified = record.file in self._whole
             self._verify_later(record.file, found)
-            return found
+        self.on_open()
+        return found
+
+    def opened(self) -> dict[str, IndexKind]:
+        """The files that are open now, by name."""
+        with self._lock:
+            return dict(self._open)
 
     def missing(self, record: Record) -> None:
         """Note that a file of the registry does not exist."""

@@ -114,6 +114,13 @@ class FilterCache:
             while self._bytes > self.capacity and self._entries:
                 self._bytes -= self._entries.popitem(last=False)[1][2]
 
+    def resize(self, capacity: int) -> None:
+        """Change the capacity, in bytes; entries that exceed it are evicted."""
+        with self._lock:
+            self.capacity = capacity
+            while self._bytes > self.capacity and self._entries:
+                self._bytes -= self._entries.popitem(last=False)[1][2]
+
     def forget(self, key: tuple) -> None:
         """Remove an entry, if there is one."""
         with self._lock:

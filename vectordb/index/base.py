@@ -225,6 +225,8 @@ class IndexKind:
     this kind of index. plans: id → plan. needed: the ids of the plans that every file must be calibrated for. codecs: name → codec.
     default_codecs: of a file that names none. own_sections: the sections of a file beside its codecs' and its calibration's. large: the
     sections whose checksums are verified in the background; damage of one can only cost recall. depths: the number of models in a file.
+    tiers: sections by how much searches need them: those of the first set first; all that no set names come before it. A memory budget is
+    spent in this order. scattered: sections that searches read in random order.
     seal_rows: rows of a tail from which it is indexed in the background; None: as for other kinds (``maintenance/policy.py``).
 
     direct: from (targets, k, recall) to what a direct search needs (``index/dense/direct.py``), or None where these can't be searched so;
@@ -247,12 +249,16 @@ class IndexKind:
     own_sections: ClassVar[frozenset[str]]
     large: ClassVar[frozenset[str]] = frozenset()
     depths: ClassVar[int] = 0
+    tiers: ClassVar[Sequence[frozenset[str]]] = ()
+    scattered: ClassVar[frozenset[str]] = frozenset()
     seal_rows: ClassVar[int | None] = None
     direct: ClassVar[Callable[[Sequence[Any], int, float], tuple[np.ndarray, tuple[int, ...]] | None] | None] = None
     direct_scratch: ClassVar[Callable[[tuple[int, ...]], Any] | None] = None
     direct_few: ClassVar[Callable[[SegmentTarget, int], Run] | None] = None
     corrections: Corrections
     verified = False  # whether the checksums of the whole file have been verified
+    memory: Mapping[str, Sequence[str]] | None = None  # with a memory budget: the sections that are "kept", and those only "mapped"
+    chosen: str | None = None  # why a file is of this kind, if that does not follow from the field's definition
 
     def __init__(self, meta: dict[str, Any], sections: dict[str, np.ndarray], file: IndexFile | None = None):
         """file: None for a draft, which a build calibrates before it is written."""
@@ -280,6 +286,11 @@ class IndexKind:
     def max_rows(cls, spec: Any) -> int:
         """The largest number of rows of a file."""
         raise NotImplementedError
+
+    @classmethod
+    def needs(cls, spec: Any, rows: int) -> int:
+        """About how many bytes of a new file must be in memory for fast searches."""
+        return 0
 
     @classmethod
     def check_options(cls, field: str, options: Any) -> None:
@@ -363,7 +374,15 @@ class IndexKind:
 
     def verify(self) -> None:
         """Check the checksum of every section. Raises CorruptionError, which names the section that fails."""
-        self.file.verify()
+        self.file.verify(() if self.memory is None else self.memory["mapped"])
+
+    def placement(self) -> dict[str, Any]:
+        """Entries of ``info()`` and of explained searches: where the sections are, with a memory budget; why the file is of its kind."""
+        facts: dict[str, Any] = {}
+        if self.memory is not None:
+            nbytes = {part: sum(self.sections[name].nbytes for name in names) for part, names in self.memory.items()}
+            facts["memory"] = {"kept_bytes": nbytes["kept"], "mapped_bytes": nbytes["mapped"], "mapped": list(self.memory["mapped"])}
+        return facts if self.chosen is None else facts | {"chosen": self.chosen}
 
 
 def open_file(path: Path) -> IndexKind:
@@ -416,9 +435,15 @@ def kinds_of(spec: Any) -> list[type[IndexKind]]:
     return [kind for kind in INDEX_KINDS.values() if kind.field == spec.kind and kind.serves(options)]
 
 
-def kind_for(spec: Any, rows: int) -> type[IndexKind]:
-    """The kind of a new file of ``rows`` rows of an indexed field: the one registered last that suits it."""
-    return next(kind for kind in reversed(kinds_of(spec)) if kind.suits(spec, rows))
+def kind_for(spec: Any, rows: int, room: int | None = None) -> type[IndexKind]:
+    """The kind of a new file of ``rows`` rows of an indexed field: the one registered last that suits it. room: bytes of memory for it; if
+    it needs more, the kind that needs least. None: no limit.
+    """
+    kinds = kinds_of(spec)
+    usual = next(kind for kind in reversed(kinds) if kind.suits(spec, rows))
+    if room is None or usual.needs(spec, rows) <= room:
+        return usual
+    return min(kinds, key=lambda kind: kind.needs(spec, rows))
 
 
 def check_options(fields: Mapping[str, Any]) -> None:

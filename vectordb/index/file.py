@@ -4,6 +4,7 @@ lines.
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import struct
@@ -14,6 +15,7 @@ import msgspec
 import numpy as np
 from vectordb_client.errors import CorruptionError
 
+from ..common import mapping
 from ..common.checksums import xxh3
 from ..common.failpoints import reach
 from ..kernels.codes import LINE
@@ -112,10 +114,14 @@ class IndexFile:
             self.sections[name] = raw.view(dtype).reshape(shape)
         return self.sections
 
-    def verify(self) -> None:
-        """Check the checksum of every section. Raises CorruptionError, which names the section that fails."""
+    def verify(self, released: Collection[str] = ()) -> None:
+        """Check the checksum of every section. released: those whose pages leave this process as soon as they have been checked. Raises
+        CorruptionError, which names the section that fails.
+        """
         for name, array in self.sections.items():
-            if xxh3(array.reshape(-1).view(np.uint8)) != self._places[name][3]:
+            raw = array.reshape(-1).view(np.uint8)
+            done = functools.partial(mapping.release, raw.ctypes.data) if name in released else None
+            if xxh3(raw, done) != self._places[name][3]:
                 raise damaged(self.path, f"has a section {name!r} that fails its checksum")
 
 

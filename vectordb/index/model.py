@@ -150,6 +150,7 @@ class PlanModel:
             "searched_again": run.fallback == AGAIN,
             "considered": self.considered(target, run.local, k) if ran else [],
             "rows_scored": int(run.scored),
+            **segment.placement(),
             **({} if run.postings is None else {"postings": run.postings}),
             **({} if run.elapsed is None else {"microseconds": round(run.elapsed, 1)}),
         }

@@ -61,7 +61,7 @@ class DirectSearches:
     def __init__(self, snapshots: Snapshots, filters: FilterCache):
         self._snapshots = snapshots
         self._filters = filters
-        self._env = snapshots.directory.env
+        self._env, self._memory = snapshots.directory.env, snapshots.directory.memory
         self._gate = self._env.gate
         self._arms = DirectArms(snapshots, filters)
 
@@ -117,7 +117,10 @@ class DirectSearches:
         if type(vectors) is not dict:
             return None
         if len(vectors) != 1:
-            return self._arms.search(request, vectors)
+            hits = self._arms.search(request, vectors)
+            if self._memory.watched:
+                self._memory.look()
+            return hits
         snapshot = self._snapshots.newest
         if snapshot is None or snapshot.has_ended():
             return None
@@ -200,6 +203,8 @@ class DirectSearches:
                 txn.abort()
         finally:
             lane.inside = None
+        if self._memory.watched:
+            self._memory.look()
         hits = _new(Hits)
         hits._unread = block.reader, (out, count, block.k, told & kernel.INTEGERS, pieces), count
         if count == request.limit:

@@ -22,7 +22,9 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
 
     The statistics of a vector field have: segments (docids [first, end); rows in the file; dead, of these; bytes; for dense fields graph,
     whether there is one, or kind "lists", the number of lists and the bits of their codes; for multi-vector fields vectors, and centroids
-    if there are lists; apart, the number of outliers, if any);
+    if there are lists; apart, the number of outliers, if any; chosen, why it is of lists if the memory budget decided that; with a memory
+    budget memory: kept_bytes, mapped_bytes, and mapped, the names of the sections that aren't kept);
+    memory, with a budget: that of this process in bytes, see ``Keeper.facts``;
     damaged and stale, the index files that aren't used because they are damaged or of another version; tail, the number of live rows that
     no segment covers; recall, the results of audits (``Audits.statistics``). A sparse field also has dictionary, the distribution of its
     terms, and a BM25 field texts, the number of live texts and of their words. A field made by an earlier version of vectordb has note,
@@ -93,6 +95,7 @@ def _index(view: View, field: int) -> dict[str, Any]:
             "dead": snapshot.dead_in(part),
             "bytes": part.record.bytes,
             **part.segment.facts(),
+            **part.segment.placement(),
             **({"apart": len(part.segment.apart)} if len(part.segment.apart) else {}),
         }
         for part in opened
@@ -105,7 +108,8 @@ def _index(view: View, field: int) -> dict[str, Any]:
         for is_stale in (False, True)
     )
     rows = sum(len(snapshot.live_between(view.store, field, low, high)) for low, high in tail)
-    return {"segments": segments, "damaged": damaged, "stale": older, "tail": rows}
+    memory = view.directory.memory.facts()
+    return {"segments": segments, "damaged": damaged, "stale": older, "tail": rows, **({"memory": memory} if memory else {})}
 
 
 def _bytes(view: View, field: int, part: int) -> int:

@@ -122,6 +122,8 @@ def search_segments(
         hits, report = kind.search(_request(SegmentRequest, (targets, ranges, *fixed)))
     else:
         hits, report = _merged([kind.search(SegmentRequest(targets, ranges, *fixed)) for kind, targets, ranges in ready.groups], k)
+    if view.directory.memory.watched:
+        view.directory.memory.look()
     if report is None:
         return hits, None
     if audited:

@@ -142,6 +142,7 @@ def run(
             change_log_batches=settings.change_log_batches,
             change_log_bytes=settings.change_log_bytes,
             change_log_seconds=settings.change_log_seconds,
+            memory=settings.budget,
         )
         try:
             warm()  # a caller's deadline must not pay for compiling

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vectordb_client.errors import InvalidArgumentError, shown
+from vectordb_client.model.memory import LEAST_MEMORY, check_memory
 
 from ..storage import modes
 
@@ -108,6 +109,12 @@ class Settings:
     )
     request_memory: int = _setting(0, "bytes of memory that one call may use; 0: half of working_memory", least=0)
 
+    memory: str = _setting(
+        "",
+        "memory that index files and caches of all processes together may take, such as 2GiB or 500MB; default: no limit",
+        metavar="SIZE",
+    )
+
     # Monitoring
     metrics_port: int = _setting(0, "port of the Prometheus metrics (HTTP); 0: no metrics", least=0, most=65_535)
     metrics_host: str = _setting("127.0.0.1", "address on which the metrics are served", metavar="ADDRESS")
@@ -137,6 +144,9 @@ class Settings:
             object.__setattr__(self, setting.name, _checked(setting, getattr(self, setting.name)))
         if self.file_mode:
             modes.parse_mode(self.file_mode)
+        if self.budget is not None and self.budget < LEAST_MEMORY:
+            what = f"memory must be at least 16MiB for each of the {self.workers} workers, not {shown(self.memory)} for all"
+            raise InvalidArgumentError(what, field="memory", value=self.memory)
         if not self.host:
             raise InvalidArgumentError("host must be a name or an address, not ''", field="host", value=self.host)
         for name, needed in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")):
@@ -147,6 +157,12 @@ class Settings:
     def mode(self) -> int | None:
         """``file_mode`` as a number; None if not set."""
         return modes.parse_mode(self.file_mode) if self.file_mode else None
+
+    @property
+    def budget(self) -> int | None:
+        """The share of ``memory`` of each process, in bytes; None if not set."""
+        total = check_memory(self.memory) if self.memory else None
+        return None if total is None else total // self.workers
 
 
 NAMES = tuple(setting.name for setting in dataclasses.fields(Settings))

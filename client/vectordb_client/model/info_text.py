@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60))
 # Facts of a field that have a line of their own, or that the header of the field already says.
-_SEPARATE = ("kind", "segments", "damaged", "stale", "tail", "dictionary", "recall", "note", "derived")
+_SEPARATE = ("kind", "segments", "damaged", "stale", "tail", "dictionary", "recall", "note", "derived", "memory")
 
 
 def info_text(info: CollectionInfo) -> str:
@@ -145,6 +145,7 @@ def indexes(info: CollectionInfo) -> list[str]:
             lost = [(len(facts.get(why, ())), why) for why in ("damaged", "stale")]
             unused = "".join(f"; {many(files, f'{why} file')}, will be rebuilt" for files, why in lost if files)
             lines.append(f"index of {name}: {_segments(facts.get('segments') or ())}; {rest}{unused}")
+            lines += _placement(facts.get("segments") or (), facts.get("memory"))
             lines += [f"  {_recall(measured)}" for measured in facts.get("recall") or ()]
     return lines
 
@@ -190,6 +191,17 @@ def _segments(segments: Sequence[Mapping[str, Any]]) -> str:
     healed = sum("healed" in segment for segment in segments)
     linked += f"{healed} healed, " if healed else ""
     return f"{many(len(segments), 'segment')} ({linked}{many(rows, 'row')}, {dead:,} deleted, {size(taken)})"
+
+
+def _placement(segments: Sequence[Mapping[str, Any]], memory: Mapping[str, int] | None) -> list[str]:
+    """Lines about where the parts of an index are, with a memory budget."""
+    if not memory:
+        return []
+    kept, mapped = (sum(segment.get("memory", {}).get(key, 0) for segment in segments) for key in ("kept_bytes", "mapped_bytes"))
+    names = sorted({name for segment in segments for name in segment.get("memory", {}).get("mapped", ())})
+    left = f", {size(mapped)} left on disk until needed ({', '.join(names)})" if mapped else ""
+    lines = [f"  memory budget {size(memory['budget'])}: {size(kept)} of this index kept in memory{left}"]
+    return lines + [f"  lists: {reason}" for reason in sorted({segment["chosen"] for segment in segments if "chosen" in segment})]
 
 
 def _number(value: Any) -> str:

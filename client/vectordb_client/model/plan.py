@@ -39,7 +39,9 @@ class Plan(dict):
       it, 1 as far as the mean of all rows); plan, parameters and predicted of the plan that ran; considered: every setting of every plan
       with predicted microseconds, recall and, of dense fields, lowest_recall (the mean recall of the 5 % of queries for which it finds
       least); microseconds and rows_scored as measured; fallback: the plan that ran first and was stopped, because it found too little or
-      took too long; searched_again: the plan that ran first found rows so far from the query that it was followed by one with more effort.
+      took too long; searched_again: the plan that ran first found rows so far from the query that it was followed by one with more effort;
+      with a memory budget memory (kept_bytes, mapped_bytes, and mapped, the names of the parts that aren't kept in memory) and, where it
+      decided that the segment is of lists, chosen (why).
     * sparse arms also have postings (postings that an exact search reads), terms (term, weight, rows with the term) and matched: for each
       of the ten best rows its terms and their contributions. A term has its word if the query text or the term table of the field has one.
     * multi-vector arms also have alignment: for each of the ten best rows its score and parts. A part has query (the row of the query),
@@ -206,6 +208,10 @@ def _segment(segment: Mapping[str, Any], name: str, target: float | None) -> Ite
     rows = _many(segment.get("rows", 0), "row") + (" (healed)" if segment.get("healed") else "")
     yield f"  {name}: {rows}{matches}{near}; {took}{fallback}"
     table = [("", "plan", "parameters", "predicted cost", "predicted recall")]
+    if segment.get("chosen"):
+        yield f"    lists, because {segment['chosen']}"
+    if segment.get("memory", {}).get("mapped"):
+        yield f"    read from disk when needed, for the memory budget: {', '.join(segment['memory']['mapped'])}"
     steps = _considered(segment)
     shown = _best(steps, 0.0 if target is None else target)
     for chosen, step in shown:

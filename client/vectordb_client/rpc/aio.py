@@ -10,6 +10,7 @@ from ..model.access import AsyncCollections, awaited
 from ..model.aliases import Durability, Span
 from ..model.arguments import named
 from ..model.branches import BranchDiff, MergeResult, OnConflict
+from ..model.memory import Memory
 from ..model.schema import Schema
 from . import calls
 from .aio_collection import AsyncCollection
@@ -341,3 +342,31 @@ class AsyncClient(AsyncTransport, AsyncCollections):
     async def purge(self, timeout: float | None = None) -> dict[str, Any]:
         """``Collection.purge`` for all collections, those that were dropped included."""
         return await self._run(calls.purge(None, timeout), calls.call_timeout(timeout), endless=True)
+
+    @named
+    async def set_memory(self, memory: Memory, *, timeout: float | None = None) -> dict[str, int]:
+        """Change the memory budget of the process that has the database open. It ends with the process and is not stored.
+
+        An eighth of it is for filters that are cached, an eighth for what calls allocate. The rest is for index files: sections are kept
+        in memory in the order in which searches need them, and of the others, only so much is in memory as is left. Answers are the
+        same whatever the budget. New index files become lists with short codes where a graph would not fit. Memory that others in the
+        process allocate, and pages of data.mdb, which the system can reclaim at any time, are not counted.
+
+        Args:
+            memory: "2GiB", "500MB" or a number of bytes, at least 16 MiB. None: no limit.
+            timeout: seconds; None is the timeout of the client.
+
+        Returns:
+            In bytes: budget; kept and mapped, the sizes of the sections that are kept in memory and of the others; mapped_most, what the
+            others may take; resident, what all take now; caches, what cached filters may take. Empty for None.
+
+        Raises:
+            InvalidArgumentError: memory is not a size, or too small.
+            PreconditionError: the service has several processes.
+
+        Example:
+            ```python
+            await db.set_memory("1GiB")
+            ```
+        """
+        return await self._run(calls.set_memory(memory), timeout)

@@ -23,6 +23,7 @@ from ..model.explorations import Exploration
 from ..model.facets import check_facets
 from ..model.foreign import repeatable
 from ..model.history import check_history, pack_as_of
+from ..model.memory import check_memory
 from ..model.page_options import check_order
 from ..model.rerank import late_of
 from ..model.results import Page, WriteResult
@@ -233,6 +234,11 @@ def purge(remote: Remote | None, timeout: Any) -> Steps[dict[str, Any]]:
     else:
         response = yield from _ask(remote, "Purge", pb.PurgeRequest(collection=remote.name, timeout=seconds))
     return wire.unpack_json(response.result, "result")
+
+
+def set_memory(memory: Any) -> Steps[dict[str, int]]:
+    response = yield "SetMemory", pb.SetMemoryRequest(memory=check_memory(memory))
+    return wire.unpack_json(response.facts, "facts")
 
 
 def call_timeout(timeout: Any) -> float | None:

@@ -10,6 +10,7 @@ from ..model.access import Collections
 from ..model.aliases import Durability, Span
 from ..model.arguments import like, named
 from ..model.branches import BranchDiff, MergeResult, OnConflict
+from ..model.memory import Memory
 from ..model.schema import Schema
 from . import calls
 from .collection import Collection
@@ -161,3 +162,8 @@ class Client(Transport, Collections[Collection]):
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
         return self._run(calls.purge(None, timeout), calls.call_timeout(timeout), endless=True)
+
+    @like(Collections.set_memory)
+    @named
+    def set_memory(self, memory: Memory, *, timeout: float | None = None) -> dict[str, int]:
+        return self._run(calls.set_memory(memory), timeout)

@@ -1121,3 +1121,15 @@ class ReportResponse(_message.Message):
     REPORT_FIELD_NUMBER: _ClassVar[int]
     report: bytes
     def __init__(self, report: _Optional[bytes] = ...) -> None: ...
+
+class SetMemoryRequest(_message.Message):
+    __slots__ = ("memory",)
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    memory: int
+    def __init__(self, memory: _Optional[int] = ...) -> None: ...
+
+class SetMemoryResponse(_message.Message):
+    __slots__ = ("facts",)
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    facts: bytes
+    def __init__(self, facts: _Optional[bytes] = ...) -> None: ...

@@ -9,6 +9,7 @@ from vectordb_client.errors import SchemaError
 from vectordb_client.model.fields import HNSW
 
 from ...kernels import planner
+from ...kernels.codes import stride_of
 from ..model import DEPTHS
 from .build import build_rows, options_of
 from .codecs import CODECS, EARLIER
@@ -19,6 +20,7 @@ from .segment import DenseSegment
 
 # Unit and meaning. Chosen, not measured.
 MAX_ROWS = 4_000_000  # rows of a file
+SMALL_BYTES = 32  # of a row: docids, upper layers, biases
 MAX_BUILD_BYTES = 6 << 30  # bytes of vectors that are copied for a build
 
 
@@ -39,6 +41,9 @@ class HNSWFile(DenseSegment):
         "costs", "distance_points", "far_recalls", "far_costs", "apart",
     }  # fmt: skip
 
+    tiers = (frozenset({"graph", "codes", "bias"}), frozenset({"signs", "lacking"}))
+    scattered = frozenset({"graph", "codes", "bias"})
+
     build = staticmethod(build_rows)
     renew = staticmethod(renew_rows)
     usable = staticmethod(usable)
@@ -50,6 +55,11 @@ class HNSWFile(DenseSegment):
 
     def facts(self) -> dict[str, Any]:
         return super().facts() | {name: value for name, value in self.meta.get("linking", {}).items() if value is not None}
+
+    @classmethod
+    def needs(cls, spec: Any, rows: int) -> int:
+        degree, _ = options_of(spec).sizes()
+        return rows * (stride_of(spec.dim) + 4 * 2 * degree + SMALL_BYTES)
 
     @classmethod
     def max_rows(cls, spec: Any) -> int:

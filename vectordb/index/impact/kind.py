@@ -29,6 +29,9 @@ class ImpactFile(ImpactSegment):
         "row_lengths", "settings", "levels", "recalls", "costs", "scan",
     }  # fmt: skip
 
+    tiers = (frozenset({"lists", "runs"}), frozenset({"row_terms", "row_weights"}))
+    scattered = frozenset({"row_terms", "row_weights"})
+
     build = staticmethod(build_rows)
     usable = staticmethod(usable)
     search = staticmethod(search)

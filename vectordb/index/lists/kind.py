@@ -8,15 +8,17 @@ from typing import Any
 
 from vectordb_client.model.fields import HNSW, IVF
 
+from ...kernels.codes import u64s_of
 from ..dense.kind import HNSWFile
 from ..model import DEPTHS
 from .build import build_rows, options_of
-from .codecs import CODECS
+from .codecs import CODECS, Longer, OneBit
 from .healing import renew_rows
 from .plans import PLANS
 from .search import search, usable
 from .segment import ListsSegment
 
+SMALL_BYTES = 24  # of a row: docids, and what belongs to its short code
 GRAPH_MOST = 2_000_000  # rows; a larger file of a field with a graph is one of lists
 
 
@@ -34,6 +36,8 @@ class ListsFile(ListsSegment):
         "docids", "inverse", "mean", "flips", "offsets", "half_squares", "settings", "levels", "recalls", "costs", "scan", "apart",
     }  # fmt: skip
 
+    tiers = (OneBit.sections, Longer.sections)
+
     build = staticmethod(build_rows)
     renew = staticmethod(renew_rows)
     usable = staticmethod(usable)
@@ -46,6 +50,10 @@ class ListsFile(ListsSegment):
     @classmethod
     def suits(cls, spec: Any, rows: int) -> bool:
         return type(spec.index) is IVF or rows > GRAPH_MOST
+
+    @classmethod
+    def needs(cls, spec: Any, rows: int) -> int:
+        return rows * (8 * u64s_of(spec.dim) + SMALL_BYTES)
 
     @classmethod
     def max_rows(cls, spec: Any) -> int:

@@ -36,6 +36,8 @@ class MultiFile(MultiSegment):
         "units",
     }  # fmt: skip
 
+    tiers = (frozenset({"codes"}),)
+
     build = staticmethod(build_rows)
     usable = staticmethod(usable)
     search = staticmethod(search)

@@ -1,4 +1,4 @@
-"""The methods of snapshots, purges and change streams."""
+"""The methods of snapshots, purges, the memory budget and change streams."""
 
 from __future__ import annotations
 
@@ -44,6 +44,16 @@ class BackupMethods(Methods):
         target = self.served.find(request)[0] if request.HasField("collection") else self.served.database
         result = target.purge(timeout=longest_wait(context, optional(request, "timeout")))
         return pb.PurgeResponse(result=wire.pack_json(result, "result"))
+
+    def set_memory(self, request: pb.SetMemoryRequest, context: grpc.ServicerContext) -> pb.SetMemoryResponse:
+        workers = self.served.settings.workers
+        if workers > 1:
+            what = (
+                f"the service has {workers} processes, and a call reaches one of them; restart it with another value of its setting memory"
+            )
+            raise PreconditionError(what, field="memory", value=workers)
+        facts = self.served.database.set_memory(optional(request, "memory"))
+        return pb.SetMemoryResponse(facts=wire.pack_json(facts, "facts"))
 
     def changes(self, request: pb.ChangesRequest, context: grpc.ServicerContext) -> Iterator[bytes]:
         if not self._streams.acquire(blocking=False):

@@ -87,7 +87,12 @@ RECORDED = {
     "kernels_compiled": About("counter", (), "kernels compiled since the start; 0 with a warm cache"),
     "calls_under_way": About("gauge", (), "running calls"),
     "calls_waiting": About("gauge", (), "calls waiting for a thread"),
-    "memory_bytes": About("gauge", ("kind",), "memory of the processes: resident, and own (resident without mapped files)"),
+    "memory_bytes": About(
+        "gauge",
+        ("kind",),
+        "memory of the processes: resident, and own (resident without mapped files); with a budget: budget, and of index files index_kept, "
+        "index_mapped, index_resident",
+    ),
     "workers": About("gauge", (), "serving processes"),
 }
 GATHERED = {
@@ -163,6 +168,7 @@ class Metrics:
         self._seen: dict[tuple[str, ...], float] = {}  # totals already added to sampled counters
         self._sampling = threading.Lock()
         self._facts: tuple[float, list[CollectionInfo]] = (-FACTS_SECONDS, [])
+        self._budget: dict[str, int] = {}
         self._recorded["workers"].set(1)
 
     def child(self, name: str, *labels: str) -> Any:
@@ -179,6 +185,9 @@ class Metrics:
             self.child("calls_under_way").set(under_way)
             self.child("calls_waiting").set(waiting)
             for kind, size in facts.memory().items():
+                self.child("memory_bytes", kind).set(size)
+            self._budget = dict.fromkeys(self._budget, 0) | facts.budget(self._database)
+            for kind, size in self._budget.items():
                 self.child("memory_bytes", kind).set(size)
             done = facts.builds(self._database)
             for kind, built in done["built"].items():
