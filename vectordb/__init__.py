@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         Sparse, SparseIndex, SparseVector, StorageError, Text, TokenLists, UnavailableError, Uuid, Value, Vector, VectorColumn,
         VectorDBError, WriteResult, read_synonyms,
         Axis, Classification, Clusters, Duplicates, Health, Neighbours, Probe,
-        Derivation, PCA, Pick, Prefix, Project,
+        CSR, Derivation, PCA, Pick, Prefix, Project, TopTerms,
     )  # fmt: skip
 
     from .collection import Collection
@@ -47,6 +47,7 @@ _ELSEWHERE = {
     **dict.fromkeys(("connect", "PersistentClient", "EphemeralClient", "load"), "write vectordb.open(path)"),
 }
 __all__ = [
+    "CSR",
     "DBSF",
     "FDE",
     "HNSW",
@@ -139,6 +140,7 @@ __all__ = [
     "StorageError",
     "Text",
     "TokenLists",
+    "TopTerms",
     "UnavailableError",
     "Uuid",
     "Value",

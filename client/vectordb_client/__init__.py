@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from .model.batch import UNSET, Batch, make_batch
     from .model.branches import BranchDiff, MergeResult
     from .model.boosts import Boost, Decay, If, Value
-    from .model.derivations import PCA, Derivation, Pick, Prefix, Project
+    from .model.derivations import CSR, PCA, Derivation, Pick, Prefix, Project
     from .model.examples import Like
+    from .model.of_source import TopTerms
     from .model.diversity import Diversity
     from .model.explored import Clusters, Duplicates, Health, Neighbours
     from .model.explored_labels import Axis, Classification, Probe
@@ -71,8 +72,9 @@ _EXPORTS = {
     ),
     "model.branches": "BranchDiff MergeResult",
     "model.boosts": "Boost Decay If Value",
-    "model.derivations": "Derivation PCA Pick Prefix Project",
+    "model.derivations": "CSR Derivation PCA Pick Prefix Project",
     "model.examples": "Like",
+    "model.of_source": "TopTerms",
     "model.diversity": "Diversity",
     "model.explored": "Clusters Duplicates Health Neighbours",
     "model.explored_labels": "Axis Classification Probe",
@@ -93,6 +95,7 @@ _EXPORTS = {
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 __all__ = [
+    "CSR",
     "DBSF",
     "FDE",
     "HNSW",
@@ -189,6 +192,7 @@ __all__ = [
     "StorageError",
     "Text",
     "TokenLists",
+    "TopTerms",
     "UnavailableError",
     "Uuid",
     "Value",

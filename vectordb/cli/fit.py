@@ -39,12 +39,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _text(report: Mapping[str, Any]) -> str:
-    line = f"{report['field']}: {report['dim']} of {report['source_dim']} dimensions of {report['source']} by {report['by']}"
+    of = f"{report['source_dim']} dimensions of {report['source']} by {report['by']}"
+    line = f"{report['field']}: {report['dim']} {'terms for' if 'dead' in report else 'of'} {of}"
     line += f", {report['state']}"
     if "version" in report:
         line += f"; fit {report['version']}"
     if "recall_at_10" in report:
         line += f"; recall@10 {report['recall_at_10']:.3f} of {report['held_out']:,} points among {report['sample']:,}"
+    if report.get("dead"):
+        line += f"; {report['dead']:.1%} of the terms are in no point of the sample"
     if report.get("deleted_since"):
         line += f"; {report['deleted_since']:,} of these were deleted or replaced since"
     return line

@@ -6,7 +6,8 @@ A derivation is one class here and one line in ``DERIVATIONS``, beside its defin
 from .base import Method, Parts, lengths
 from .fixed import PrefixMethod, ProjectMethod
 from .learned import PCAMethod, PickMethod
+from .sparse import CSRMethod
 
-DERIVATIONS: dict[str, Method] = {each.name: each for each in (PrefixMethod(), ProjectMethod(), PCAMethod(), PickMethod())}
+DERIVATIONS: dict[str, Method] = {each.name: each for each in (PrefixMethod(), ProjectMethod(), PCAMethod(), PickMethod(), CSRMethod())}
 
 __all__ = ["DERIVATIONS", "Method", "Parts", "lengths"]

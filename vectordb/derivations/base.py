@@ -22,10 +22,19 @@ class Method(ABC):
 
     name: str
     learned = False
+    sparse = False  # whether the derived field is sparse; ``derive`` then returns a SparseColumn of n rows, some of which may be empty
 
     @abstractmethod
-    def derive(self, given: Any, spec: Any, parts: Parts, rows: np.ndarray) -> np.ndarray:
+    def derive(self, given: Any, spec: Any, parts: Parts, rows: np.ndarray) -> Any:
         """The derived vectors, float32 ``(n, spec.dim)``. A row has the same bits whatever rows stand beside it."""
+
+    def least(self, given: Any, spec: Any) -> int:
+        """How many vectors a fit needs."""
+        return spec.dim + 1
+
+    def size(self, given: Any, spec: Any) -> int:
+        """The number of dimensions, or of different terms, of the derived field."""
+        return spec.dim
 
     def fit(self, given: Any, spec: Any, rows: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """(what is learned from a sample, facts for the report). Equal rows in equal order give equal bits."""

@@ -36,6 +36,30 @@ def held_out(n: int) -> int:
     return min(HELD_OUT, max(n // HELD_SHARE, 1))
 
 
+def recall_of_terms(source: Any, rows: np.ndarray, codes: Any, queries: int, k: int) -> dict[int, float]:
+    """``recall`` of sparse vectors, with queries of their heaviest k, k/2 and k/4 terms. codes: a SparseColumn, one vector for each row."""
+    n = len(rows) - queries
+    near, values = min(NEIGHBOURS, n), comparable(source, rows)
+    ends = codes.indptr[n]
+    owners = np.repeat(np.arange(n), np.diff(codes.indptr[: n + 1]))
+    terms, weights = codes.terms[:ends].astype(np.int64), codes.weights[:ends]
+    asked = np.zeros(int(codes.terms.max()) + 1 if len(codes.terms) else 1, np.float32)
+    cuts = sorted({max(k // 4, 1), max(k // 2, 1), k})
+    found = dict.fromkeys(cuts, 0)
+    for q in range(n, len(rows)):
+        deadline.check()
+        true = np.argpartition(-(values[:n] @ values[q]), near - 1)[:near]
+        own, strength = codes.vector(q)
+        heaviest = np.argsort(-strength, kind="stable")
+        for cut in cuts:
+            asked[:] = 0
+            asked[own[heaviest[:cut]].astype(np.int64)] = strength[heaviest[:cut]]
+            scores = np.bincount(owners, weights=asked[terms] * weights, minlength=n)
+            best = np.argsort(-scores, kind="stable")[:near]
+            found[cut] += len(np.intersect1d(best[scores[best] > 0], true))
+    return {cut: round(hits / (near * queries), 4) for cut, hits in found.items()}
+
+
 def recall(spec: Any, source: Any, rows: np.ndarray, derived: np.ndarray, queries: int) -> float:
     """The mean share of the 10 nearest vectors that the derived ones find as well. The last ``queries`` vectors are the queries; they are
     searched among the others.

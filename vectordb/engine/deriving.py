@@ -15,6 +15,7 @@ from pyroaring import BitMap
 from vectordb_client.errors import InvalidArgumentError, PreconditionError
 from vectordb_client.model.fields import Column
 from vectordb_client.model.norms import COSINE_NORMS, MAX_NORM
+from vectordb_client.model.of_source import TopTerms
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.vectors import query_vector
 
@@ -67,7 +68,10 @@ def column(spec: Any, made: Made, source: Any) -> Column | None:
     none.
     """
     rows = writable(source.values.astype(np.float32, copy=False))
-    values = DERIVATIONS[spec.derived.name].derive(spec.derived, spec, made.parts, rows)
+    method = DERIVATIONS[spec.derived.name]
+    values = method.derive(spec.derived, spec, made.parts, rows)
+    if method.sparse:
+        return _with_terms(values, source)
     values = np.ascontiguousarray(values, spec.dtype)
     low, high = COSINE_NORMS if spec.metric == "cosine" else (0.0, MAX_NORM)
     norms = lengths(values)
@@ -76,6 +80,14 @@ def column(spec: Any, made: Made, source: Any) -> Column | None:
         return type(source)(values, source.rows)
     kept = np.flatnonzero(usable)
     return type(source)(values[kept], source.positions()[kept]) if len(kept) else None
+
+
+def _with_terms(codes: Column, source: Any) -> Column | None:
+    """The column of sparse vectors, one for each of the source's. Rows without a term have no vector."""
+    kept = np.flatnonzero(np.diff(codes.indptr))  # type: ignore[attr-defined]
+    if len(kept) == len(source):
+        return codes.with_rows(source.rows)
+    return codes.take(kept, source.positions()[kept]) if len(kept) else None
 
 
 def with_derived(txn: Txn, collection: int, meta: Meta, schema: Schema, vectors: Mapping[str, Column]) -> dict[str, Column]:
@@ -98,14 +110,31 @@ def queries(view: Any, field: str, given: Iterable[Any]) -> list[Any]:
     spec = view.schema.vectors[field]
     made = ready(view, field)
     asked = list(given)
+    method = DERIVATIONS[spec.derived.name]
     for q, query in enumerate(asked):
+        if method.sparse:
+            asked[q] = _terms_of(spec, made, query)
+            continue
         if isinstance(query, np.ndarray) and query.shape == (spec.source_dim,):
-            (vector,) = DERIVATIONS[spec.derived.name].derive(spec.derived, spec, made.parts, writable(query.reshape(1, -1)))
+            (vector,) = method.derive(spec.derived, spec, made.parts, writable(query.reshape(1, -1)))
             try:
                 asked[q] = query_vector(field, spec, vector)
             except InvalidArgumentError as error:
                 raise InvalidArgumentError(f"{error.message} (as it is derived)", field=field, value=error.value) from None
     return asked
+
+
+def _terms_of(spec: Any, made: Made, query: Any) -> Any:
+    """The terms and weights of a checked query of a sparse field; one that has them already is returned as it is."""
+    if isinstance(query, tuple):
+        return query
+    vector, most = (query.vector, query.k) if isinstance(query, TopTerms) else (query, None)
+    rows = writable(np.asarray(vector, np.float32).reshape(1, -1))
+    terms, weights = DERIVATIONS[spec.derived.name].derive(spec.derived, spec, made.parts, rows).vector(0)
+    if most is not None and most < len(terms):
+        kept = np.sort(np.argsort(-weights, kind="stable")[:most])
+        terms, weights = terms[kept], weights[kept]
+    return terms, weights
 
 
 def ready(view: Any, field: str) -> Made:

@@ -63,7 +63,8 @@ def due(view: View) -> list[str]:
 
 
 def _enough(view: View, spec: Any) -> bool:
-    least, source = max(ENOUGH_ROWS, ENOUGH_FACTOR * spec.source_dim), view.fields[spec.derived.source]
+    needed = DERIVATIONS[spec.derived.name].least(spec.derived, spec)
+    least, source = max(ENOUGH_ROWS, ENOUGH_FACTOR * spec.source_dim, needed), view.fields[spec.derived.source]
     if view.snapshot.table(view.store, source, format.FORWARD).present < least:
         return False
     return len(view.snapshot.live_between(view.store, source, 0, view.rows)) >= least
@@ -135,17 +136,21 @@ class Derive:
 
     def _fitted(self, name: str, spec: Any, source: Any, docids: np.ndarray, rows: np.ndarray, version: int, sequence: int) -> Record:
         """The record of a fit to the vectors ``rows`` of the rows ``docids``."""
-        if len(rows) < max(LEAST_ROWS, spec.dim + 1):
-            least = max(LEAST_ROWS, spec.dim + 1)
+        method = DERIVATIONS[spec.derived.name]
+        least = max(LEAST_ROWS, method.least(spec.derived, spec))
+        if len(rows) < least:
             what = f"vector field {name!r} can't be fitted to {len(rows)} points with a vector of {spec.derived.source!r}"
             raise InvalidArgumentError(f"{what}; it needs {least}: write more points", field=name, value=len(rows))
         self._progress("fit", 0.0)
         queries = sample.held_out(len(rows))
-        method = DERIVATIONS[spec.derived.name]
         parts, facts = method.fit(spec.derived, spec, rows[: len(rows) - queries])
         vectors = method.derive(spec.derived, spec, parts, rows)
-        found = sample.recall(spec, source, rows, vectors, queries)
-        facts = {"sample": len(rows) - queries, "held_out": queries, "recall_at_10": found, **facts}
+        if method.sparse:
+            found = sample.recall_of_terms(source, rows, vectors, queries, spec.derived.k)
+            facts = {"recall_at_10": found[spec.derived.k], "recall_by_terms": {str(k): each for k, each in found.items()}, **facts}
+        else:
+            facts = {"recall_at_10": sample.recall(spec, source, rows, vectors, queries), **facts}
+        facts = {"sample": len(rows) - queries, "held_out": queries, **facts}
         used = BitMap(docids.tolist())
         return Record(spec.derived.to_dict(), version, sequence, derived.packed(parts), facts, used.serialize())
 
@@ -203,6 +208,7 @@ class Derive:
         txn, old = store.txn, meta.fields[name]
         files = segments.remove_field(txn, self._number, old)
         store.drop_chunks(old)
+        store.remove(format.field_key(self._number, format.TERM_WORD, old))  # words of terms that mean something else now
         derived.remove(txn, self._number, old)
         reach("derive.switched")
         fields_now = meta.fields | {name: new}
@@ -239,7 +245,8 @@ def sampled(view: View, name: str, most: int, numbers: int = SAMPLE_NUMBERS) -> 
 def report(view: View, name: str) -> dict[str, Any]:
     """What ``Collection.report`` returns."""
     spec: Any = view.schema.vectors[name]
-    facts = {"field": name, **spec.derived.to_dict(), "dim": spec.dim, "source_dim": spec.source_dim, **deriving.facts(view, name)}
+    size = DERIVATIONS[spec.derived.name].size(spec.derived, spec)
+    facts = {"field": name, **spec.derived.to_dict(), "dim": size, "source_dim": spec.source_dim, **deriving.facts(view, name)}
     made = deriving.made_of(view.txn, view.store.collection, view.fields[name])
     if made is None or spec.derived.learned:
         return facts

@@ -255,6 +255,8 @@ class SparseArm:
             checked: Any = query_vector(self.arm.name, self._spec, given)
         except (VectorDBError, TypeError, ValueError):
             return None
+        if type(checked) is not tuple:  # of a derived field: a vector of its source
+            return None
         return writable(checked[0]), writable(checked[1])
 
     def _checked(self) -> bool:

@@ -19,6 +19,7 @@ MAX_SEED = 2**63 - 1
 MAX_SPARSITY = 65_536
 MIN_SAMPLE, MAX_SAMPLE = 100, 1_000_000
 USUAL_SAMPLE = 20_000
+MIN_HIDDEN, MAX_HIDDEN, MAX_K = 16, 16_384, 512
 
 
 class Derivation:
@@ -27,11 +28,13 @@ class Derivation:
     Attributes:
         name: its name in ``DERIVATIONS`` and in JSON.
         learned: whether it is fitted to the vectors of a collection. Until then the field has no vectors.
+        makes: the kind of the derived field.
         source: the dense field whose vectors it reads.
     """
 
     name: ClassVar[str]
     learned: ClassVar[bool] = False
+    makes: ClassVar[str] = "dense"
     source: str
 
     def __post_init__(self):
@@ -137,7 +140,46 @@ class Pick(Derivation):
         check_integer("seed", self.seed, 0, MAX_SEED)
 
 
-DERIVATIONS: dict[str, type[Derivation]] = {each.name: each for each in (Prefix, Project, PCA, Pick)}
+@named_class
+@dataclass(frozen=True)
+class CSR(Derivation):
+    """Sparse codes of dense vectors, learned from a sample of them by a k-sparse autoencoder ("Beyond Matryoshka: Revisiting Sparse Coding
+    for Adaptive Representation", Wen et al. 2025). It is for sparse fields: ``Sparse(derived=CSR("v"))``.
+
+    A point has at most k of ``hidden`` terms, those that fit its vector best. A query has as many, or fewer: ``TopTerms(vector, k=8)``.
+    The source has the metric "cosine" or "dot".
+
+    Attributes:
+        source: the dense field whose vectors are coded. It has at most 4,096 dimensions.
+        hidden: the number of different terms, 16 to 16,384; None: four times the dimensions of the source.
+        k: terms of a point, 1 to 512, fewer than ``hidden``.
+        sample: the largest number of vectors that it is fitted to, 100 to 1,000,000. A fit needs twice as many as ``hidden``.
+        seed: which of the vectors these are, and their order, 0 to 2^63 − 1. The same seed and the same points give the same codes.
+    """
+
+    source: str
+    hidden: int | None = None
+    k: int = 32
+    sample: int = USUAL_SAMPLE
+    seed: int = 0
+    name = "csr"
+    learned = True
+    makes = "sparse"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.hidden is not None:
+            check_integer("hidden", self.hidden, MIN_HIDDEN, MAX_HIDDEN)
+        check_integer("k", self.k, 1, MAX_K)
+        check_integer("sample", self.sample, MIN_SAMPLE, MAX_SAMPLE)
+        check_integer("seed", self.seed, 0, MAX_SEED)
+
+    def width(self, source_dim: int) -> int:
+        """The number of different terms."""
+        return self.hidden or 4 * source_dim
+
+
+DERIVATIONS: dict[str, type[Derivation]] = {each.name: each for each in (Prefix, Project, PCA, Pick, CSR)}
 MAX_PCA_DIM = 4_096  # of the source: a fit takes dim² numbers and dim³ steps
 
 

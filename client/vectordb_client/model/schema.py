@@ -172,11 +172,13 @@ class Schema:
 
     def _sourced(self, spec: VectorField) -> VectorField:
         """The definition of a vector field, with the dimensions of the field that it is derived from."""
-        dim = None if spec.derived is None else cast(Any, self.vectors[spec.derived.source]).dim
-        if dim == spec.source_dim:
+        source = None if spec.derived is None else cast(Any, self.vectors[spec.derived.source])
+        dim, metric = (None, None) if source is None else (source.dim, source.metric)
+        if (dim, metric) == (spec.source_dim, spec.source_metric):
             return spec
         copy = dataclasses.replace(cast(Any, spec))
         object.__setattr__(copy, "source_dim", dim)
+        object.__setattr__(copy, "source_metric", metric)
         return copy
 
     def encoding(self, name: Any) -> str | None:
@@ -279,19 +281,25 @@ class Schema:
 def _check_derived(vectors: Mapping[str, Any], name: str, spec: Any) -> None:
     """Check a derived field against its source. Raises SchemaError."""
     given, source = spec.derived, vectors.get(spec.derived.source)
-    dense = [field for field, each in vectors.items() if each.kind == spec.kind and each.derived is None]
+    dense = [field for field, each in vectors.items() if each.kind == "dense" and each.derived is None]
     there_are = f"; the fields that it can be derived from: {listing(dense)}"
     if source is None:
         what = f"vector field {name!r} is derived from {given.source!r}, which is not a vector field{there_are}"
         raise SchemaError(what, field=name, value=given.source)
-    if source.kind != spec.kind:
-        what = f"vector field {name!r} is derived from {given.source!r}, which is {source.kind}, not {spec.kind}{there_are}"
+    if given.source != name and source.kind != "dense":
+        what = f"vector field {name!r} is derived from {given.source!r}, which is {source.kind}, not dense{there_are}"
         raise SchemaError(what, field=name, value=given.source)
+    if given.makes != spec.kind:
+        such = f"Dense(…, derived={given!r})" if given.makes == "dense" else f"Sparse(derived={given!r})"
+        what = f"vector field {name!r} is {spec.kind}, but {type(given).__name__} makes {given.makes} vectors; write {such}"
+        raise SchemaError(what, field=name, value=given.name)
     if given.source == name:
         raise SchemaError(f"vector field {name!r} is derived from itself{there_are}", field=name, value=name)
     if source.derived is not None:
         what = f"vector field {name!r} is derived from {given.source!r}, which is itself derived; derive it from {source.derived.source!r}"
         raise SchemaError(what, field=name, value=given.source)
+    if spec.kind != "dense":
+        return _check_codes(name, given, source)
     if spec.dim >= source.dim:
         what = f"vector field {name!r} has {spec.dim} dimensions, but its source {given.source!r} has {source.dim}"
         raise SchemaError(f"{what}; a derived field needs fewer, such as Dense({max(source.dim // 2, 1)}, …)", field=name, value=spec.dim)
@@ -301,6 +309,24 @@ def _check_derived(vectors: Mapping[str, Any], name: str, spec: Any) -> None:
     if given.name == "pca" and source.dim > MAX_PCA_DIM:
         what = f"PCA takes a source of at most {MAX_PCA_DIM} dimensions, and {given.source!r} has {source.dim}"
         raise SchemaError(f"vector field {name!r}: {what}; write Prefix, Pick or Project", field=name, value=source.dim)
+
+
+def _check_codes(name: str, given: Any, source: Any) -> None:
+    """Check a derived sparse field against its source. Raises SchemaError."""
+    called, options = type(given).__name__, given.source
+    if source.metric == "l2":
+        what = f"vector field {name!r}: {called} takes a source with the metric 'cosine' or 'dot', and {options!r} has 'l2'"
+        raise SchemaError(what, field=name, value=source.metric)
+    if source.dim > MAX_PCA_DIM:
+        what = f"vector field {name!r}: {called} takes a source of at most {MAX_PCA_DIM} dimensions, and {options!r} has {source.dim}"
+        raise SchemaError(what, field=name, value=source.dim)
+    width = given.width(source.dim)
+    if given.k >= width:
+        what = f"vector field {name!r}: k of {called} must be less than hidden, {width}, not {given.k}"
+        raise SchemaError(what, field=name, value=given.k)
+    if given.sample < 2 * width:
+        what = f"vector field {name!r}: sample of {called} must be at least twice hidden, {2 * width}, not {given.sample}"
+        raise SchemaError(f"{what}; write sample={2 * width}", field=name, value=given.sample)
 
 
 def check_attribute_name(name: Any) -> None:

@@ -46,9 +46,9 @@ def query_vectors(name: str, spec: VectorField, value: Any) -> list:
     if isinstance(value, (str, bytes, Mapping)) or size_of(value) is None:
         raise InvalidArgumentError(f"query vectors {name!r} must be a list or array, not {shown(value)}", field=name, value=value)
     checked = [query_vector(name, spec, vector) for vector in value]
-    if spec.source_dim is not None and len({len(query) for query in checked}) > 1:
+    if spec.source_dim is not None and len({getattr(query, "shape", None) for query in checked}) > 1:
         what = f"query vectors {name!r} must all be of the field or all of its source {spec.derived.source!r}, not of both"
-        raise InvalidArgumentError(what, field=name, value=[len(query) for query in checked])
+        raise InvalidArgumentError(what, field=name, value=[getattr(query, "shape", None) for query in checked])
     return checked
 
 

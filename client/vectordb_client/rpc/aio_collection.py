@@ -368,7 +368,7 @@ class AsyncCollection(AsyncReads):
 
     @named
     async def fit(self, field: str, *, timeout: float | None = None) -> dict[str, Any]:
-        """Fit a derived field (``PCA``, ``Pick``) to the points as they are now, and derive its vectors anew.
+        """Fit a derived field (``PCA``, ``Pick``, ``CSR``) to the points as they are now, and derive its vectors anew.
 
         A field is fitted for the first time by itself, in the background, when 1,024 points have a vector of its source, and twice as many
         as that has dimensions. After that only this method and ``purge`` fit it again. Searches go on with the old vectors until all new

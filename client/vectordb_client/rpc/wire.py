@@ -162,18 +162,21 @@ def unpack_rows(data: bytes, n: int, field: str) -> np.ndarray:
     return rows
 
 
-def _unpack_columns(messages: Sequence[pb.VectorColumn], n: int, schema: Schema) -> dict[str, Column | None]:
+def _unpack_columns(messages: Sequence[pb.VectorColumn], n: int, schema: Schema, queries: bool = False) -> dict[str, Column | None]:
     columns = {}
     for message in messages:
         spec = schema.vector(message.field)
         if message.field in columns:
             raise InvalidArgumentError(f"vector field {message.field!r} appears twice", field=message.field)
         kind = message.WhichOneof("vectors")
-        if kind not in (None, spec.column.message):
+        column = spec.source_column if queries else None
+        if column is None or kind != column.message:
+            column = spec.column
+        if kind not in (None, column.message):
             raise InvalidArgumentError(
                 f"vector field {message.field!r} is {spec.kind}, the vectors are {kind}", field=message.field, value=kind
             )
-        columns[message.field] = unpack_column(message, n, spec.column)
+        columns[message.field] = unpack_column(message, n, column)
     return columns
 
 
@@ -356,7 +359,7 @@ def _removed(message: pb.VectorColumn, batch: Batch, n: int) -> np.ndarray:
 
 def query_columns(requests: Sequence[pb.VectorColumn], n: int, schema: Schema) -> dict[str, Column]:
     """The query vectors of a request: field → column with one vector for each query."""
-    columns = _unpack_columns(requests, n, schema)
+    columns = _unpack_columns(requests, n, schema, queries=True)
     for message in requests:
         if columns[message.field] is None or message.HasField("rows") or message.removed:
             raise InvalidArgumentError(f"query vectors {message.field!r} need one vector for each of {n} queries", field=message.field)
@@ -365,4 +368,5 @@ def query_columns(requests: Sequence[pb.VectorColumn], n: int, schema: Schema) -
 
 def pack_queries(message: pb.VectorColumn, field: str, spec: VectorField, queries: Sequence[Any]) -> None:
     """Fill a message with checked query vectors of ``query_vector``."""
-    pack_column(message, field, spec.column.of(spec, queries))
+    column = spec.source_column if queries and hasattr(queries[0], "shape") else None
+    pack_column(message, field, (column or spec.column).of(spec, queries))

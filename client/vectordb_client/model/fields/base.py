@@ -27,8 +27,8 @@ class VectorField:
     kind: the name of the type, in JSON and in ``VECTOR_TYPES``. column: the class of its columns. index_options: the classes that ``index``
     may have, the usual one first; none: such a field can't have an index. has_terms: whether its vectors consist of terms, which may have
     words. pools: whether vectors can be averaged and projected, as ``Like`` and ``without`` do. analyzer: that of the attribute that an
-    encoder which counts words reads; its schema sets it. derived: the derivation that makes its vectors
-    from those of another field, or None. source_dim: of a derived field, the dimensions of its source; its schema sets it.
+    encoder which counts words reads; its schema sets it. derived: the derivation that makes its vectors from those of another field, or
+    None. source_dim, source_metric: of a derived field, the dimensions and the metric of its source; its schema sets them.
     """
 
     kind: ClassVar[str]
@@ -39,6 +39,7 @@ class VectorField:
     analyzer: ClassVar[Any] = None
     derived: Any = None
     source_dim: int | None = None
+    source_metric: str | None = None
     encoder: str | None
     source: str | None
     index: Any = None
@@ -51,6 +52,11 @@ class VectorField:
     def reading(self, names: Mapping[str, str]) -> VectorField:
         """The same definition where attributes have new names (old → new)."""
         return self if self.source is None else replace(cast(Any, self), source=names.get(self.source, self.source))
+
+    @property
+    def source_column(self) -> type[Column] | None:
+        """The class of columns of queries that are vectors of the source, where these differ from those of the field."""
+        return None
 
     @property
     def counts_words(self) -> bool:

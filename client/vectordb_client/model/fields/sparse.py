@@ -11,8 +11,10 @@ import numpy as np
 from ...errors import InvalidArgumentError, LimitError, SchemaError, many, shown
 from ..arguments import named_class
 from ..checks import check_flag
+from ..derivations import Derivation, check_derivation
 from ..foreign import compressed, csr_row, is_integer, is_sparse, listed, read_with, size_of
 from ..norms import MAX_NORM, check_sparse_norms, surely_allowed
+from ..of_source import TopTerms
 from ..options import check_integer, choice
 from .base import (
     Column,
@@ -29,6 +31,7 @@ from .base import (
     unreadable,
     wrong_vector,
 )
+from .source_queries import TopTermsColumn, source_queries, source_query
 
 if TYPE_CHECKING:
     from ..values import Id
@@ -95,8 +98,11 @@ class SparseColumn(Column):
         return cls(indptr, terms, weights, rows)
 
     @classmethod
-    def query(cls, name: str, spec: Sparse, value: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Check a query: (ascending uint64 terms, float32 weights)."""
+    def query(cls, name: str, spec: Sparse, value: Any) -> Any:
+        """Check a query: (ascending uint64 terms, float32 weights); of a derived field also ``TopTerms``, which the search derives."""
+        of_source = source_query(name, spec, value)
+        if of_source is not None:
+            return of_source
         plain = _plain_pair(_arrays_of(value) if type(value) is dict else csr_row(value))
         if plain is None:
             if isinstance(value, (list, tuple)) and value and all(isinstance(query, Mapping) for query in value):
@@ -107,6 +113,8 @@ class SparseColumn(Column):
 
     @classmethod
     def queries(cls, name: str, spec: Sparse, value: Any) -> list | None:
+        if isinstance(value, TopTerms):
+            return source_queries(name, spec, value)
         if not is_sparse(value):
             return None
         indptr, terms, weights = _compressed(name, value)
@@ -201,6 +209,8 @@ class Sparse(VectorField):
         source: the attribute that the encoder reads; ``upsert`` then encodes it.
         sources: of the encoder "bm25f": the attributes that it reads, each with its weight, a whole number from 1 to 1,000, such as
             ``{"title": 3, "body": 1}``. A word in the title then counts like three in the body.
+        derived: how its vectors are made from those of a dense field: ``CSR("v")``. The database makes them in each write, so nobody
+            writes them. A query may be a vector of the field or of "v".
         binary: store only which terms a point has; every weight, also of a query, counts as 1.
         index: how the field is indexed. None: it is never indexed, and every search of it is exact.
 
@@ -214,6 +224,7 @@ class Sparse(VectorField):
     binary: bool = False
     index: ImpactIndex | None = ImpactIndex()
     sources: Mapping[str, int] | None = None
+    derived: Derivation | None = None
     kind: ClassVar[str] = "sparse"
     column: ClassVar[type[Column]] = SparseColumn
     index_options: ClassVar[tuple[Any, ...]] = (ImpactIndex,)
@@ -229,15 +240,27 @@ class Sparse(VectorField):
             object.__setattr__(self, "weighting", None)
         check_flag("binary", self.binary, SchemaError)
         check_index(self.index, ImpactIndex)
+        check_derivation(self.derived, self.encoder, self.source)
+        if self.derived is not None and (self.weighting is not None or self.binary):
+            option, value = ("weighting", self.weighting) if self.weighting is not None else ("binary", True)
+            what = f"a derived field has no {option}: its weights are those that its derivation makes; leave {option} out"
+            raise SchemaError(what, field=option, value=value)
 
     @property
     def reads(self) -> tuple[str, ...]:
         return tuple(self.sources) if self.sources is not None else super().reads
 
     def reading(self, names: Mapping[str, str]) -> VectorField:
+        if self.derived is not None:
+            derived: Any = self.derived
+            return replace(self, derived=replace(derived, source=names.get(derived.source, derived.source)))
         if self.sources is None:
             return super().reading(names)
         return replace(self, sources={names.get(name, name): weight for name, weight in self.sources.items()})
+
+    @property
+    def source_column(self) -> type[Column] | None:
+        return None if self.derived is None else TopTermsColumn
 
     @property
     def counts_words(self) -> bool:
