@@ -72,6 +72,17 @@ def index(folder: Path) -> None:
         docs.search_batch({"d": rng.standard_normal((5, 16))})
 
 
+def tail(folder: Path) -> None:
+    """A search of so many rows without an index that they get codes."""
+    rng = np.random.default_rng(0)
+    with vectordb.open(folder / "tail", durability="batched", maintenance=False) as database:
+        docs = database.create_collection("docs", Schema({"d": Dense(1024)}))
+        docs.upsert(ids=range(300), vectors={"d": rng.standard_normal((300, 1024))})
+        docs.optimize()
+        docs.upsert(ids=range(300, 600), vectors={"d": rng.standard_normal((300, 1024))})
+        docs.search({"d": np.ones(1024)})
+
+
 def multi(folder: Path) -> None:
     """A first index of a multi-vector field, and searches of it."""
     rng = np.random.default_rng(0)
@@ -139,7 +150,7 @@ def lists(folder: Path) -> None:
         docs.search_batch({"d": rng.standard_normal((5, 16))})
 
 
-TASKS = {"search": search, "index": index, "lists": lists, "multi": multi, "more": more}
+TASKS = {"search": search, "index": index, "lists": lists, "multi": multi, "tail": tail, "more": more}
 # What depends on how much data there is, so that it would take long to call it here, or on the plan: (task, kernel, types).
 ALSO = [
     ("search", "topk.unpack", "int64[1A], int64[1C], float32[1C]"),

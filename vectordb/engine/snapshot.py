@@ -20,6 +20,7 @@ from ..common import clock, deadline
 from ..fields import FIELD_TYPES
 from ..filters.bitmap import matching
 from ..filters.cache import FilterCache
+from ..index.tail import TailCodes
 from ..kernels import columns
 from ..storage import catalog, expiry, format, tables
 from ..storage.attribute_forms import Ordinals
@@ -44,7 +45,8 @@ class Snapshot:
     stored_dead, stored_live: dead and live without regard to moments.
     prepared: cache of segment lists and tail ranges per (field, filter). direct: (request, field or fields) → what ``query/direct.py`` has
     worked out for such searches; None where one was seen, False where they can't be done directly. sources: attribute → where simple
-    filters look its values up (``filters/docids.py``). texts: field → counters of a BM25 field, of an earlier state.
+    filters look its values up (``filters/docids.py``). texts: field → counters of a BM25 field, of an earlier state. codes: field →
+    codes of its newest rows, which all snapshots share; None in an earlier state, which has other segments.
     """
 
     sequence: int
@@ -69,6 +71,7 @@ class Snapshot:
     direct: dict[tuple[Any, Any], Any] = field(default_factory=dict)
     sources: dict[str, Any] = field(default_factory=dict)
     texts: dict[int, Texts] = field(default_factory=dict)
+    codes: dict[int, TailCodes] | None = field(default_factory=dict)
     _tails: dict[int, tuple[tuple[OpenSegment, ...], list[tuple[int, int]]]] = field(default_factory=dict)
     _tables: dict[tuple[int, int], ChunkTable] = field(default_factory=dict)
     _live_rows: np.ndarray | None = None
@@ -121,6 +124,7 @@ class Snapshot:
             ends,
             stored_dead,
             stored_live,
+            codes={} if previous is None or previous.codes is None else previous.codes,
             _live_rows=previous._live_rows if previous is not None and (previous.sequence, previous.live) == (sequence, live) else None,
         )
 
@@ -171,6 +175,19 @@ class Snapshot:
         if cover is None or cover[0] is not opened:
             cover = self._tails[field] = (opened, _gaps(opened, self.rows))
         return cover
+
+    def tail_codes(self, field: int, spec: VectorField) -> TailCodes | None:
+        """The codes of the rows behind the last open segment of a dense field (by number); None if there are none for this state."""
+        tail = self.tail(field)
+        if self.codes is None or not tail or tail[-1][1] != self.rows:
+            return None
+        codes, low = self.codes.get(field), tail[-1][0]
+        if codes is None or codes.generation < self.compactions:
+            codes = self.codes[field] = TailCodes(spec, self.compactions, low)
+        elif codes.generation > self.compactions:
+            return None
+        codes.begin_at(low, self.rows)
+        return codes
 
     def stored_rows(self, store: Store) -> int:
         """Number of rows with a stored record: live ones, and dead ones that were not compacted yet."""

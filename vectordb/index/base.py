@@ -21,6 +21,7 @@ from .mask import SegmentMask
 if TYPE_CHECKING:
     from .model import Corrections, PlanModel
     from .saturation import Saturation
+    from .tail import TailCodes
 
 Progress = Callable[[str, float], None]  # called with a stage and the share of it that is done, 0 … 1
 INDEX_KINDS: dict[str, type[IndexKind]] = {}  # name in a file's header → class; filled by ``vectordb.index``
@@ -111,11 +112,16 @@ class SegmentTarget:
 
 @dataclass(frozen=True)
 class TailRange:
-    """A range of rows without an index: chunks [low, high) of the table, and the docids to scan in them (uint32, ascending)."""
+    """A range of rows without an index: chunks [low, high) of the table, and the docids to scan in them (uint32, ascending).
+
+    codes: of the rows from docid ``begin`` on, whose chunks are verified up to the last of ``docids``; None: there are none.
+    """
 
     low: int
     high: int
     docids: np.ndarray
+    codes: TailCodes | None = None
+    begin: int = 0
 
 
 class Chunks(Protocol):
@@ -171,12 +177,15 @@ class Run(NamedTuple):
 
 @dataclass
 class Report:
-    """How a request was answered. runs: one of each target. tail_microseconds: of each query."""
+    """How a request was answered. runs: one of each target. tail_microseconds: of each query. tail_read: rows of the tail that the first
+    query scored at full precision; None: all.
+    """
 
     targets: Sequence[SegmentTarget]
     k: int
     runs: list[Run] = field(default_factory=list)
     tail_microseconds: float = 0.0
+    tail_read: int | None = None
 
     def plan_names(self) -> list[str]:
         """The name of the plan by which each segment was searched."""
@@ -202,7 +211,8 @@ def joined(reports: Sequence[Report]) -> Report:
     pairs = [pair for report in reports for pair in report._pairs()]
     pairs.sort(key=lambda pair: pair[0].segment.first)
     tail = sum(report.tail_microseconds for report in reports)
-    return Report([target for target, _ in pairs], reports[0].k, [run for _, run in pairs], tail)
+    read = next((report.tail_read for report in reports if report.tail_read is not None), None)  # one of them has the tail
+    return Report([target for target, _ in pairs], reports[0].k, [run for _, run in pairs], tail, read)
 
 
 class Bounds(NamedTuple):

@@ -14,6 +14,7 @@ import numpy as np
 from ..common import background, deadline, memory
 from ..kernels import COUNT, FIRST, ITEMS, LAST, TINY_WEIGHT, dense, sparse, topk
 from .saturation import Saturation, numbers_of
+from .tail import chunks_of
 
 METRICS = {"dot": dense.DOT, "cosine": dense.COSINE, "l2": dense.L2}
 Found = tuple[np.ndarray, np.ndarray]  # docids int64 and scores float32, best first
@@ -87,12 +88,49 @@ def scan_dense(
             dense.dense_topk(table, queries[some], half, metric, rows, filtered, low + begin, low + end, heaps[some], sizes[some])
 
 
-def scan_tail(table: np.ndarray, queries: np.ndarray, spec: Any, tail: Sequence[Any], heaps: np.ndarray, sizes: np.ndarray) -> None:
-    """``scan_dense`` of the rows without an index (``base.TailRange``). spec: the field's definition."""
+def scan_tail(table: np.ndarray, queries: np.ndarray, spec: Any, tail: Sequence[Any], heaps: np.ndarray, sizes: np.ndarray) -> int:
+    """``scan_dense`` of the rows without an index (``base.TailRange``), to the same result. Of rows with codes it reads only those that may
+    be among the best. spec: the field's definition. Returns the rows that were scored at full precision for the first query.
+    """
+    read, half, metric = 0, spec.dtype == "float16", METRICS[spec.metric]
     for piece in tail:
-        if len(piece.docids):
-            half, metric = spec.dtype == "float16", METRICS[spec.metric]
-            scan_dense(table, queries, half, metric, piece.docids, True, piece.low, piece.high, heaps, sizes)
+        docids = piece.docids
+        if not len(docids):
+            continue
+        if piece.codes is not None and piece.codes.suits(docids, heaps.shape[1]):
+            held = piece.codes.cover(table, piece.begin, int(docids[-1]) + 1)
+            low, high = np.searchsorted(docids, (held.base, held.end)).tolist()
+            if piece.codes.suits(docids[low:high], heaps.shape[1]):
+                read += _scan_coded(table, queries, half, metric, piece, held, docids[low:high], heaps, sizes)
+                docids = np.concatenate([docids[:low], docids[high:]])
+        if len(docids):
+            scan_dense(table, queries, half, metric, docids, True, piece.low, piece.high, heaps, sizes)
+            read += len(docids)
+    return read
+
+
+def _scan_coded(
+    table: np.ndarray,
+    queries: np.ndarray,
+    half: bool,
+    metric: int,
+    piece: Any,
+    held: Any,
+    docids: np.ndarray,
+    heaps: np.ndarray,
+    sizes: np.ndarray,
+) -> int:
+    """``scan_tail`` of rows with codes. held: the codes. Returns the rows that were scored at full precision for the first query."""
+    read, k = 0, heaps.shape[1]
+    for q in range(len(queries)):
+        deadline.check()
+        threshold = float(scores_of(heaps[q, :1])[0]) if sizes[q] == k else -np.inf
+        some = piece.codes.candidates(held, docids, queries[q], metric, k, threshold)
+        if len(some):
+            low, high = chunks_of(table, some, piece.low, piece.high)
+            scan_dense(table, queries[q : q + 1], half, metric, some, True, low, high, heaps[q : q + 1], sizes[q : q + 1])
+        read += 0 if q else len(some)
+    return read
 
 
 def score_dense(

@@ -17,6 +17,7 @@ from ..fields import FIELD_TYPES
 from ..filters.cache import FilterCache
 from ..index.base import Run, SegmentTarget, TailRange
 from ..index.exact import METRICS, on_one_thread
+from ..index.tail import DIRECT_NUMBERS
 from ..kernels import direct as kernel
 from ..kernels import entry
 from ..kernels.layout import REPORT_WIDTH
@@ -204,6 +205,8 @@ def placed(view: View, search: Search, filters: FilterCache) -> Place | None:
             return None
         place.kind, place.targets, (place.columns, place.sizes) = kind, tuple(targets), described
         place.ranges, place.selected = [piece for piece in ranges if len(piece.docids)], True
+        if any(piece.codes is not None and piece.codes.suits(piece.docids, place.k, DIRECT_NUMBERS) for piece in place.ranges):
+            return None  # a direct search reads every row of the tail at full precision
         place.table, place.matches, place.tail_rows = ready.table, ready.matches, ready.tail_rows
         work = sum(target.segment.rows for target in targets) // 8 if len(targets) > 1 else 0
         work = spec.dim * (work + sum(len(piece.docids) for piece in place.ranges))

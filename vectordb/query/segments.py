@@ -63,7 +63,10 @@ def _cached(view: View, arm: Arm, rows: RowFilter, opened: tuple[OpenSegment, ..
 def _prepare(view: View, arm: Arm, rows: RowFilter, opened: tuple[OpenSegment, ...], tail: Tail, kinds: Kinds) -> Prepared:
     """Make the ``Prepared`` of an arm, and cache it in the snapshot. Raises CorruptionError."""
     table = view.chunks(view.fields[arm.field], FIELD_TYPES[arm.spec.kind].search_part)
-    ranges = [TailRange(*table.covering(low, high), rows.between(low, high)) for low, high in tail]
+    codes = view.snapshot.tail_codes(view.fields[arm.field], arm.spec) if FIELD_TYPES[arm.spec.kind].direct else None
+    ranges = [
+        TailRange(*table.covering(low, high), rows.between(low, high), codes if high == view.rows else None, low) for low, high in tail
+    ]
     for piece in ranges:
         table.verify(range(piece.low, piece.high))
     targets: dict[type[IndexKind], list[SegmentTarget]] = {}
@@ -193,7 +196,7 @@ def _audit(
 
 def _explained(search: Search, arm: Arm, report: Report, tail_rows: int | None) -> dict:
     """The plan's entry of an arm that was searched by its segments. It describes the first of several queries."""
-    segments = report.explained()
+    segments, read = report.explained(), tail_rows if report.tail_read is None else report.tail_read
     return {
         "field": arm.field,
         **arm.shown(),
@@ -203,7 +206,7 @@ def _explained(search: Search, arm: Arm, report: Report, tail_rows: int | None) 
         "recall": {"target": search.recall, "predicted": min([1.0, *(segment["predicted"]["recall"] for segment in segments)])},
         "rows": (tail_rows or 0) + sum(segment["rows_scored"] for segment in segments),
         "segments": segments,
-        "tail": {"rows": tail_rows, "microseconds": round(report.tail_microseconds, 1)} if tail_rows is not None else None,
+        "tail": {"rows": tail_rows, "read": read, "microseconds": round(report.tail_microseconds, 1)} if tail_rows is not None else None,
     }
 
 

@@ -32,8 +32,8 @@ class Plan(dict):
     * rerank: hits (that were to be put in order) and scored (those that were scored in time).
     * prefetch: the stage before this one, in the same form, with limit and hits (the number of candidates it returned).
     * arms: one dict for each arm with field (and of an ``Arm`` arm, its name, filter and limit), kind, plan, rows (rows scored) and
-      candidates. Dense and sparse arms also have recall (target, predicted), segments and tail (rows without an index, and the
-      microseconds their scan took).
+      candidates. Dense and sparse arms also have recall (target, predicted), segments and tail (rows without an index, how
+      many of them were read at full precision, and the microseconds their scan took).
     * segments of an arm: rows, healed (merges since the file was built; absent if there are none), matches, selectivity, local_selectivity
       (the share of matches near the query); of dense fields distance (without a filter, how far what was found is from the query: 0 is at
       it, 1 as far as the mean of all rows); plan, parameters and predicted of the plan that ran; considered: every setting of every plan
@@ -176,7 +176,8 @@ def _arm(arm: Mapping[str, Any]) -> Iterator[str]:
     for number, segment in enumerate(segments, 1):
         yield from _segment(segment, f"segment {number} of {len(segments)}", (recall or {}).get("target"))
     if tail:
-        yield f"  tail: {_many(tail.get('rows', 0), 'row')} without an index, scanned in {_microseconds(tail.get('microseconds'))}"
+        read = f", {tail['read']:,} of them at full precision" if tail.get("read", tail.get("rows")) != tail.get("rows") else ""
+        yield f"  tail: {_many(tail.get('rows', 0), 'row')} without an index, scanned in {_microseconds(tail.get('microseconds'))}{read}"
 
 
 def _alignment(row: Mapping[str, Any]) -> str:

@@ -117,9 +117,9 @@ def _search(request: SegmentRequest, queries: np.ndarray, report: Report | None)
     if touched:
         chunks.confirm()
     started = time.perf_counter()
-    if tail:
-        exact.scan_tail(chunks.rows, queries, spec, tail, heaps, sizes)
+    read = exact.scan_tail(chunks.rows, queries, spec, tail, heaps, sizes) if tail else None
     if report is not None:
+        report.tail_read = read
         report.tail_microseconds = 1e6 * (time.perf_counter() - started) / n
     return [exact.unpacked(heaps[q, : sizes[q]]) for q in range(n)]
 

@@ -70,9 +70,9 @@ def _search(request: SegmentRequest, choices: Sequence[Choices | None], queries:
     if touched:
         chunks.confirm()
     started = time.perf_counter()
-    if request.tail:
-        exact.scan_tail(chunks.rows, queries, spec, request.tail, heaps, sizes)
+    read = exact.scan_tail(chunks.rows, queries, spec, request.tail, heaps, sizes) if request.tail else None
     if report is not None:
+        report.tail_read = read
         report.tail_microseconds = 1e6 * (time.perf_counter() - started) / n
     return [exact.unpacked(heaps[q, : sizes[q]]) for q in range(n)]
 
