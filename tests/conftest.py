@@ -10,11 +10,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import vectordb
-from tests.support import nightly
+from tests.support import calibration, nightly
 from tests.support.worker import Worker
 from vectordb.engine.check import check
-from vectordb.index.dense import calibrate as dense_calibrate
-from vectordb.index.impact import calibrate as sparse_calibrate
 from vectordb.warm import warm
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest was started by nohup, or in the background of a script
@@ -26,6 +24,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest was started by n
 MEMORY, ROOM = Path("/dev/shm"), 4 << 30
 if not nightly.FOLDER and MEMORY.is_dir() and os.statvfs(MEMORY).f_bavail * os.statvfs(MEMORY).f_frsize > ROOM:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+KERNELS = Path(__file__).parent / "kernels"  # its tests ask what calibration finds
 
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)
@@ -39,13 +39,16 @@ def pytest_configure(config):
         warm()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Before the fixtures of the test, which may build indexes."""
+    calibration.use(full=bool(nightly.FOLDER or KERNELS in item.path.parents or item.get_closest_marker("full_calibration")))
+
+
 @pytest.fixture
-def few_calibration_queries(monkeypatch):
-    """Indexes are calibrated with few queries, which takes a tenth of the time: for tests that ask for no recall."""
-    for name in ("QUERIES", "FEWEST_QUERIES"):
-        monkeypatch.setattr(sparse_calibrate, name, 6)
-    for name, few in (("QUERIES", 24), ("FEW_QUERIES", 24), ("FILTERED", 16), ("REQUESTS", (24, 12)), ("OTHERS", (24, 12))):
-        monkeypatch.setattr(dense_calibrate, name, few)
+def few_calibration_queries():
+    """Indexes are calibrated with few queries although the module is marked ``full_calibration``."""
+    calibration.use(full=False)
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from vectordb.index.model import Corrections, settings_of
 from vectordb.kernels import planner
 from vectordb.query import audit
 
+pytestmark = pytest.mark.full_calibration
+
 ROWS, DIM = 3_000, 24
 
 
