@@ -25,8 +25,6 @@ MEMORY, ROOM = Path("/dev/shm"), 4 << 30
 if not nightly.FOLDER and MEMORY.is_dir() and os.statvfs(MEMORY).f_bavail * os.statvfs(MEMORY).f_frsize > ROOM:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
-KERNELS = Path(__file__).parent / "kernels"  # its tests ask what calibration finds
-
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)
 # Hypothesis generates the same cases everywhere, so that results are reproducible. HYPOTHESIS_PROFILE=dev searches for new ones.
@@ -41,14 +39,13 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Before the fixtures of the test, which may build indexes."""
-    calibration.use(full=bool(nightly.FOLDER or KERNELS in item.path.parents or item.get_closest_marker("full_calibration")))
+    """Before the fixtures of the test, of its module too, which may build indexes."""
+    calibration.use(full=bool(nightly.FOLDER) or "few_calibration_queries" not in item.fixturenames)
 
 
 @pytest.fixture
 def few_calibration_queries():
-    """Indexes are calibrated with few queries although the module is marked ``full_calibration``."""
-    calibration.use(full=False)
+    """Indexes are calibrated with few queries (``pytest_runtest_setup``), which takes a tenth of the time: for tests that ask no recall."""
 
 
 @pytest.fixture

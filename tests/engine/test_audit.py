@@ -19,8 +19,6 @@ from vectordb.index.model import Corrections, settings_of
 from vectordb.kernels import planner
 from vectordb.query import audit
 
-pytestmark = pytest.mark.full_calibration
-
 ROWS, DIM = 3_000, 24
 
 

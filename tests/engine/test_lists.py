@@ -19,8 +19,6 @@ from vectordb.index.lists import calibrate
 from vectordb.index.lists import kind as lists_kind
 from vectordb.index.lists.clusters import ROWS_A_LIST, TOO_LONG
 
-pytestmark = pytest.mark.full_calibration
-
 DIM, ROWS = 24, 2_500
 CENTRES = np.random.default_rng(9).standard_normal((12, DIM)) * 1.2
 

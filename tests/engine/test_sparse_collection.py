@@ -15,8 +15,6 @@ from vectordb import ImpactIndex, Int, Schema, Sparse, Text
 from vectordb.engine.check import check
 from vectordb.index.base import Report
 
-pytestmark = pytest.mark.full_calibration
-
 ROWS = 1_200
 COLUMN = texts(11, ROWS, 400, 12)
 ASKED = texts(12, 60, 400, 12)

@@ -19,8 +19,6 @@ from vectordb import EncoderError, Schema, SchemaError, Sparse, Text, encoders
 from vectordb.common.tokenize import words
 from vectordb.demo.corpus import collect
 
-pytestmark = pytest.mark.full_calibration
-
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 TEXTS = ["The cat sat.", "Two cats", "a dog", "Straße STRASSE", "猫が好き", "", "cat cat cat catalogue", "bat", "naïve café"]
 

@@ -7,8 +7,6 @@ import pytest
 
 from vectordb import Dense, InvalidArgumentError, Linear, Schema, SchemaError, Sparse
 
-pytestmark = pytest.mark.full_calibration
-
 ROWS, QUERIES = 400, 40
 
 

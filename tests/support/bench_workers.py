@@ -15,7 +15,7 @@ from typing import Any
 
 from bench import systems
 from bench.remote import start as in_new_interpreter
-from tests.support import forked
+from tests.support import calibration, forked, nightly
 
 
 class Forked:
@@ -75,6 +75,7 @@ def _work(streams: Streams, leads: Any, environment: dict[str, str], job: str) -
     os.environ.update(environment)
     leads.send(None)
     leads.close()
+    calibration.use(full=bool(nightly.FOLDER))
     worker.main(job)
 
 

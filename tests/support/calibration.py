@@ -1,6 +1,4 @@
-"""Indexes of tests are calibrated with few queries, which takes a tenth of the time. Tests that ask for a recall are marked
-``full_calibration``, as are those of the kernels and of calibration itself.
-"""
+"""How many queries calibrate the indexes of tests: as many as a user's, or few, which takes a tenth of the time."""
 
 from __future__ import annotations
 

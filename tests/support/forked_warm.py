@@ -9,7 +9,6 @@ import pytest  # noqa: F401
 import vectordb.database
 import vectordb.engine.check
 import vectordb.maintenance.backup  # noqa: F401
-from tests.support import calibration
 from vectordb.warm import warm
 
 with contextlib.suppress(ImportError):  # it isn't there where wheels are tried
@@ -18,5 +17,4 @@ with contextlib.suppress(ImportError):  # it isn't there where wheels are tried
 
     import bench.worker  # noqa: F401
 
-calibration.use(full=False)
 warm()
