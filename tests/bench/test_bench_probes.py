@@ -125,7 +125,7 @@ def test_quality_is_that_of_judged_texts(tmp_path):
 
 
 def test_two_checkouts_take_turns_in_new_processes(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(suites, "_calls", lambda scale: {"calls": 5, "rows": 200, "batched": 1_000, "processes": 1})
+    monkeypatch.setattr(suites, "_calls", lambda scale: {"calls": 5, "rows": 1_000, "batched": 1_000, "processes": 1})
     monkeypatch.setitem(suites.SUITES, "compare", replace(suites.SUITES["compare"], make=_comparing))
     assert cli.main(["compare", str(ROOT), "--quick", "--rounds", "1", "--out", str(tmp_path)]) == 0
     text = capsys.readouterr().out
