@@ -124,7 +124,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _fit(collection: Collection) -> None:
     """Fit the derived fields that the background would fit, because it ends with this process."""
-    derived = {name: spec for name, spec in collection.schema.vectors.items() if spec.derived is not None and spec.derived.learned}
+    vectors: Mapping[str, Any] = collection.schema.vectors
+    derived = {name: spec for name, spec in vectors.items() if spec.derived is not None and spec.derived.learned}
     if not derived:
         return
     from ..maintenance.derive import enough_rows
