@@ -44,10 +44,7 @@ class Remote:
         self.log = folder / f"{label}.log"
         python = python_of(system)
         command = [python, str(Path(__file__).with_name("worker.py")), str(path)]
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=_environment(system, python), start_new_session=True
-            )
+        self.process = start(command, _environment(system, python), self.log)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self.process.stdout, selectors.EVENT_READ)
         self._rest = b""
@@ -118,6 +115,14 @@ class Remote:
             with contextlib.suppress(OSError):
                 pipe.close()
         self._selector.close()
+
+
+def start(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen:
+    """Start a worker: it leads a session of its own, and what it writes to stderr is added to the log."""
+    with open(log, "ab") as errors:
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment, start_new_session=True
+        )
 
 
 def _environment(system: str, python: str) -> dict[str, str]:

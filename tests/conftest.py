@@ -10,11 +10,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import vectordb
-from tests.support import nightly
+from tests.support import calibration, nightly
 from tests.support.worker import Worker
 from vectordb.engine.check import check
-from vectordb.index.dense import calibrate as dense_calibrate
-from vectordb.index.impact import calibrate as sparse_calibrate
 from vectordb.warm import warm
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest was started by nohup, or in the background of a script
@@ -39,13 +37,15 @@ def pytest_configure(config):
         warm()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Before the fixtures of the test, of its module too, which may build indexes."""
+    calibration.use(full=bool(nightly.FOLDER) or "few_calibration_queries" not in item.fixturenames)
+
+
 @pytest.fixture
-def few_calibration_queries(monkeypatch):
-    """Indexes are calibrated with few queries, which takes a tenth of the time: for tests that ask for no recall."""
-    for name in ("QUERIES", "FEWEST_QUERIES"):
-        monkeypatch.setattr(sparse_calibrate, name, 6)
-    for name, few in (("QUERIES", 24), ("FEW_QUERIES", 24), ("FILTERED", 16), ("REQUESTS", (24, 12)), ("OTHERS", (24, 12))):
-        monkeypatch.setattr(dense_calibrate, name, few)
+def few_calibration_queries():
+    """Indexes are calibrated with few queries (``pytest_runtest_setup``), which takes a tenth of the time: for tests that ask no recall."""
 
 
 @pytest.fixture

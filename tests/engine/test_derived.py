@@ -350,7 +350,24 @@ def test_the_command_line_fits_and_reports(database, capsys):
     assert "'cut' is derived by 'prefix', which learns nothing" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["fit", path, "docs"])
-    assert "write vectordb fit DIR COLLECTION FIELD, with one field" in capsys.readouterr().err
+    assert "write vectordb fit DIR COLLECTION --field NAME, with one field" in capsys.readouterr().err
+    assert cli.main(["fit", path, "docs", "--field", "main", "--report"]) == 0
+    assert "main: 5 of 16 dimensions" in capsys.readouterr().out
+    assert cli.main(["info", path]) == 0
+    assert "main: derived from v, ready; fit 1 at sequence 1 to" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(vectordb.DeadlineError, match=r"^fit (has not started|isn't done) after 0 s"):
+        database["docs"].fit("main", timeout=0)
+
+
+def test_an_import_leaves_fitted_what_has_enough_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(derive, "ENOUGH_ROWS", 100)
+    lines = (json.dumps({"id": i, "v": row.tolist()}) for i, row in enumerate(rows(150)))
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    (tmp_path / "schema.json").write_text(json.dumps(Schema({"v": Dense(DIM), "main": Dense(5, derived=PCA("v"))}).to_dict()))
+    made = ["import", str(tmp_path / "data"), "docs", str(tmp_path / "rows.jsonl"), "--create", "--schema", str(tmp_path / "schema.json")]
+    assert cli.main(made) == 0
+    with vectordb.open(tmp_path / "data", maintenance=False) as database:
+        assert database["docs"].report("main")["state"] == "ready"
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2", "dot"])

@@ -16,6 +16,7 @@ from vectordb.common import deadline
 from vectordb.engine.check import check
 from vectordb.index import base, file
 from vectordb.index.multi import build, plans, search
+from vectordb.index.multi.centroids import LEAST_OF_CENTROID, shares_of
 from vectordb.index.multi.model import Choice
 from vectordb.kernels import token_lists
 
@@ -158,7 +159,7 @@ def test_plans_are_calibrated_and_explained(database):
     docs = filled(database)
     docs.optimize()
     (facts,) = docs.info().statistics["m"]["segments"]
-    assert facts["kind"] == "multi" and facts["vectors"] == sum(map(len, DOCUMENTS)) and 32 <= facts["centroids"] <= 70
+    assert facts["kind"] == "multi" and facts["vectors"] == sum(map(len, DOCUMENTS)) and facts["centroids"] == 64
     (segment,) = plans_of(docs, recall=0.9)
     assert segment["rows"] == segment["matches"] == ROWS and segment["predicted"]["recall"] >= 0.9
     names = {each["plan"] for each in segment["considered"]}
@@ -391,6 +392,20 @@ def test_stamps_of_other_searches_do_no_harm(database):
         each.optimize()
     first = [share_found(each, queries=ASKED[:5]) for each in (docs, other)]
     assert [share_found(each, queries=ASKED[:5]) for each in (docs, other)] == first
+
+
+def test_cells_share_the_centroids_that_are_asked_for():
+    rng = np.random.default_rng(0)
+    for cells in range(1, 40):
+        sizes, count = rng.integers(0, 200, cells), int(rng.integers(cells, cells * cells + 2))
+        shares, most = shares_of(sizes, count), np.maximum(sizes // LEAST_OF_CENTROID, 1)
+        assert (shares >= 1).all() and (shares <= most).all() and shares.sum() == min(count, most.sum())
+
+
+def test_a_row_of_zeros_in_a_query_is_named(database):
+    docs = database.create_collection("docs", Schema({"m": MultiVector(3)}))
+    with pytest.raises(vectordb.InvalidArgumentError, match=r"query vector 'm' \(row 1\) is all zeros, which has no cosine"):
+        docs.search({"m": [[1, 0, 0], [0, 0, 0]]})
 
 
 def test_more_centroids_than_vectors(database):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
 
@@ -28,8 +30,27 @@ print(warm.warm().compiled, store._found.cache_info().currsize)
 """
 
 
-@pytest.mark.skipif("VECTORDB_CI" not in os.environ, reason="half a minute of two cores; .ci/run sets VECTORDB_CI=1")
-@pytest.mark.skipif(not tiers.tiers_of_host(), reason="archives are for x86-64-v3 and later, and numba as it is by default")
+no_archives = pytest.mark.skipif(not tiers.tiers_of_host(), reason="archives are for x86-64-v3 and later, and numba as it is by default")
+
+
+def all_is_compiled(site: str, folder: Path, given: dict[str, str]) -> None:
+    """The vectordb in ``site`` compiles nothing, and makes no folder for what it would compile."""
+    given = given | {"HOME": "", "VECTORDB_CACHE_DIR": str(folder / "cache")}
+    given.pop("XDG_CACHE_HOME", None)
+    done = subprocess.run([sys.executable, "-c", FIRST_HIT, site], cwd=folder, env=given, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines() == ["[1] 0", "0 0"] and done.stderr == ""
+    assert not (folder / "cache").exists()
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("VECTORDB_")}
+
+
+@pytest.mark.skipif(
+    "VECTORDB_CI" not in os.environ, reason="half a minute of two cores; .ci/run sets VECTORDB_CI=1 where it tries no wheel"
+)
+@no_archives
 def test_a_wheel_has_every_kernel_compiled(tmp_path):
     """Half a minute of two cores: the kernels of the list are compiled for this machine's tier, as by any `pip install .`."""
     files = subprocess.run(
@@ -41,12 +62,15 @@ def test_a_wheel_has_every_kernel_compiled(tmp_path):
             (tmp_path / "source" / name).write_bytes((ROOT / name).read_bytes())
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
-    given = {name: value for name, value in os.environ.items() if not name.startswith("VECTORDB_")}
-    done = subprocess.run([*pip, "--target", site, tmp_path / "source"], env=given, capture_output=True, text=True, timeout=1200)
+    done = subprocess.run([*pip, "--target", site, tmp_path / "source"], env=environment(), capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    given |= {"PYTHONPATH": str(site), "HOME": "", "VECTORDB_CACHE_DIR": str(tmp_path / "cache")}
-    given.pop("XDG_CACHE_HOME", None)
-    done = subprocess.run([sys.executable, "-c", FIRST_HIT, site], cwd=tmp_path, env=given, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines() == ["[1] 0", "0 0"] and done.stderr == ""
-    assert not (tmp_path / "cache").exists()
+    all_is_compiled(str(site), tmp_path, environment() | {"PYTHONPATH": str(site)})
+
+
+@pytest.mark.skipif("VECTORDB_WHEEL_INSTALLED" not in os.environ, reason="vectordb isn't installed from a wheel; .ci/newest-python does so")
+@no_archives
+def test_the_installed_wheel_has_every_kernel_compiled(tmp_path):
+    """The same of the wheel that this Python has installed."""
+    given = environment()
+    given.pop("PYTHONPATH", None)
+    all_is_compiled(sysconfig.get_path("purelib"), tmp_path, given)

@@ -1,4 +1,4 @@
-"""``vectordb fit DIR COLLECTION FIELD``, or ``--target HOST:PORT COLLECTION FIELD``."""
+"""``vectordb fit DIR COLLECTION --field NAME``, or ``--target HOST:PORT COLLECTION --field NAME``."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ from typing import Any
 from .options import Command, add_place, opened, seconds
 
 _DETAILS = """\
-FIELD is a derived field, such as one of PCA. It is fitted to the points as they are now, and its vectors are derived anew. Searches and
+The field is a derived one, such as one of PCA. It is fitted to the points as they are now, and its vectors are derived anew. Searches and
 writes go on meanwhile. --report only prints what is known of the field, of any derivation.
 """
 
 
 def add_arguments(parser: Command) -> None:
     parser.epilog = _DETAILS
-    add_place(parser, rest=("fields", "FIELD", "the derived field"))
+    add_place(parser, rest=("fields", "FIELD", "the derived field, instead of --field"))
+    parser.add_argument("--field", metavar="NAME", help="the derived field")
     parser.add_argument("--report", action="store_true", help="print what is known of the field, and fit nothing")
     parser.add_argument("--timeout", metavar="SECONDS", type=seconds, help="stop waiting after this time (default: never)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
     def check(arguments: argparse.Namespace) -> None:
-        if len(arguments.fields or ()) != 1:
-            raise argparse.ArgumentTypeError(f"write {parser.prog} DIR COLLECTION FIELD, with one field")
+        named = [*(arguments.fields or ()), *([] if arguments.field is None else [arguments.field])]
+        if len(named) != 1:
+            raise argparse.ArgumentTypeError(f"write {parser.prog} DIR COLLECTION --field NAME, with one field")
+        arguments.field = named[0]
 
     parser.checks.append(check)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    (field,) = arguments.fields
+    field = arguments.field
     with opened(arguments, read_only=arguments.report) as database:
         collection = database.collection(arguments.collection)
         report = collection.report(field) if arguments.report else collection.fit(field, timeout=arguments.timeout)

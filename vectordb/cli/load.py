@@ -107,6 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
                 state=state,
                 progress=lambda done, rows, rejected: bar.update(task, completed=done, points=options.counted(rows, "row")),
             )
+            if result.written:
+                _fit(opened().collection(target.name))
             now = f"; it now has {options.counted(opened().collection(target.name).count(), 'point')}" if result.written else ""
         except KeyboardInterrupt:
             bar.stop()
@@ -118,6 +120,21 @@ def run(arguments: argparse.Namespace) -> int:
     rows = options.counted(result.written, "row")  # several rows may have the same id
     console.print(f"imported {rows} into {target.name!r}{resumed}{rejected}{now}", markup=False)
     return 0
+
+
+def _fit(collection: Collection) -> None:
+    """Fit the derived fields that the background would fit, because it ends with this process."""
+    vectors: Mapping[str, Any] = collection.schema.vectors
+    derived = {name: spec for name, spec in vectors.items() if spec.derived is not None and spec.derived.learned}
+    if not derived:
+        return
+    from ..maintenance.derive import enough_rows
+
+    facts = collection.info().statistics
+    for name, spec in derived.items():
+        waits = facts[name]["derived"]["state"] in ("waiting", "deriving")
+        if waits and facts[spec.derived.source]["rows"] >= enough_rows(spec):
+            collection.fit(name)
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -39,7 +39,7 @@ COMMANDS = {
     "duplicates": ("duplicates", "(DIR | --target HOST:PORT) COLLECTION", "find pairs of points whose vectors are alike"),
     "info": ("info", "(DIR | --target HOST:PORT) [COLLECTION]", "show the collections of a directory or of a running service"),
     "optimize": ("optimize", "DIR [COLLECTION]", "update the indexes of a directory, remove deleted rows, and wait until done"),
-    "fit": ("fit", "(DIR | --target HOST:PORT) COLLECTION FIELD", "fit a derived field to the points, or report how well it does"),
+    "fit": ("fit", "(DIR | --target HOST:PORT) COLLECTION --field NAME", "fit a derived field to the points, or report how well it does"),
     "drop": ("drop", "(DIR | --target HOST:PORT) COLLECTION", "delete a collection and all its points"),
     "rename": ("rename", "(DIR | --target HOST:PORT) COLLECTION NEW", "give a collection another name"),
     "alias": ("alias", "(DIR | --target HOST:PORT) [COLLECTION ALIAS]", "list aliases of collections, make one, switch it, or drop it"),

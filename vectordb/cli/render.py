@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vectordb_client.model.collection_info import CollectionInfo
-from vectordb_client.model.info_text import activity, branch, counts, field_rows, history_text, indexes, notes, vocabularies
+from vectordb_client.model.info_text import activity, branch, counts, derivations, field_rows, history_text, indexes, notes, vocabularies
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,6 +29,6 @@ def print_info(console: Console, info: CollectionInfo) -> None:
     for row in field_rows(info):
         table.add_row(*map(escape, row))
     console.print(table, soft_wrap=False)
-    for line in (*indexes(info), *vocabularies(info), *notes(info)):
+    for line in (*derivations(info), *indexes(info), *vocabularies(info), *notes(info)):
         console.print(line, markup=False)
     console.print()

@@ -62,9 +62,13 @@ def due(view: View) -> list[str]:
     return names
 
 
+def enough_rows(spec: Any) -> int:
+    """The rows with vectors of its source that a field is fitted to without being asked, at least."""
+    return max(ENOUGH_ROWS, ENOUGH_FACTOR * spec.source_dim, DERIVATIONS[spec.derived.name].least(spec.derived, spec))
+
+
 def _enough(view: View, spec: Any) -> bool:
-    needed = DERIVATIONS[spec.derived.name].least(spec.derived, spec)
-    least, source = max(ENOUGH_ROWS, ENOUGH_FACTOR * spec.source_dim, needed), view.fields[spec.derived.source]
+    least, source = enough_rows(spec), view.fields[spec.derived.source]
     if view.snapshot.table(view.store, source, format.FORWARD).present < least:
         return False
     return len(view.snapshot.live_between(view.store, source, 0, view.rows)) >= least

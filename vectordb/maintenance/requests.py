@@ -45,11 +45,13 @@ class Request:
 class Requests:
     """The queue of requests of one directory. condition: held while the queue changes; the maintenance thread waits for it.
 
-    holding: whether this process holds the maintenance lock. The maintenance thread sets it.
+    holding: whether this process holds the maintenance lock. locked_out: whether another process held it when this one last tried. The
+    maintenance thread sets both.
     """
 
     def __init__(self, env: Env, condition: threading.Condition):
         self.holding = False
+        self.locked_out = False
         self._env = env
         self._condition = condition
         self._queue: deque[Request] = deque()
@@ -117,5 +119,7 @@ class Requests:
             raise DeadlineError(f"{request.name} isn't done after {timeout:g} s; it continues in the background", **late)
         if self.holding:
             raise DeadlineError(f"{request.name} has not started after {timeout:g} s, because other maintenance is running", **late)
+        if not self.locked_out:
+            raise DeadlineError(f"{request.name} has not started after {timeout:g} s, so it was withdrawn; allow more time", **late)
         where = self._env.path
         raise LockedError(f"another process has been maintaining {where} for {timeout:g} s", field="path", value=str(where))

@@ -235,7 +235,8 @@ class Maintainer:
         folder = segments.folder(env.path)
         modes.make_folder(folder, env.file_mode)
         with locks.open_file(folder / ".lock", env.file_mode) as lock:
-            if not locks.attempt(lock, locks.ALONE):  # another process does the work
+            self._requests.locked_out = not locks.attempt(lock, locks.ALONE)
+            if self._requests.locked_out:  # another process does the work
                 with self._condition:
                     pause = REQUEST_SECONDS if self._requests else LOCKED_SECONDS
                     self._look_at = time.monotonic() + pause

@@ -99,7 +99,7 @@ def derivations(info: CollectionInfo) -> Iterator[str]:
             if "share" in told:
                 line += f" ({told['share']:.0%} of the rows)"
             if "version" in told:
-                line += f"; fit {told['version']} to {told['sample']:,} points"
+                line += f"; fit {told['version']} at sequence {told['sequence']:,} to {told['sample']:,} points"
                 line += f", recall@10 {told['recall_at_10']:.3f} of {told['held_out']} held out"
             if told.get("deleted_since"):
                 line += f", {told['deleted_since']:,} of the sample were deleted or replaced since"

@@ -77,18 +77,35 @@ def _clustered(sample: np.ndarray, count: int, seed: int, threads: int, step: Pr
     order = np.argsort(nearest, kind="stable")
     ends = np.searchsorted(nearest[order], np.arange(len(coarse) + 1))
     fine = [coarse[cell : cell + 1] for cell in range(len(coarse))]
+    shares = shares_of(np.diff(ends), count)
 
     def divide(low: int, high: int) -> None:
         for cell in range(low, high):
             own = sample[order[ends[cell] : ends[cell + 1]]]
             if len(own):
-                share = min(len(own) // LEAST_OF_CENTROID, round(count * len(own) / len(sample)))
-                fine[cell] = _means(own, max(share, 1), ROUNDS, seed + 1 + cell)
+                fine[cell] = _means(own, int(shares[cell]), ROUNDS, seed + 1 + cell)
 
     step("centroids", 0.0)
     in_pieces(len(coarse), 1, threads, divide, lambda done: step("centroids", done / len(coarse)))
     first = np.concatenate([[0], np.cumsum([len(each) for each in fine])])
     return coarse, np.concatenate(fine), first.astype(np.int64)
+
+
+def shares_of(sizes: np.ndarray, count: int) -> np.ndarray:
+    """The number of fine centroids of each coarse cell, int64, by the vectors of the sample in it. Together they are ``count``, unless
+    there are too few vectors for so many, or more cells: each cell has one at least.
+    """
+    most = np.maximum(sizes // LEAST_OF_CENTROID, 1)
+    wanted = count * sizes / max(int(sizes.sum()), 1)
+    shares = np.clip(np.rint(wanted).astype(np.int64), 1, most)
+    while (over := int(shares.sum()) - count) != 0:
+        able = shares > 1 if over > 0 else shares < most
+        if not able.any():
+            break
+        short = np.where(able, np.sign(over) * (shares - wanted), -np.inf)  # the cells whose share is the most off come first
+        chosen = np.argsort(-short, kind="stable")[: min(abs(over), int(able.sum()))]
+        shares[chosen] -= np.sign(over)
+    return shares
 
 
 def _means(sample: np.ndarray, count: int, rounds: int, seed: int) -> np.ndarray:

@@ -351,8 +351,10 @@ def check_query(name: str, spec: Any, array: np.ndarray, value: Any) -> np.ndarr
         what = f"query vector {name!r} {wrong_number(given, number, position, 'float32')}"
         raise InvalidArgumentError(what, field=name, value=number)
     if spec.metric == "cosine":  # the search normalizes a query in float64, so its length doesn't matter
-        if not array.any(axis=-1).all():
-            raise InvalidArgumentError(f"query vector {name!r} is all zeros, which has no cosine", field=name, value=0.0)
+        kept = array.any(axis=-1)
+        if not kept.all():
+            place = f" (row {int(np.argmin(kept))})" if array.ndim == 2 else ""
+            raise InvalidArgumentError(f"query vector {name!r}{place} is all zeros, which has no cosine", field=name, value=0.0)
         return array
 
     def refuse(row: int, what: str, norm: float) -> InvalidArgumentError:
