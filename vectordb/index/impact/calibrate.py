@@ -43,7 +43,7 @@ SCAN, SAFE = (int(np.flatnonzero(SETTINGS[:, PLAN] == plan)[0]) for plan in (ker
 # as many postings and differ in how many rows they score.
 BETWEEN = np.zeros(len(SETTINGS), np.bool_)
 _impacts = SETTINGS[:, PLAN] == kernel.IMPACTS
-BETWEEN[_impacts] = np.isin(SETTINGS[_impacts, MISSES], np.unique(SETTINGS[_impacts, MISSES])[1::2])
+BETWEEN[_impacts] = np.isin(SETTINGS[_impacts, MISSES], np.unique(SETTINGS[_impacts, MISSES])[::-1][1:-1:2])
 
 
 def calibrate(segment: ImpactSegment, idf: bool, seed: int, threads: int, progress: Callable[[float], None]) -> dict[str, np.ndarray]:
