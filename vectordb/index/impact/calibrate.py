@@ -26,18 +26,24 @@ from .segment import ImpactSegment
 # Constants: unit and meaning, then the source in brackets. [build]: bounds the time that calibration adds to a build: 7.8 s of building
 # 100,000 rows, 44 s of a million (bench/RESULTS.md, sparse suites of 22 November 2026, commit 062f29e). [S2]: checked by the same run.
 # [chosen]: chosen, not measured.
-QUERIES, FEWEST_QUERIES = 64, 32  # queries; the number falls from the first to the second as segments grow; of filters, half [build]
-ASKED_ROWS = 6_400_000  # queries × rows, between those two bounds [build]
+QUERIES, FEWEST_QUERIES = 128, 64  # queries without a filter; the number falls from the first to the second as segments grow [build]
+ASKED_ROWS = 12_800_000  # queries × rows, between those two bounds [build]
+FILTERED = 4  # of so many queries, one is asked with a filter [build]
 FEW_TERMS = 6  # terms of the shortest form of a query [S2]
 SELECTIVITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.004)  # of the filters [S2]
 LEAST_MATCHES = 200  # matching rows; a filter with fewer isn't calibrated: scanning them is always the plan [S2]
 BEST, TIMES = 0.001, 100  # a filter may exclude a share of BEST … BEST·TIMES of the rows, the best ones for the query [S2]
 NEARLY_ALL = 0.9985  # recall of a setting above which settings of more effort aren't measured [S2]
-DEARER = 1.2  # cost of such a setting, relative to the one with less effort before it [chosen]
+DEARER = 1.2  # cost of a setting that isn't measured, relative to the one with less effort before it [chosen]
 
-SHARE = 1  # column of a setting
+SHARE, MISSES = 1, 2  # columns of a setting
 SETTINGS = settings_of(PLANS)  # of files built by this version; every file is searched by the table of settings that it contains
 SCAN, SAFE = (int(np.flatnonzero(SETTINGS[:, PLAN] == plan)[0]) for plan in (kernel.SCAN, kernel.SAFE))
+# Settings that are measured without a filter only. With one, their recall and cost are the means of those of their neighbours, which add up
+# as many postings and differ in how many rows they score.
+BETWEEN = np.zeros(len(SETTINGS), np.bool_)
+_impacts = SETTINGS[:, PLAN] == kernel.IMPACTS
+BETWEEN[_impacts] = np.isin(SETTINGS[_impacts, MISSES], np.unique(SETTINGS[_impacts, MISSES])[::-1][1:-1:2])
 
 
 def calibrate(segment: ImpactSegment, idf: bool, seed: int, threads: int, progress: Callable[[float], None]) -> dict[str, np.ndarray]:
@@ -45,6 +51,7 @@ def calibrate(segment: ImpactSegment, idf: bool, seed: int, threads: int, progre
     shares = [1.0, *(share for share in SELECTIVITIES if share * segment.rows >= LEAST_MATCHES)]
     bench = _Bench(segment, idf, seed)
     scan, full = bench.scan_cost(), full_cost(segment.sections["frequencies"], segment.rows)
+    bench.scan = scan
 
     def lane_of(d: int) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
         lane = bench.lane(seed + d)
@@ -68,6 +75,7 @@ class _Bench:
         self.rng = np.random.default_rng(seed + 1)
         self.noise = self.rng.integers(0, 65_536, 2 * segment.rows, dtype=np.uint16)
         self.scratch = ImpactScratch(segment.rows, segment.vocabulary)
+        self.scan = np.inf
         self.idf = np.ones(segment.vocabulary, np.float32)
         if idf:
             frequencies = segment.sections["frequencies"].astype(np.float64)
@@ -154,25 +162,36 @@ class _Bench:
     def cell(self, share: float, k: int) -> tuple[np.ndarray, np.ndarray]:
         """(recalls, costs in microseconds) of all settings at one selectivity and depth. A setting's recall is the lowest of those of the
         three forms of queries and that under filters that exclude the queries' best rows.
+
+        Within a share of the postings, settings are in the order of their effort. Once one finds nearly all, or takes longer than an exact
+        plan, those of more effort can't be the better choice: they aren't measured, and get the recall of the last one measured.
         """
         recalls, costs = np.ones(len(SETTINGS)), np.zeros(len(SETTINGS))
-        step = (1 if k == DEPTHS[0] else 2) * (1 if share == 1 else 2)
+        step = (1 if k == DEPTHS[0] else 2) * (1 if share == 1 else FILTERED)
+        exact = self.scan * share * self.segment.rows
         forms = [form[::step] for form in self.forms if form]
         if not forms:
             return recalls, costs
         groups = [[self._asked(query, share, False, k) for query in form] for form in forms]
         if share < 1:
             groups.append([self._asked(query, share, True, k) for form in forms for query in form])
+        last = SAFE
         for setting in range(len(SETTINGS)):
-            if setting == SCAN or SETTINGS[setting, PLAN] == kernel.POSTINGS:
+            if setting == SCAN or SETTINGS[setting, PLAN] == kernel.POSTINGS or (share < 1 and BETWEEN[setting]):
                 continue
-            same = SETTINGS[setting, SHARE] == SETTINGS[setting - 1, SHARE]
-            if same and recalls[setting - 1] >= NEARLY_ALL:  # more effort only costs more, so it isn't measured
-                recalls[setting], costs[setting] = recalls[setting - 1], DEARER * costs[setting - 1]
-                continue
-            measured = [self._timed(setting, group, k) for group in groups]
-            recalls[setting] = min(recall for recall, _ in measured)
-            costs[setting] = np.mean([cost for _, cost in measured[: len(forms)]])
+            same = SETTINGS[setting, SHARE] == SETTINGS[last, SHARE]
+            if same and setting != SAFE and (recalls[last] >= NEARLY_ALL or costs[last] >= exact):
+                recalls[setting], costs[setting] = recalls[last], DEARER ** (setting - last) * costs[last]
+            else:
+                measured = [self._timed(setting, group, k) for group in groups]
+                recalls[setting] = min(recall for recall, _ in measured)
+                costs[setting] = np.mean([cost for _, cost in measured[: len(forms)]])
+            if setting == SAFE:
+                exact = min(exact, costs[setting])
+            last = setting
+        if share < 1:
+            for table in (recalls, costs):
+                table[BETWEEN] = (table[:-2][BETWEEN[1:-1]] + table[2:][BETWEEN[1:-1]]) / 2
         return recalls, costs
 
     def _asked(self, query: tuple[int, np.ndarray, np.ndarray], share: float, away: bool, k: int) -> tuple:
