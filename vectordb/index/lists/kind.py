@@ -12,6 +12,7 @@ from ..dense.kind import HNSWFile
 from ..model import DEPTHS
 from .build import build_rows, options_of
 from .codecs import CODECS
+from .direct import columns_of, few_run
 from .plans import PLANS
 from .search import search, usable
 from .segment import ListsSegment
@@ -31,11 +32,15 @@ class ListsFile(ListsSegment):
     large = frozenset({"centroids", "centroid_codes"})
     own_sections = large | {
         "docids", "inverse", "mean", "flips", "offsets", "half_squares", "settings", "levels", "recalls", "costs", "scan", "apart",
+        "far_usual", "far_distances", "far_recalls",
     }  # fmt: skip
 
     build = staticmethod(build_rows)
     usable = staticmethod(usable)
     search = staticmethod(search)
+    direct = staticmethod(columns_of)
+    direct_few = staticmethod(few_run)
+    chosen_ahead = True
 
     @classmethod
     def serves(cls, options: Any) -> bool:
