@@ -23,9 +23,9 @@ IDS = {
 }
 
 
-def fill(database, name="docs", metric="cosine", dtype="float32", ids="integers", rows=ROWS, indexed=ROWS):
-    """A collection of which the first ``indexed`` rows are indexed."""
-    schema = Schema({"v": Dense(DIM, metric, dtype)}, {"n": Int(), "k": Keyword(), "at": Datetime()})
+def fill(database, name="docs", metric="cosine", dtype="float32", ids="integers", rows=ROWS, indexed=ROWS, **index):
+    """A collection of which the first ``indexed`` rows are indexed. index: the option of that name, if it isn't the usual one."""
+    schema = Schema({"v": Dense(DIM, metric, dtype, **index)}, {"n": Int(), "k": Keyword(), "at": Datetime()})
     docs = database.create_collection(name, schema)
     vectors, names = clustered(1, rows, DIM), IDS[ids](rows)
     for low, high in ((0, indexed), (indexed, rows)):

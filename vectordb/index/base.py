@@ -239,9 +239,11 @@ class IndexKind:
     spent in this order. scattered: sections that searches read in random order.
     seal_rows: rows of a tail from which it is indexed in the background; None: as for other kinds (``maintenance/policy.py``).
 
-    direct: from (targets, k, recall) to what a direct search needs (``index/dense/direct.py``), or None where these can't be searched so;
-    direct_scratch: from its sizes to a thread's scratch space; direct_few: from (target, k) to how a segment is searched of which few rows
-    match. All are None for a kind that has no direct search.
+    direct: from (targets, k, recall) to what a direct search needs: the columns of a block (int64, TARGET_WIDTH of ``kernels/direct.py``
+    for each target), sizes of the scratch space, and what must live as long as the columns; None where these can't be searched so.
+    direct_scratch: from the sizes to a thread's scratch space; None: it needs none. direct_few: from (target, k) to how a segment is
+    searched of which few rows match. direct and direct_few are None for a kind that has no direct search. chosen_ahead: plans are chosen
+    when a block is made, so that it must be made anew now and then.
 
     Of an open file: rows, those with an entry in the index. docids: uint32 ``(rows,)``, in the segment's own order. first: the lowest
     docid. inverse: int32, docid − first → row, −1 where there is none. offsets: int32, the first row of each cluster, and the end. apart:
@@ -262,9 +264,10 @@ class IndexKind:
     tiers: ClassVar[Sequence[frozenset[str]]] = ()
     scattered: ClassVar[frozenset[str]] = frozenset()
     seal_rows: ClassVar[int | None] = None
-    direct: ClassVar[Callable[[Sequence[Any], int, float], tuple[np.ndarray, tuple[int, ...]] | None] | None] = None
+    direct: ClassVar[Callable[[Sequence[Any], int, float], tuple[np.ndarray, tuple[int, ...], Any] | None] | None] = None
     direct_scratch: ClassVar[Callable[[tuple[int, ...]], Any] | None] = None
     direct_few: ClassVar[Callable[[SegmentTarget, int], Run] | None] = None
+    chosen_ahead: ClassVar[bool] = False
     corrections: Corrections
     verified = False  # whether the checksums of the whole file have been verified
     memory: Mapping[str, Sequence[str]] | None = None  # with a memory budget: the sections that are "kept", and those only "mapped"

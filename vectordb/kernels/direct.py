@@ -14,8 +14,11 @@ from .columns import integer_of
 from .dense import dense_topk, place_of
 from .few import score_others, search_few
 from .jit import caller, inner, kernel, pointer
-from .layout import REPORT_WIDTH, SEGMENT_WIDTH, WORK_WIDTH
-from .segment import CHOOSE
+from .layout import FIRST_DOCID, R_FALLBACK, R_LOCAL, R_SCORED, REPORT_WIDTH, SEGMENT_WIDTH, WORK_WIDTH
+from .lists import LISTS_WIDTH, R_AGAIN, R_DISTANCE, R_OPTION, R_WIDTH
+from .lists import R_LOCAL as R_NEAR
+from .lists import R_SCORED as R_ROWS
+from .segment import AGAIN, CHOOSE
 from .topk import row_of, score_of, sort_keys
 
 # Columns of a block (int64): the head, then TARGET_WIDTH for each segment, then RANGE_WIDTH for each range of rows without an index.
@@ -26,11 +29,13 @@ SEARCH = 14  # address of ``search_segment``, if there are segments
 HEAD_WIDTH = 15
 (
     SEGMENT, SETTINGS, SETTING_COUNT, SETTING_WIDTH, LEVELS, LEVEL_COUNT, CORRELATIONS, CORRELATION_COUNT, RECALLS, COSTS, CELLS,
-    CORRECTIONS, PLANS, RECALL, DEPTH, FILTERED, BITS, BIT_COUNT, COUNTS, COUNT_COUNT, MATCHES, INVERSE, SPAN, LISTED, LISTED_COUNT,
-) = range(25)  # fmt: skip
+    CORRECTIONS, PLANS, RECALL, DEPTH, FILTERED, BITS, BIT_COUNT, COUNTS, COUNT_COUNT, MATCHES, INVERSE, SPAN, LISTED, LISTED_COUNT, LISTS,
+) = range(26)  # fmt: skip
 # RECALL has the bits of a float64. LISTED, LISTED_COUNT: address and number of the docids (uint32 ascending) that may be found where these
 # are few, so that each of them is scored; −1: the rows are in BITS, and a plan is chosen.
-TARGET_WIDTH = 25
+# LISTS: address of ``search_lists`` for a segment of lists, of which SETTINGS are the options, LEVELS the limits, CORRELATIONS the stops
+# (CORRELATION_COUNT of them), and COSTS for each option the columns of a report that are known before; 0 for others.
+TARGET_WIDTH = 26
 LOW, HIGH, SELECTED, DOCIDS, DOCID_COUNT = range(5)  # chunks [LOW, HIGH); SELECTED: only the rows DOCIDS, else all
 RANGE_WIDTH = 5
 # Columns of a lane (int64): addresses of the thread's arrays, and the length of ARENA in bytes. SIZE is written by the call.
@@ -64,6 +69,12 @@ SEGMENT_ARGUMENTS = (
     _array(types.float64, 2),
 )  # fmt: skip
 _search_segment = caller(SEGMENT_ARGUMENTS, types.int64)
+LISTS_ARGUMENTS = (
+    _array(types.int64, 1), _array(types.float64, 2), _array(types.float64, 1), _array(types.float64, 2), types.int64, types.boolean,
+    _array(types.uint64, 1), _array(types.int32, 1), types.int64, _array(types.float32, 2), _array(types.int64, 2),
+    _array(types.uint8, 1), types.boolean, _array(types.int64, 2), _array(types.int64, 1), _array(types.float64, 2),
+)  # fmt: skip
+_search_lists = caller(LISTS_ARGUMENTS, types.int64)
 
 
 @inner
@@ -163,6 +174,50 @@ def search_target(search, at, work, queries, k, table, verified, half, heaps, si
 
 
 @inner
+def search_lists_target(at, queries, table, verified, half, heaps, sizes, report):
+    """As ``search_target``, of a segment of lists. report: filled as ``search_segment`` does."""
+    target = carray(pointer(at), TARGET_WIDTH, np.int64)
+    options, facts = target[SETTING_COUNT], np.zeros((1, R_WIDTH), np.float64)
+    arguments = (
+        carray(pointer(target[SEGMENT]), LISTS_WIDTH, np.int64),
+        carray(pointer(target[SETTINGS]), (options, target[SETTING_WIDTH]), np.float64),
+        carray(pointer(target[LEVELS]), target[LEVEL_COUNT], np.float64),
+        carray(pointer(target[CORRELATIONS]), (target[CORRELATION_COUNT], 2), np.float64),
+        target[DEPTH],
+        target[FILTERED] != 0,
+        carray(pointer(target[BITS]), target[BIT_COUNT], np.uint64),
+        carray(pointer(target[COUNTS]), target[COUNT_COUNT], np.int32),
+        carray(pointer(target[MATCHES]), 1, np.int64)[0],
+        queries,
+        table,
+        verified,
+        half,
+        heaps,
+        sizes,
+        facts,
+    )
+    touched = _search_lists(target[LISTS], arguments)
+    known = carray(pointer(target[COSTS]), (options, REPORT_WIDTH), np.float64)
+    report[0, :] = known[np.int64(facts[0, R_OPTION])]
+    report[0, R_SCORED] = facts[0, R_ROWS]
+    report[0, R_LOCAL] = facts[0, R_NEAR] if target[FILTERED] != 0 else facts[0, R_DISTANCE]
+    report[0, R_FALLBACK] = AGAIN if facts[0, R_AGAIN] != 0 else 0
+    return touched
+
+
+@inner
+def score_listed(target, docids, query, table, verified, half, metric, heap, hits):
+    """The rows ``docids`` (uint32) of a segment scored at full precision: (hits, chunks newly touched)."""
+    inverse = carray(pointer(target[INVERSE]), target[SPAN], np.int32)
+    first = carray(pointer(target[SEGMENT]), SEGMENT_WIDTH, np.int64)[FIRST_DOCID]
+    others = np.ones(len(docids), np.bool_)
+    for i in range(len(docids)):
+        offset = np.int64(docids[i]) - first
+        others[i] = not (0 <= offset < len(inverse) and inverse[offset] >= 0)
+    return score_others(metric, docids, others, query, table, verified, half, heap, hits)
+
+
+@inner
 def search_targets(block_at, block, few, docids, work, queries, k, table, verified, half, heaps, sizes, report_at):
     """Searches every segment of a block. few: only the rows ``docids`` (uint32, ascending), wherever they are. Returns the chunks newly
     touched.
@@ -170,7 +225,15 @@ def search_targets(block_at, block, few, docids, work, queries, k, table, verifi
     at, touched, held = block_at + 8 * HEAD_WIDTH, 0, np.zeros(len(docids), np.bool_)
     for _ in range(block[TARGETS]):
         target = carray(pointer(at), TARGET_WIDTH, np.int64)
-        if few or target[LISTED_COUNT] >= 0:
+        if target[LISTS] != 0:
+            if not few and target[LISTED_COUNT] >= 0:
+                listed = carray(pointer(target[LISTED]), target[LISTED_COUNT], np.uint32)
+                sizes[0], fresh = score_listed(target, listed, queries[0], table, verified, half, block[METRIC], heaps[0], sizes[0])
+                touched += fresh
+            elif not few:  # else its rows are scored with those that no segment holds
+                report = carray(pointer(report_at), (1, REPORT_WIDTH), np.float64)
+                touched += search_lists_target(at, queries, table, verified, half, heaps, sizes, report)
+        elif few or target[LISTED_COUNT] >= 0:
             listed, marks = docids, held
             if not few:
                 listed = carray(pointer(target[LISTED]), target[LISTED_COUNT], np.uint32)

@@ -15,6 +15,7 @@ import numpy as np
 
 from . import direct, direct_arms, internals
 from .impact import search_impacts
+from .lists import search_lists
 from .segment import search_segment
 
 
@@ -39,6 +40,12 @@ def search() -> Callable[[int, int, np.ndarray, np.ndarray], int]:
 def segment_search() -> int:
     """The address of ``segment.search_segment`` for ``direct.SEARCH``; 0 with a numba that doesn't tell it."""
     return internals.address_of(search_segment, direct.SEGMENT_ARGUMENTS) if internals.supported() else 0
+
+
+@functools.cache
+def lists_search() -> int:
+    """The address of ``lists.search_lists`` for ``direct.LISTS``; 0 with a numba that doesn't tell it."""
+    return internals.address_of(search_lists, direct.LISTS_ARGUMENTS) if internals.supported() else 0
 
 
 @functools.cache

@@ -46,13 +46,14 @@ ADD, FACTOR, ERROR, LONG_ADD, LONG_FACTOR, BITS, CENTROID_CODES, HALF_SQUARES, S
 )
 LISTS_WIDTH = SEGMENT_WIDTH + 12
 # Columns of a report, float64.
-R_SCORED, R_REFINED, R_LISTS, R_LOCAL, R_OPTION, R_KEPT = range(6)
-R_WIDTH = 6
+R_SCORED, R_REFINED, R_LISTS, R_LOCAL, R_OPTION, R_KEPT, R_DISTANCE, R_AGAIN = range(8)  # R_DISTANCE: see ``distance_found``
+R_WIDTH = 8
 
 DEVIATIONS = np.float32(1.9)  # standard deviations of its error by which a one-bit score is taken to be too low [RaBitQ's ε₀]
 KEPT, KEPT_LEAST = 64, 1_024  # rows scored at full precision, at most: times the results, and besides [chosen]
 SCORED_AT_ONCE = 16  # rows that are asked for before they are scored at full precision [chosen]
 NEAR_ROWS = 2_000  # rows of the nearest lists, at least, in which the selectivity near a query is measured [chosen]
+FARTHEST = 2.0  # the largest distance that is told from others, as in ``dense.far`` [chosen]
 SCAN, LISTS = 0, 1  # the plans: all matching rows at full precision; the rows of the nearest lists
 
 
@@ -195,14 +196,51 @@ def score_kept(segment, unit, results, n, table, verified, half, heap, hits):
     return hits, touched
 
 
+@inner
+def whole_distance(segment, rotated):
+    """(score of a row at a query, by how much less the mean of all rows scores), of a query in the frame."""
+    metric, square = segment[METRIC], 0.0
+    if metric == DOT:
+        return 1.0, 1.0
+    for j in range(len(rotated)):
+        square += np.float64(rotated[j]) * np.float64(rotated[j])
+    if metric != COSINE:
+        return 0.0, square
+    mean, own = carray(pointer(segment[MEAN]), segment[DIM], np.float32), 0.0
+    for j in range(len(mean)):
+        own += np.float64(mean[j]) * np.float64(mean[j])
+    return 1.0, (square + 1.0 - own) / 2
+
+
+@inner
+def distance_found(best, n, depth, reach, whole):
+    """How far the ``depth``-th best of a heap of n keys is from a query, relative to the mean of all rows (``dense.far``): 0 for a row at
+    the query. reach, whole: as from ``whole_distance``.
+    """
+    if n == 0 or whole <= 0:
+        return FARTHEST
+    key = best[0]
+    if n > depth:
+        nearest, held = np.empty(depth, np.int64), 0
+        for i in range(n):
+            if held < depth or best[i] > nearest[0]:
+                held = offer(nearest, held, depth, best[i])
+        key = nearest[0]
+    return min(max((reach - np.float64(score_of(key))) / whole, 0.0), FARTHEST)
+
+
 @kernel
-def search_lists(segment, options, limits, filtered, bits, counts, matches, queries, table, verified, half, heaps, sizes, reports):
+def search_lists(
+    segment, options, limits, stops, depth, filtered, bits, counts, matches, queries, table, verified, half, heaps, sizes, reports
+):
     """The best rows of a segment for each query, merged into ``heaps`` ``(n, k)`` of docid keys with ``sizes`` filled; returns chunks newly
     touched.
 
     options: float64 ``(m, 3)``, each a plan (SCAN or LISTS), the matching rows of the nearest lists to look at, at least min(k, matches);
     and the standard deviations of its error by which a score by longer codes is taken to be too low. limits: float64 ``(m − 1,)``,
-    descending: option i is for queries near which the selectivity, relative to that of all rows, is below i of them. bits: uint64, a bit a
+    descending: option i is for queries near which the selectivity, relative to that of all rows, is below i of them. stops: float64 ``(s,
+    2)``, ascending matching rows, and the largest distance of the ``depth``-th best row with which a search ends that has looked at so
+    many; with a larger one it goes on to the next. Without any, none goes on. bits: uint64, a bit a
     row, where ``filtered``; counts: int32, passing rows of each list; matches: of all, at least 1. queries: float32 ``(n, dim)``. reports:
     float64 ``(n, R_WIDTH)``, overwritten. An option with a negative plan only fills the report.
     """
@@ -222,7 +260,8 @@ def search_lists(segment, options, limits, filtered, bits, counts, matches, quer
     for q in range(len(queries)):
         report = reports[q]
         report[R_SCORED] = report[R_REFINED] = report[R_LISTS] = report[R_OPTION] = report[R_KEPT] = 0
-        report[R_LOCAL] = -1
+        report[R_LOCAL] = report[R_DISTANCE] = -1
+        report[R_AGAIN] = 0
         normalise(segment, queries[q], unit)
         if len(limits) == 0 and options[0, 0] == SCAN:
             sizes[q], fresh, scored = score_all(segment, unit, filtered, bits, table, verified, half, heaps[q], sizes[q])
@@ -256,26 +295,38 @@ def search_lists(segment, options, limits, filtered, bits, counts, matches, quer
             continue
         deviations = np.float32(options[option, 2])
         n, many, seen, refined, probed, taken = 0, 0, np.int64(0), 0, 0, 0
-        while (left > 0 or taken < ahead) and seen < effort:
-            if taken < ahead:
-                c = order[taken]
-                taken += 1
-            else:
-                c = row_of(heap[0])
-                left = pop_best(heap, left)
-            low, high = np.int64(offsets[c]), np.int64(offsets[c + 1])
-            passing = np.int64(counts[c]) if filtered else high - low
-            if passing == 0:
-                continue
-            base, along, square = list_terms(segment[METRIC], query.rotated, centroids[c])
-            spreads = (
-                DEVIATIONS * np.sqrt(square + query.noise * noise),
-                deviations * finer * np.sqrt(square + query.fine_noise * long_noise),
-            )
-            n, many, more = scan_list(segment, query, low, high, base, along, spreads, filtered, bits, best, n, kept, many)
-            seen += passing
-            refined += more
-            probed += 1
+        reach, whole = whole_distance(segment, query.rotated)
+        distance, stop = -1.0, 0
+        while True:
+            while (left > 0 or taken < ahead) and seen < effort:
+                if taken < ahead:
+                    c = order[taken]
+                    taken += 1
+                else:
+                    c = row_of(heap[0])
+                    left = pop_best(heap, left)
+                low, high = np.int64(offsets[c]), np.int64(offsets[c + 1])
+                passing = np.int64(counts[c]) if filtered else high - low
+                if passing == 0:
+                    continue
+                base, along, square = list_terms(segment[METRIC], query.rotated, centroids[c])
+                spreads = (
+                    DEVIATIONS * np.sqrt(square + query.noise * noise),
+                    deviations * finer * np.sqrt(square + query.fine_noise * long_noise),
+                )
+                n, many, more = scan_list(segment, query, low, high, base, along, spreads, filtered, bits, best, n, kept, many)
+                seen += passing
+                refined += more
+                probed += 1
+            distance = distance_found(best, n, depth, reach, whole)
+            while stop < len(stops) and stops[stop, 0] < effort:
+                stop += 1
+            if stop + 1 >= len(stops) or distance <= stops[stop, 1] or (left == 0 and taken == ahead):
+                break
+            stop += 1
+            effort = np.int64(stops[stop, 0])
+            report[R_AGAIN] = 1
+        report[R_DISTANCE] = distance
         if many > needed:
             many = compacted(kept, many, score_of(best[0]))
         sizes[q], fresh = score_kept(segment, unit, kept, many, table, verified, half, heaps[q], sizes[q])

@@ -40,6 +40,7 @@ from .row_filter import RowFilter
 
 # Constants: unit and meaning. Chosen, not measured.
 MAX_BLOCKS, MAX_BLOCK_BYTES = 512, 32 << 20  # blocks of a snapshot, and bytes of the masks that they keep
+CHOSEN_ANEW = 256  # searches for which a block is kept whose plans were chosen when it was made
 CALL_MICROSECONDS = 1.0  # microseconds of a direct call beside the segment's search, subtracted from measured times
 # Options that a direct search may have; with all others it goes the long way. Those of fusion don't matter to one arm.
 _DIRECT = frozenset(("filter", "limit", "recall", "with_attributes", "candidates", "fusion"))
@@ -178,6 +179,8 @@ class DirectSearches:
                 if snapshot.map_moves != gate.moves or block.files.changes != block.changes:
                     return None
                 block.calls = calls = block.calls + 1
+                if block.chosen_ahead and not calls % CHOSEN_ANEW:
+                    snapshot.direct[block.search.request, name] = None  # the next search goes the long way, and chooses anew
                 if node is not None or among is not None:
                     docids = among if node is None else self._few(node, txn, snapshot)
                     if docids is None:
@@ -264,7 +267,7 @@ def _record(notes: trace.SearchTrace, clock: trace.Clock, block: Block, runs: li
     """Tell the record of this thread's search how it was run."""
     (arm,) = block.search.arms
     hits = [(docids, docids)]
-    if block.kind is None:
+    if not block.indexed:
         segments.record_exact(block.search, arm, block.matches, hits)
     else:
         report = Report(block.targets, block.k, [run_of(block, *each) for each in zip(block.targets, runs, strict=True)])
@@ -276,11 +279,11 @@ def _record_few(notes: trace.SearchTrace, clock: trace.Clock, block: Block, sear
     """``_record`` of a search among few rows."""
     (arm,) = search.arms
     hits = [(found, found)]
-    if block.kind is None or block.kind.direct_few is None or not len(docids):
+    if not block.indexed or not len(docids):
         segments.record_exact(search, arm, len(docids), hits)
     else:
         targets = [SegmentTarget(target.segment, SegmentMask(target.segment, docids)) for target in block.targets]
-        report = Report(targets, block.k, [block.kind.direct_few(target, block.k) for target in targets])
+        report = Report(targets, block.k, [type(target.segment).direct_few(target, block.k) for target in targets])
         others = len(docids) - sum(int(target.allowed.matches[0]) for target in targets)
         segments.record_report(search, arm, len(docids), hits, report, others or None)
     clock.lap(f"arm {arm.name}")

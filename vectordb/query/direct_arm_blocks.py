@@ -45,6 +45,7 @@ from .row_filter import RowFilter
 MAX_TAIL = 20_000  # rows of a sparse arm without an index; with more a search takes so long that nothing else matters
 MAX_SPARSE_ROWS = 4_000_000  # rows of the segments of a sparse arm, because the deadline isn't checked between segments
 CALL_MICROSECONDS = 1.0  # microseconds of a call beside the segment's search, subtracted from measured times
+CHOSEN_ANEW = 256  # searches for which a dense arm is kept whose plans were chosen when it was made
 MAX_FITS = 1 << 12  # blocks that a thread remembers to have room for
 _hit = tuple.__new__
 _serial = itertools.count()
@@ -122,11 +123,11 @@ of_thread = _Thread()
 class DenseArm:
     """A dense arm of a block: that of a direct search of this arm alone."""
 
-    wants_view = stale = False
+    wants_view = False
 
     def __init__(self, view: View, search: Search, arm: Arm, point: Point, rows: RowFilter, filters: FilterCache):
         """Raises Unusual."""
-        self.arm, self.search = arm, search if point.recall == search.recall else search.with_recall(point.recall)
+        self.arm, self.stale, self.search = arm, False, search if point.recall == search.recall else search.with_recall(point.recall)
         alone = search._replace(arms=(arm,), limit=point.depth, recall=point.recall, attributes=False)
         place = placed(view, alone, filters)
         if place is None:
@@ -156,6 +157,7 @@ class DenseArm:
         """Add the arm's list. Returns what ``list_dense`` does."""
         block = self.block
         block.calls = calls = block.calls + 1
+        self.stale = self.stale or (block.chosen_ahead and not calls % CHOSEN_ANEW)
         if calls % MEASURED_EVERY == 0:
             for target in block.targets:
                 target.segment.follow()
@@ -177,7 +179,7 @@ class DenseArm:
     def runs(self, own: ArmLane, lane: Lane, query: np.ndarray) -> list[Run] | None:
         """How the segments were searched by the last call; None without an index."""
         block = self.block
-        if block.kind is None:
+        if not block.indexed:
             return None
         reports = lane.reports[: len(block.targets)].tolist()
         return [run_of(block, *each) for each in zip(block.targets, reports, strict=True)]

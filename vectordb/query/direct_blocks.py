@@ -25,7 +25,7 @@ from ..storage import format
 from ..storage.gate import Visitor
 from . import segments
 from .read import attribute_reader
-from .request import Search
+from .request import Arm, Search
 from .row_filter import RowFilter
 
 # Constants: unit and meaning. Chosen, not measured.
@@ -64,8 +64,9 @@ class Lane(Visitor):
         if len(self.reports) < len(block.targets):
             self.reports = np.empty((len(block.targets), REPORT_WIDTH))
         arrays = {kernel.KEYS: self.keys, kernel.STARTS: self.starts, kernel.QUERY: self.query, kernel.REPORTS: self.reports}
-        if block.kind is not None:
-            self.scratch = block.kind.direct_scratch(block.sizes)
+        if block.scratch is not None:
+            make, sizes = block.scratch
+            self.scratch = make(sizes)
             arrays[kernel.WORK] = self.scratch.work
         for column, array in arrays.items():
             self.addresses[column] = array.ctypes.data
@@ -124,20 +125,23 @@ def piece(pieces: Any, i: int) -> bytes:
 class Block:
     """Searches of one request and field in one snapshot.
 
-    at: the address of what the kernel reads. k: hits at most. shape: of a query. targets: the segments. kind: their kind, None if there are
-    none. sizes: of the scratch space. nbytes: of the masks that it keeps. Other attributes are those of the search.
+    at: the address of what the kernel reads. k: hits at most. shape: of a query. targets: the segments. indexed: whether there are any.
+    scratch: what makes a thread's scratch space, and its sizes; None: none is needed. chosen_ahead: as of ``IndexKind``. nbytes: of the
+    masks that it keeps. Other attributes are those of the search.
     """
 
     __slots__ = (
-        "_block", "_kept", "at", "audits", "call", "calls", "changes", "files", "k", "kind", "matches", "measured", "name", "narrow",
-        "nbytes", "reader", "rows", "search", "serial", "shape", "size", "sizes", "spec", "table", "tail_rows", "targets",
+        "_block", "_kept", "at", "audits", "call", "calls", "changes", "chosen_ahead", "files", "indexed", "k", "matches", "measured",
+        "name", "narrow", "nbytes", "reader", "rows", "scratch", "search", "serial", "shape", "size", "spec", "table", "tail_rows",
+        "targets",
     )  # fmt: skip
 
     def __init__(self, view: View, search: Search, place: Place):
         (arm,) = search.arms
         spec: Any = arm.spec  # of a type with direct searches
         self.search, self.name, self.spec, self.shape = search, arm.name, spec, (spec.dim,)
-        self.k, self.kind, self.targets, self.matches, self.tail_rows = place.k, place.kind, place.targets, place.matches, place.tail_rows
+        self.k, self.targets, self.matches, self.tail_rows = place.k, place.targets, place.matches, place.tail_rows
+        self.indexed, self.chosen_ahead = bool(place.kinds), any(kind.chosen_ahead for kind in place.kinds)
         self.size = 2 * self.k + (self.k + 1) // 2
         self.files = view.directory.index_files
         self.changes = place.changes
@@ -148,7 +152,7 @@ class Block:
         self.call, self.narrow = entry.search(), entry.narrow()
         # Only then is the time of a call that of the plan.
         self.measured = len(place.targets) == 1 and not place.ranges and place.targets[0].allowed.few is None
-        self.sizes = place.sizes
+        self.scratch = place.scratch
         head = np.zeros(kernel.HEAD_WIDTH, np.int64)
         values = {
             kernel.TARGETS: len(place.targets),
@@ -165,7 +169,7 @@ class Block:
             kernel.ROWS_CHUNKS: len(self.rows.rows),
             kernel.ROWS_VERIFIED: self.rows.verified.ctypes.data,
             kernel.RECORDS: not self.reader.bare,
-            kernel.SEARCH: entry.segment_search() if place.targets else 0,
+            kernel.SEARCH: entry.segment_search() if place.scratch is not None else 0,
         }
         for column, value in values.items():
             head[column] = value
@@ -178,9 +182,13 @@ class Block:
 
 
 class Place:
-    """Where the rows of a block are. ranges: those without an index; selected: only some of their rows. columns: of the targets."""
+    """Where the rows of a block are. ranges: those without an index; selected: only some of their rows. columns: of the targets; kept: what
+    must live as long as these. kinds: of the targets. scratch: as of a block.
+    """
 
-    __slots__ = ("changes", "columns", "k", "kind", "matches", "ranges", "selected", "sizes", "table", "tail_rows", "targets")
+    __slots__ = (
+        "changes", "columns", "k", "kept", "kinds", "matches", "ranges", "scratch", "selected", "table", "tail_rows", "targets",
+    )  # fmt: skip
 
 
 def placed(view: View, search: Search, filters: FilterCache) -> Place | None:
@@ -194,17 +202,11 @@ def placed(view: View, search: Search, filters: FilterCache) -> Place | None:
     place.changes = view.directory.index_files.changes
     ready = segments.prepared(view, arm, rows) if spec.index_options else None
     if ready is not None:
-        if len(ready.groups) != 1:
-            return None
-        ((kind, targets, ranges),) = ready.groups
         place.k = min(search.limit, ready.matches)
-        described = None
-        if place.k and kind.direct is not None and kind.usable([target.segment for target in targets], arm.queries, place.k, False, None):
-            described = kind.direct(targets, place.k, search.recall)
-        if described is None or not entry.segment_search():
+        if not place.k or not _describe(place, ready, arm, search.recall):
             return None
-        place.kind, place.targets, (place.columns, place.sizes) = kind, tuple(targets), described
-        place.ranges, place.selected = [piece for piece in ranges if len(piece.docids)], True
+        targets = place.targets
+        place.ranges, place.selected = [piece for _, _, ranges in ready.groups for piece in ranges if len(piece.docids)], True
         if any(piece.codes is not None and piece.codes.suits(piece.docids, place.k, DIRECT_NUMBERS) for piece in place.ranges):
             return None  # a direct search reads every row of the tail at full precision
         place.table, place.matches, place.tail_rows = ready.table, ready.matches, ready.tail_rows
@@ -218,10 +220,31 @@ def placed(view: View, search: Search, filters: FilterCache) -> Place | None:
     place.k = min(search.limit, total)
     if not 0 < place.k <= MAX_HITS or not on_one_thread(total, spec):
         return None
-    place.kind, place.targets, place.columns, place.sizes = None, (), np.empty(0, np.int64), ()
+    place.kinds, place.targets, place.columns, place.scratch, place.kept = (), (), np.empty(0, np.int64), None, None
     place.ranges = [TailRange(0, len(place.table.rows), np.empty(0, np.uint32) if docids is None else docids)]
     place.selected, place.matches, place.tail_rows = docids is not None, rows.matches, None
     return place
+
+
+def _describe(place: Place, ready: segments.Prepared, arm: Arm, recall: float) -> bool:
+    """Fill the part of a place that the kinds of its segments describe. Returns whether all of them can be searched directly."""
+    columns, kept, all_targets = [], [], []
+    place.scratch, place.kinds = None, tuple(kind for kind, _, _ in ready.groups)
+    for kind, targets, _ in ready.groups:
+        if kind.direct is None or not kind.usable([target.segment for target in targets], arm.queries, place.k, False, None):
+            return False
+        described = kind.direct(targets, place.k, recall)
+        if described is None:
+            return False
+        columns.append(described[0])
+        kept.append(described[2])
+        all_targets += targets
+        if kind.direct_scratch is not None:
+            if place.scratch is not None or not entry.segment_search():  # a call has the scratch space of one kind
+                return False
+            place.scratch = kind.direct_scratch, described[1]
+    place.columns, place.kept, place.targets = np.concatenate(columns), kept, tuple(all_targets)
+    return True
 
 
 def as_float32(block: Block, query: Any) -> np.ndarray | None:
@@ -246,6 +269,6 @@ def as_float32(block: Block, query: Any) -> np.ndarray | None:
 
 def run_of(block: Block, target: SegmentTarget, run: list) -> Run:
     """How a segment was searched. run: its part of the report."""
-    if target.allowed.few is not None and block.kind is not None and block.kind.direct_few is not None:
-        return block.kind.direct_few(target, block.k)
+    if target.allowed.few is not None or not target.allowed.matches[0]:
+        return type(target.segment).direct_few(target, block.k)
     return Run(*run)

@@ -16,9 +16,9 @@ from .scratch import DenseScratch
 _DTYPES = {"settings": np.float64, "levels": np.float64, "correlations": np.float64, "table": np.float32, "costs": np.float32}
 
 
-def columns_of(targets: Sequence[SegmentTarget], k: int, recall: float) -> tuple[np.ndarray, tuple[int, ...]] | None:
-    """(columns of a block, int64 ``(len(targets) · TARGET_WIDTH,)``; sizes of the scratch space that the search needs). None if a segment
-    can't be searched so: it may choose a plan with a kernel of its own. The columns have addresses of the targets' arrays.
+def columns_of(targets: Sequence[SegmentTarget], k: int, recall: float) -> tuple[np.ndarray, tuple[int, ...], None] | None:
+    """As ``IndexKind.direct``. None if a segment can't be searched so: it may choose a plan with a kernel of its own. The columns have
+    addresses of the targets' arrays.
     """
     columns, sizes, which = np.zeros((len(targets), direct.TARGET_WIDTH), np.int64), (0, 0, 0), which_model(k)
     for row, target in zip(columns, targets, strict=True):
@@ -61,7 +61,7 @@ def columns_of(targets: Sequence[SegmentTarget], k: int, recall: float) -> tuple
         for column, value in values.items():
             row[column] = value
         sizes = tuple(map(max, sizes, (segment.rows, segment.clusters, segment.dim)))
-    return columns.reshape(-1), sizes
+    return columns.reshape(-1), sizes, None
 
 
 def scratch(sizes: tuple[int, ...]) -> DenseScratch:

@@ -3,6 +3,8 @@
 Some rows serve as queries, of which the lists were not learned. For each selectivity they get random filters of several kinds: spread
 evenly, among the nearest rows, none among the nearest, and around another row. The requests are put into bins by the selectivity near the
 query, relative to that of all rows (``model.LIMITS``), and settings are measured for each bin: a search looks where it belongs.
+
+Other queries are made that are unlike the rows (``far``), for which settings are measured by the distance of what they find.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from ...kernels import lists as kernel
 from ...kernels.rabitq import to_frame
 from ..mask import FEW_ROWS
 from ..model import DEPTHS, settings_of
+from .far import FAR_RANK, LEAST_MADE, MADE, NO_STOPS, made_for, measured, noise_of, usual_of
 from .frame import Frame
 from .model import BINS, NO_LIMITS, bin_of
 from .plans import PLANS
@@ -46,6 +49,7 @@ ALL = 0.9985  # recall at which a sweep ends: more effort only costs more [build
 LEVEL = 0.002  # recall that a sweep has to gain by three more settings, else it ends [build]
 STEP_COST = 1.3  # how many times as much as the one before it a setting beyond the end of a sweep is taken to cost [chosen]
 ROUNDING = 2e-6  # of scores in the frame, where lengths are about 1: rows that differ by less count as tied [float]
+TYPICAL_ROWS = 4_000  # matching rows of the setting by which the usual distances are measured [chosen]
 RANKED = 8_192  # rows, evenly spread, whose order stands for that of all [chosen]
 
 
@@ -71,7 +75,8 @@ class Drawn(NamedTuple):
 @dataclass
 class Bench:
     """segment: the file to measure. queries: float32 ``(n, dim)``; own: their rows. scores: float32 ``(n, rows)``, in the frame, which
-    order rows as full-precision scores do. table: the vectors as a chunk table, which has the addresses of ``held``.
+    order rows as full-precision scores do. The first ``count`` queries are rows, the others were made, and their ``own`` is −1. table: the
+    vectors as a chunk table, which has the addresses of ``held``.
     """
 
     segment: ListsSegment
@@ -84,6 +89,7 @@ class Bench:
     settings: np.ndarray
     noise: np.ndarray
     rng: np.random.Generator
+    count: int
 
     def lane(self, seed: int) -> Bench:
         """A copy with its own random numbers, for another thread."""
@@ -95,11 +101,11 @@ class Bench:
         """A search whose time doesn't count: the first one may have to load the kernel."""
         self._scan([self._drawn("none", None, 0)])
 
-    def level(self, share: float | None) -> tuple[list[np.ndarray], list[np.ndarray], float]:
+    def level(self, share: float | None) -> tuple[list[np.ndarray], list[np.ndarray], float, list[float]]:
         """Measure all settings at a selectivity (None: no filter): for each of DEPTHS recalls and costs (microseconds), float32 ``(BINS,
-        settings)``; and the microseconds of a row in the exact scan.
+        settings)``; the microseconds of a row in the exact scan; and for each of DEPTHS the distance that few queries' results exceed.
         """
-        count = len(self.queries)
+        count, usual = self.count, []
         if share is None:
             drawn = [self._drawn("none", None, query) for query in range(count)]
         else:
@@ -114,7 +120,31 @@ class Bench:
                 measured = [self._sweep(d, k, group[:: 1 if d == 0 else max(len(group) // FEWEST, 1)]) for group in _binned(drawn)]
             recalls.append(np.array([own for own, _ in measured]))
             costs.append(np.array([own for _, own in measured]))
-        return recalls, costs, self._scan(drawn[:SCANS])
+            usual.append(usual_of(self._each(self._typical, d, k, drawn[:: 1 if d == 0 else DEEP])[1]))
+        return recalls, costs, self._scan(drawn[:SCANS]), usual
+
+    @property
+    def _typical(self) -> int:
+        """The setting by which the distances of results are measured."""
+        return 1 + int(np.searchsorted(self.settings[1 : 1 + len(self.settings) // 2, 1], TYPICAL_ROWS))
+
+    def far(self, usual: list[float], step: Callable[[], None]) -> tuple[np.ndarray, np.ndarray]:
+        """Measure what is found for made queries: (recalls, distances) as ``Far`` has them, for each of DEPTHS. usual: of no filter. step:
+        called for each setting.
+        """
+        made = [self._drawn("none", None, query) for query in range(self.count, len(self.queries))]
+        pairs = []
+        for d, k in enumerate(DEPTHS):
+            shape = len(made), len(self.settings)
+            recalls, found, costs = np.ones(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+            for setting in range(1, len(self.settings)):
+                step()
+                if setting > 1 and (self.settings[setting - 1, 1:] >= (self.segment.rows, self.settings[setting, 2])).all():
+                    recalls[:, setting], found[:, setting] = recalls[:, setting - 1], found[:, setting - 1]
+                    continue
+                recalls[:, setting], found[:, setting], _ = self._each(setting, d, k, made)
+            pairs.append(measured(usual[d], noise_of(len(made)), found, recalls, costs))
+        return np.array([recalls for recalls, _ in pairs]), np.array([distances for _, distances in pairs])
 
     def _sweep(self, d: int, k: int, group: list[Drawn]) -> tuple[np.ndarray, np.ndarray]:
         """(recalls, costs) of all settings for some requests, by rising effort until more is of no use."""
@@ -146,15 +176,20 @@ class Bench:
 
     def shares(self, setting: int, d: int, k: int, group: list[Drawn]) -> tuple[np.ndarray, float]:
         """(recalls, microseconds of one) of some requests by a setting."""
-        segment, shares, elapsed = self.segment, [], 0
+        shares, _, elapsed = self._each(setting, d, k, group)
+        return shares, max(elapsed / 1e3 / len(group) - CALL_MICROSECONDS, 0.1)
+
+    def _each(self, setting: int, d: int, k: int, group: list[Drawn]) -> tuple[np.ndarray, np.ndarray, int]:
+        """(the recall of each of some requests by a setting, the distances of what they find, nanoseconds of all)."""
+        segment, shares, distances, elapsed = self.segment, [], [], 0
         options = self.settings[setting : setting + 1]
         for each in group:
-            spare = 0 if each.filtered else 1  # without a filter the query finds its own row
+            spare = 0 if each.filtered or self.own[each.query] < 0 else 1  # without a filter the query finds its own row
             heap, size = np.empty((1, k + spare), np.int64), np.zeros(1, np.int64)
             query, facts = self.queries[each.query : each.query + 1], np.empty((1, kernel.R_WIDTH))
             began = time.thread_time_ns()
             kernel.search_lists(
-                segment.description, options, NO_LIMITS, each.filtered, each.bits, each.counts, each.matches, query,
+                segment.description, options, NO_LIMITS, NO_STOPS, FAR_RANK, each.filtered, each.bits, each.counts, each.matches, query,
                 self.table, self.verified, False, heap, size, facts,
             )  # fmt: skip
             elapsed += time.thread_time_ns() - began
@@ -163,7 +198,8 @@ class Bench:
             possible, needed = min(k, each.others), each.needed[d]
             right = int((self.scores[each.query, rows] >= needed - ROUNDING * (1 + abs(needed))).sum())
             shares.append(min(right, possible) / possible if possible else 1.0)
-        return np.array(shares), max(elapsed / 1e3 / len(group) - CALL_MICROSECONDS, 0.1)
+            distances.append(facts[0, kernel.R_DISTANCE])
+        return np.array(shares), np.array(distances), elapsed
 
     def _scan(self, drawn: list[Drawn]) -> float:
         """Microseconds of a row in the exact scan."""
@@ -172,7 +208,7 @@ class Bench:
             heap, size, facts = np.empty((1, k), np.int64), np.zeros(1, np.int64), np.empty((1, kernel.R_WIDTH))
             began = time.thread_time_ns()
             kernel.search_lists(
-                self.segment.description, _SCAN, NO_LIMITS, each.filtered, each.bits, each.counts, each.matches,
+                self.segment.description, _SCAN, NO_LIMITS, NO_STOPS, FAR_RANK, each.filtered, each.bits, each.counts, each.matches,
                 self.queries[each.query : each.query + 1], self.table, self.verified, False, heap, size, facts,
             )  # fmt: skip
             times.append((time.thread_time_ns() - began) / 1e3 / each.matches)
@@ -189,13 +225,14 @@ class Bench:
                 bits[-1] >>= np.uint64(64 - rows % 64)
         else:
             near, above, below = self._ball(kind, share)
-            around = query if kind != "around another" else int(self.rng.integers(len(self.queries)))
+            around = query if kind != "around another" else int(self.rng.integers(self.count))
             ordered = np.sort(self.scores[around][:: max(rows // RANKED, 1)])
             bound = ordered[-min(max(round(near * len(ordered)), 1), len(ordered))]
             start = int(self.rng.integers(0, len(self.noise)))
             bitset.filter_by_score(self.scores[around], bound, 0.0, above, below, self.noise, start, bits)
         held = bits.copy()
-        held[own >> 6] &= ~(np.uint64(1) << np.uint64(own & 63))
+        if own >= 0:
+            held[own >> 6] &= ~(np.uint64(1) << np.uint64(own & 63))
         others = int(np.bitwise_count(held).sum())
         if share is not None:
             bits = held
@@ -208,8 +245,8 @@ class Bench:
         """The selectivity near a query, as a search measures it, relative to that of all rows."""
         heap, size, facts = np.empty((1, 1), np.int64), np.zeros(1, np.int64), np.empty((1, kernel.R_WIDTH))
         kernel.search_lists(
-            self.segment.description, _LOOK, NO_LIMITS, True, bits, counts, matches, self.queries[query : query + 1], self.table,
-            self.verified, False, heap, size, facts,
+            self.segment.description, _LOOK, NO_LIMITS, NO_STOPS, FAR_RANK, True, bits, counts, matches,
+            self.queries[query : query + 1], self.table, self.verified, False, heap, size, facts,
         )  # fmt: skip
         return float(facts[0, kernel.R_LOCAL]) * self.segment.rows / matches
 
@@ -262,10 +299,10 @@ def calibrate(
     shares = [share for share in SELECTIVITIES if share * segment.rows > FEW_ROWS]
     done = itertools.count(1)
 
-    def measure(level: int) -> tuple[list[np.ndarray], list[np.ndarray], float]:
-        measured = bench.lane(seed + level).level(shares[level - 1] if level else None)
-        progress(next(done) / (1 + len(shares)))
-        return measured
+    def measure(level: int) -> tuple[list[np.ndarray], list[np.ndarray], float, list[float]]:
+        cell = bench.lane(seed + level).level(shares[level - 1] if level else None)
+        progress(next(done) / (2 + len(shares)))
+        return cell
 
     levels = range(1 + len(shares))
     if threads > 1:
@@ -273,12 +310,17 @@ def calibrate(
             cells = list(pool.map(measure, levels))
     else:
         cells = [measure(level) for level in levels]
+    far_recalls, far_distances = bench.far(cells[0][3], lambda: progress((1 + len(shares)) / (2 + len(shares))))
+    progress(1.0)
     return {
         "settings": bench.settings,
         "levels": np.array([0.0, *np.log2(shares)]),
         "recalls": np.array([[cell[0][d] for cell in cells] for d in range(len(DEPTHS))], np.float32),
         "costs": np.array([[cell[1][d] for cell in cells] for d in range(len(DEPTHS))], np.float32),
         "scan": np.array([max(cell[2] for cell in cells)]),
+        "far_usual": np.array([[cell[3][d] for cell in cells] for d in range(len(DEPTHS))]),
+        "far_distances": far_distances,
+        "far_recalls": far_recalls,
     }
 
 
@@ -289,7 +331,7 @@ def unfiltered_recalls(
     that serve as queries; settings: of the settings; others as for ``calibrate``.
     """
     bench = _bench(segment, frame, vectors, docids, order, rows, seed).lane(seed)
-    drawn = [bench._drawn("none", None, query) for query in range(len(bench.queries))]
+    drawn = [bench._drawn("none", None, query) for query in range(bench.count)]
     found = np.array([bench.shares(int(setting), 0, DEPTHS[0], drawn)[0] for setting in settings]).reshape(len(settings), len(drawn))
     return found.mean(axis=1), found.std(axis=1) / np.sqrt(len(drawn))
 
@@ -304,14 +346,16 @@ def _bench(
     place[order] = np.arange(len(order))
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)).astype(np.float32)
     norms[norms == 0] = 1
-    queries = np.ascontiguousarray(vectors[held])
+    count = min(MADE, max(LEAST_MADE, SCORES // 4 // len(vectors)))
+    queries = np.concatenate([vectors[held], made_for(frame, vectors, count, rng)])
     if frame.metric != "l2":  # scaling a query scales all its scores alike; those of a very short query would underflow
         lengths = np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
         queries = (queries / np.where(lengths > 0, lengths, 1)).astype(np.float32)
     table, scores = columns_of_memory(vectors, docids, norms), _scores(frame, vectors, queries, place)
     noise = rng.integers(0, 65_536, max(segment.rows, 4_099) + 97, dtype=np.uint16)
     given = (vectors, docids, norms), np.ones(1, np.uint8), settings_of(PLANS), noise, rng
-    return Bench(segment, queries, place[held], scores, table, *given)
+    own = np.concatenate([place[held], np.full(count, -1)])
+    return Bench(segment, queries, own, scores, table, *given, len(held))
 
 
 def _scores(frame: Frame, vectors: np.ndarray, queries: np.ndarray, place: np.ndarray) -> np.ndarray:

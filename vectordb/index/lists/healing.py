@@ -36,7 +36,7 @@ TOO_SHORT = 0.125  # times the usual length; the rows of a shorter list go to ot
 NEIGHBOURS = 64  # lists near one that is divided, whose rows may move [paper]
 CHECKED = 128  # queries of the check [chosen]
 AT_ONCE = 4_096  # rows compared or coded at a time [chosen]
-CALIBRATION = ("settings", "levels", "recalls", "costs", "scan")
+CALIBRATION = ("settings", "levels", "recalls", "costs", "scan", "far_usual", "far_distances", "far_recalls")
 
 
 def renew_rows(path: Path, rows: RowSource, spec: Any, earlier: Any, progress: Progress, cancelled: Callable[[], bool]) -> str:
@@ -99,7 +99,7 @@ def heal(
     found, errors = calibrate.unfiltered_recalls(*given, queries, options.seed, settings)
     check = renewal.checked(base, change, len(docids), settings, predicted, found, renewal.SURE * errors)
     reach("relist.checked")
-    model = {name: sections[name] for name in CALIBRATION}
+    model = {name: sections[name] for name in CALIBRATION if name in sections}
     if check.again:
         every = np.arange(len(docids))
         model = calibrate.calibrate(*given, every, options.seed, threads, lambda share: step("calibration", share))

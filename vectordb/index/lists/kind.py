@@ -13,6 +13,7 @@ from ..dense.kind import HNSWFile
 from ..model import DEPTHS
 from .build import build_rows, options_of
 from .codecs import CODECS, Longer, OneBit
+from .direct import columns_of, few_run
 from .healing import renew_rows
 from .plans import PLANS
 from .search import search, usable
@@ -34,6 +35,7 @@ class ListsFile(ListsSegment):
     large = frozenset({"centroids", "centroid_codes"})
     own_sections = large | {
         "docids", "inverse", "mean", "flips", "offsets", "half_squares", "settings", "levels", "recalls", "costs", "scan", "apart",
+        "far_usual", "far_distances", "far_recalls",
     }  # fmt: skip
 
     tiers = (OneBit.sections, Longer.sections)
@@ -42,6 +44,9 @@ class ListsFile(ListsSegment):
     renew = staticmethod(renew_rows)
     usable = staticmethod(usable)
     search = staticmethod(search)
+    direct = staticmethod(columns_of)
+    direct_few = staticmethod(few_run)
+    chosen_ahead = True
 
     @classmethod
     def serves(cls, options: Any) -> bool:

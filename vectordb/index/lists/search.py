@@ -15,7 +15,8 @@ from ...kernels import lists as kernel
 from .. import exact
 from ..base import Report, Run, SegmentRequest, SegmentTarget
 from ..exact import Found
-from ..model import MEASURED_EVERY, PLAN
+from ..model import AGAIN, MEASURED_EVERY, PLAN
+from .far import FAR_RANK
 from .model import NO_LIMITS, Choice, Choices
 from .segment import ListsSegment
 
@@ -36,7 +37,7 @@ def usable(segments: Sequence[ListsSegment], queries: np.ndarray, k: int, exact:
 def search(request: SegmentRequest) -> tuple[list[Found], Report | None]:
     """``IndexKind.search``. Queries: float32 ``(n, dim)``. Raises CorruptionError."""
     report = Report(request.targets, request.k) if request.recorded else None
-    n, choices = len(request.queries), [_chosen(request, target) for target in request.targets]
+    n, choices = len(request.queries), [_chosen_for(request, target) for target in request.targets]
     cores = 1 if request.timed else min(background.cores(), n)
     work = sum(_work(target, choice) for target, choice in zip(request.targets, choices, strict=True))
     most = min(max(deadline.WORK // max(work, 1), 1), _QUERIES_AT_ONCE)
@@ -78,12 +79,12 @@ def _search(request: SegmentRequest, choices: Sequence[Choices | None], queries:
 
 
 def _search_segment(
-    request: SegmentRequest, target: SegmentTarget, chosen: Choices | None, queries: np.ndarray, heaps: np.ndarray, sizes: np.ndarray
+    request: SegmentRequest, target: SegmentTarget, choices: Choices | None, queries: np.ndarray, heaps: np.ndarray, sizes: np.ndarray
 ) -> tuple[int, Run]:
     """(chunks newly touched, how the first of the queries was searched)."""
     segment, allowed, chunks, k = target.segment, target.allowed, request.chunks, request.k
     half, n = request.spec.dtype == "float16", len(queries)
-    if chosen is None:
+    if choices is None:
         return 0, _NOTHING._replace(elapsed=0.0 if request.timed else None)
     started, facts = time.perf_counter(), np.zeros((n, kernel.R_WIDTH))
     if allowed.few is not None and request.forced < 0:  # each of them is scored
@@ -95,39 +96,47 @@ def _search_segment(
         facts[:, kernel.R_SCORED], facts[:, kernel.R_LOCAL] = len(rows), -1
     else:
         touched = kernel.search_lists(
-            segment.description, chosen.options, chosen.limits, allowed.filtered, allowed.bits[0], allowed.counts[0],
-            int(allowed.matches[0]), queries, chunks.rows, chunks.verified, half, heaps, sizes, facts,
+            segment.description, choices.options, choices.limits, choices.stops, FAR_RANK, allowed.filtered, allowed.bits[0],
+            allowed.counts[0], int(allowed.matches[0]), queries, chunks.rows, chunks.verified, half, heaps, sizes, facts,
         )  # fmt: skip
     scored, local, option = facts[0, [kernel.R_SCORED, kernel.R_LOCAL, kernel.R_OPTION]].tolist()
-    choice, corrections, elapsed = chosen.each[int(option)], segment.corrections, None
+    again = AGAIN if facts[0, kernel.R_AGAIN] else 0
+    if not allowed.filtered and allowed.few is None:
+        local = float(facts[0, kernel.R_DISTANCE])
+    choice, corrections, elapsed = choices.each[int(option)], segment.corrections, None
     corrections.calls += 1
     if request.timed or corrections.calls % MEASURED_EVERY == 0:
         elapsed = max(1e6 * (time.perf_counter() - started) - CALL_MICROSECONDS, 0.1) / n
-        if n == 1 and request.forced < 0 and allowed.few is None:
+        if n == 1 and request.forced < 0 and allowed.few is None and not again:
             corrections.learn_cost(int(segment.model(k).settings[choice.setting, PLAN]), choice.microseconds, elapsed)
-    return touched, Run(choice.setting, local, scored, choice.microseconds, choice.recall, False, elapsed if request.timed else None)
+    return touched, Run(choice.setting, local, scored, choice.microseconds, choice.recall, again, elapsed if request.timed else None)
 
 
-def _chosen(request: SegmentRequest, target: SegmentTarget) -> Choices | None:
-    """The choices for a request, cached for _CHOSEN_ANEW searches. None: nothing matches."""
+def _chosen_for(request: SegmentRequest, target: SegmentTarget) -> Choices | None:
+    """The choices for a request. None: nothing matches."""
     segment, k = target.segment, request.k
     model, few = segment.model(k), target.allowed.few
     if few is not None and request.forced < 0:
         return model.choices((Choice(0, model.scan * len(few), 1.0),), NO_LIMITS, k)
-    matches = int(target.allowed.matches[0])
+    if request.forced >= 0 and int(target.allowed.matches[0]):
+        return model.choices((Choice(request.forced, 0.0, 1.0),), NO_LIMITS, k)
+    return chosen(target, k, request.recall)
+
+
+def chosen(target: SegmentTarget, k: int, recall: float, anew: bool = False) -> Choices | None:
+    """The choices for a search by a plan, cached for _CHOSEN_ANEW searches, unless they are wanted ``anew``. None: nothing matches."""
+    segment, matches = target.segment, int(target.allowed.matches[0])
     if not matches:
         return None
-    if request.forced >= 0:
-        return model.choices((Choice(request.forced, 0.0, 1.0),), NO_LIMITS, k)
-    key = (matches, target.free, k, request.recall)
+    key = (matches, target.free, k, recall)
     cached = segment.choices.get(key)
-    if cached is not None and segment.corrections.calls - cached[0] < _CHOSEN_ANEW:
+    if cached is not None and not anew and segment.corrections.calls - cached[0] < _CHOSEN_ANEW:
         return cached[1]
     if len(segment.choices) >= _CHOSEN_ANEW:
         segment.choices.clear()
-    chosen = model.choose(target, k, request.recall)
-    segment.choices[key] = (segment.corrections.calls, chosen)
-    return chosen
+    choices = segment.model(k).choose(target, k, recall)
+    segment.choices[key] = (segment.corrections.calls, choices)
+    return choices
 
 
 def _work(target: SegmentTarget, chosen: Choices | None) -> int:
