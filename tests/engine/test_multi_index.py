@@ -43,6 +43,7 @@ DOCUMENTS, SCALED, ASKED = matrices(1, ROWS), matrices(2, ROWS, scale=True), mat
 def few_calibration_queries(monkeypatch):
     """A build of so few rows takes a fraction of a second then."""
     monkeypatch.setattr(build, "QUERIES", 8)
+    monkeypatch.setattr(build, "MADE", 4)
 
 
 @pytest.fixture
@@ -267,6 +268,7 @@ def built(tmp_path_factory):
 
 
 SECTIONS = ("docids", "inverse", "starts", "codes", "flips", "centroids", "list_at", "entries", "settings", "recalls", "costs", "units")
+SECTIONS += ("far_recalls", "distances", "shifts")
 
 
 @pytest.mark.parametrize("section", SECTIONS)

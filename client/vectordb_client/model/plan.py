@@ -36,12 +36,13 @@ class Plan(dict):
       many of them were read at full precision, and the microseconds their scan took).
     * segments of an arm: rows, healed (merges since the file was built; absent if there are none), matches, selectivity, local_selectivity
       (the share of matches near the query); of dense fields distance (without a filter, how far what was found is from the query: 0 is at
-      it, 1 as far as the mean of all rows); plan, parameters and predicted of the plan that ran; considered: every setting of every plan
-      with predicted microseconds, recall and, of dense fields, lowest_recall (the mean recall of the 5 % of queries for which it finds
-      least); microseconds and rows_scored as measured; fallback: the plan that ran first and was stopped, because it found too little or
-      took too long; searched_again: the plan that ran first found rows so far from the query that it was followed by one with more effort;
-      with a memory budget memory (kept_bytes, mapped_bytes, and mapped, the names of the parts that aren't kept in memory) and, where it
-      decided that the segment is of lists, chosen (why).
+      it, 1 as far as the mean of all rows), of multi-vector fields too (there 0 is the highest possible score, 1 is a score of 0); plan,
+      parameters and predicted of the plan that ran; considered: every setting of every plan with predicted microseconds, recall and, of
+      dense fields, lowest_recall (the mean recall of the 5 % of queries for which it finds least); microseconds and rows_scored as
+      measured; fallback: the plan that ran first and was stopped, because it found too little or took too long; searched_again: the plan
+      that ran first found rows so far from the query that it was followed by one with more effort; with a memory budget memory
+      (kept_bytes, mapped_bytes, and mapped, the names of the parts that aren't kept in memory) and, where it decided that the segment is
+      of lists, chosen (why).
     * sparse arms also have postings (postings that an exact search reads), terms (term, weight, rows with the term) and matched: for each
       of the ten best rows its terms and their contributions. A term has its word if the query text or the term table of the field has one.
     * multi-vector arms also have alignment: for each of the ten best rows its score and parts. A part has query (the row of the query),

@@ -22,6 +22,7 @@ from ..dense.pieces import in_pieces
 from ..file import write
 from .calibrate import QUERIES, Calibration
 from .centroids import SAMPLED, Centroids, count_for, lists_of
+from .far import MADE, made_queries
 from .sample import Sample, sampled
 from .segment import MultiSegment, rotated
 
@@ -79,6 +80,7 @@ def build(
         "metric": spec.metric,
         "aggregation": spec.aggregation,
         "step": float(width),
+        "longest": 1.0 if unit else float(sample.lengths[near].max()),
         "options": options.kept(),
     }
     sections = {"docids": docids, "inverse": inverse_of(docids), "starts": starts, "codes": codes, "flips": flips}
@@ -86,8 +88,9 @@ def build(
         sections["apart"] = rows.docids[~near].astype(np.uint32)
     if options.centroids is not None or (len(codes) >= LEAST_VECTORS and len(docids) >= LEAST_ROWS):
         sections |= _lists(sample, unit, flips, width, starts, codes, options, threads, step)
+    made = made_queries(sample.vectors, unit, MADE, rng)
     sample.vectors = sample.vectors[:0]
-    calibration = Calibration(MultiSegment(meta, sections), _queries(sample, near), options.seed, step)
+    calibration = Calibration(MultiSegment(meta, sections), _queries(sample, near), made, options.seed, step)
     calibration.score(rows, near, spec, step)
     rows.release()
     found, model = calibration.models(threads, step)

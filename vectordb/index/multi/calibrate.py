@@ -2,6 +2,10 @@
 
 Spans of the segment's own rows serve as queries; the row itself is excluded from the answer. Without a filter the truth are exact scores of
 the rows that are best by byte codes. Under filters it is the order by byte codes, and the recall is multiplied by that of this order.
+
+Real queries may be farther from the rows than these are from one another, and then find less. So queries are made as well (``far.py``).
+What all queries find is recorded by the distance of what they find. A search that finds rows too far away is followed by one with more
+effort.
 """
 
 from __future__ import annotations
@@ -15,7 +19,9 @@ import numpy as np
 
 from ...kernels import AUX, COUNT, DATA, ITEMS, LAST, NORMS, TABLE_WIDTH, dense, token_lists
 from ..base import Progress, RowSource
+from ..dense.points import POINTS, USUAL, points_by_distance
 from ..model import DEPTHS, PLAN, lowered, settings_of
+from .far import NOISE, distance_of, kinds_of, reach_of
 from .model import BYTE_ROW, EXACT_ROW
 from .plans import EXACT, LISTS, PLANS, SCAN, candidates, exact_rows
 from .scratch import ListScratch
@@ -31,6 +37,7 @@ SELECTIVITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)  # of the filters
 LEAST_MATCHES = 200  # matching rows; a filter with fewer isn't calibrated: scanning them is always the plan
 BEST, TIMES = 0.001, 100  # a filter may exclude a share of BEST … BEST·TIMES of the rows, the best ones for the query
 SURE = 0.9995  # recall of the rows that lists leave, at which no more of them are scored exactly
+NO_ROW = -1  # stands for the row of a made query
 MISSING = (64, 96, 128)  # ranks of the centroid whose score is the missing score
 MISSING_SETTING = (16, 200)  # setting of the plan LISTS by which the rank is chosen
 
@@ -43,11 +50,20 @@ _NUMBERS = list(dict.fromkeys(SETTINGS[_LISTED, 2].astype(int).tolist()))
 class Calibration:
     """The calibration queries of a segment, their scores of all rows by byte codes, and exact scores of the best rows."""
 
-    def __init__(self, segment: MultiSegment, queries: Sequence[tuple[int, np.ndarray]], seed: int, step: Progress):
-        """queries: (row, float32 ``(vectors, dim)``)."""
+    def __init__(
+        self, segment: MultiSegment, queries: Sequence[tuple[int, np.ndarray]], made: Sequence[np.ndarray], seed: int, step: Progress
+    ):
+        """queries: (row, float32 ``(vectors, dim)``). made: queries unlike the rows, of which half as many are used, but at least
+        FEWEST_QUERIES."""
         self.segment, self.rng = segment, np.random.default_rng(seed + 1)
         count = min(max(ASKED_VECTORS // max(segment.total, 1), FEWEST_QUERIES), QUERIES)
-        self.queries = queries[:count] if segment.rows > 1 else []
+        self.queries = list(queries[:count]) if segment.rows > 1 else []
+        self.usual = len(self.queries)  # of the queries: those of rows; the others are made, and have no row
+        made = made[: max(self.usual // 2, FEWEST_QUERIES) if self.usual else 0]
+        self.noise = np.concatenate([np.zeros(self.usual, np.bool_), kinds_of(len(made)) == NOISE])
+        self.queries += [(NO_ROW, query) for query in made]
+        facts = segment.metric == "cosine", segment.meta["longest"], segment.best
+        self.reaches = [reach_of(query, *facts) for _, query in self.queries]
         self.coded = [segment.coded(query) for _, query in self.queries]
         self.scores: list[np.ndarray] = []
         self.best: list[np.ndarray] = []  # of each query, the best rows by byte codes, best first
@@ -56,11 +72,12 @@ class Calibration:
             started = time.thread_time_ns()
             scores = by_codes(segment, coded, segment.every)
             spent.append(time.thread_time_ns() - started)
-            scores[own] = -np.inf
+            if own != NO_ROW:
+                scores[own] = -np.inf
             self.scores.append(scores)
             self.best.append(_top(scores, segment.every, min(SCORED, segment.rows - 1)))
             step("calibration", 0.4 * (i + 1) / len(self.queries))
-        self.byte_row = max(float(np.median(spent or [0])) / 1e3 / segment.rows, 1e-4)
+        self.byte_row = max(float(np.median(spent[: self.usual] or [0])) / 1e3 / segment.rows, 1e-4)
         self.exact_row = self.byte_row
         self.exact = [np.full(len(best), -np.inf, np.float32) for best in self.best]  # in the order of ``best``
 
@@ -100,21 +117,52 @@ class Calibration:
         shape = len(DEPTHS), len(shares), len(SETTINGS)
         recalls, costs = np.zeros(shape, np.float32), np.full(shape, np.inf, np.float32)
         recalls[:, :, SETTINGS[:, PLAN] == EXACT] = 1
+        far = np.ones((len(DEPTHS), len(self.queries), len(SETTINGS)), np.float32)  # recalls
+        away = np.zeros(far.shape, np.float32)  # distances of what is found
         exact = []
         for d, k in enumerate(DEPTHS):
             scans = np.flatnonzero(SETTINGS[:, PLAN] == SCAN)
             found = [self._scanned(exact_rows(SETTINGS[s, 1], k, k), k) for s in scans]
             recalls[d][:, scans] = found
+            true = np.array([self._distance(q, self._truth(q, k)) for q in range(len(self.queries))], np.float32)
+            away[d] = true[:, None]
+            for s in scans if self.queries else ():
+                far[d, :, s] = self._found_by_scan(exact_rows(SETTINGS[s, 1], k, k), k)
             sure = next((i for i, recall in enumerate(found) if recall >= SURE), len(scans) - 1)
             exact.append(float(SETTINGS[scans[sure], 1]))
         facts = {"exact": exact, "missing": MISSING[0]}
         if segment.has_lists and self.queries:
             segment.meta |= facts
             facts["missing"] = segment.meta["missing"] = self._missing(exact[0])
-            self._lists(shares, exact, threads, recalls, costs, step)
+            self._lists(shares, exact, threads, recalls, costs, far, away, step)
         units = np.zeros(2)
         units[BYTE_ROW], units[EXACT_ROW] = self.byte_row, self.exact_row
-        return facts, {"settings": SETTINGS, "levels": np.log2(shares), "recalls": recalls, "costs": costs, "units": units}
+        sections = {"settings": SETTINGS, "levels": np.log2(shares), "recalls": recalls, "costs": costs, "units": units}
+        return facts, sections | (self._by_distance(far, away, shares) if self.queries else {})
+
+    def _by_distance(self, far: np.ndarray, away: np.ndarray, shares: Sequence[float]) -> dict[str, np.ndarray]:
+        """The sections that say what queries find by how far it is. far, away: recalls and distances, ``(depths, queries, settings)``."""
+        points = len(POINTS) + 1
+        recalls, distances = np.ones((len(DEPTHS), points, len(SETTINGS)), np.float32), np.zeros((len(DEPTHS), points))
+        shifts = np.zeros((len(DEPTHS), len(shares)))
+        exact = int(np.flatnonzero(SETTINGS[:, PLAN] == EXACT)[0])
+        for d, k in enumerate(DEPTHS):
+            true = away[d, :, exact].astype(np.float64)
+            limit = float(np.quantile(true[: self.usual], USUAL))
+            given = true, limit, self.noise, away[d], far[d], np.zeros(far[d].shape), points
+            recalls[d], _, distances[d] = points_by_distance(*given)
+            for level in range(1, len(shares)):
+                shifts[d, level] = max(np.mean([self._filtered_away(q, k, shares[level]) - true[q] for q in range(self.usual)]), 0.0)
+        return {"far_recalls": recalls, "distances": distances, "shifts": shifts}
+
+    def _distance(self, q: int, rows: np.ndarray) -> float:
+        """The distance of the last of some rows (int32) of a query."""
+        return distance_of(float(self.scores[q][rows].min()) if len(rows) else -np.inf, self.reaches[q])
+
+    def _filtered_away(self, q: int, k: int, share: float) -> float:
+        """The distance of the best ``k`` rows of a filter that leaves every row with this probability."""
+        best = self.best[q]
+        return self._distance(q, best[: min(round(k / share), len(best))][-1:])
 
     def _truth(self, q: int, k: int) -> np.ndarray:
         """The best k rows of a query by exact scores."""
@@ -122,8 +170,11 @@ class Calibration:
 
     def _scanned(self, count: int, k: int) -> float:
         """The recall of the best ``count`` rows by byte codes."""
-        found = [np.isin(self._truth(q, k), self.best[q][:count]).mean() for q in range(len(self.queries))]
-        return lowered(found) if found else 1.0
+        return lowered(self._found_by_scan(count, k)[: self.usual]) if self.queries else 1.0
+
+    def _found_by_scan(self, count: int, k: int) -> list[float]:
+        """Of each query, the share of its best k rows among the best ``count`` by byte codes."""
+        return [float(np.isin(self._truth(q, k), self.best[q][:count]).mean()) for q in range(len(self.queries))]
 
     def _missing(self, times: float) -> int:
         """The rank of the missing score with the highest recall; the lowest among equals."""
@@ -132,7 +183,7 @@ class Calibration:
         for rank in MISSING:
             self.segment.meta["missing"] = rank
             right = []
-            for q, coded in enumerate(self.coded):
+            for q, coded in enumerate(self.coded[: self.usual]):
                 number = read_lists(self.segment, coded, MISSING_SETTING[0])
                 order, _ = self._listed(number, self._bits(q, None), candidates(MISSING_SETTING[1], k))
                 truth = self._truth(q, k)
@@ -143,13 +194,21 @@ class Calibration:
         return MISSING[int(np.argmax(found))]
 
     def _lists(
-        self, shares: Sequence[float], exact: Sequence[float], threads: int, recalls: np.ndarray, costs: np.ndarray, step: Progress
+        self,
+        shares: Sequence[float],
+        exact: Sequence[float],
+        threads: int,
+        recalls: np.ndarray,
+        costs: np.ndarray,
+        far: np.ndarray,
+        away: np.ndarray,
+        step: Progress,
     ) -> None:
-        """Measure the plan LISTS, into ``recalls`` and ``costs``."""
-        filters = [self._filters(q, shares) for q in range(len(self.queries))]
+        """Measure the plan LISTS, into ``recalls`` and ``costs``; of each query without a filter, into ``far`` and ``away``."""
+        filters = [self._filters(q, shares if q < self.usual else shares[:1]) for q in range(len(self.queries))]
         done = []
 
-        def measure(q: int) -> tuple[np.ndarray, np.ndarray]:
+        def measure(q: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             measured = self._measured(q, self.coded[q], filters[q], shares, exact)
             done.append(q)
             step("calibration", 0.6 + 0.4 * len(done) / len(self.queries))
@@ -160,8 +219,10 @@ class Calibration:
                 measured = list(pool.map(measure, range(len(self.queries))))
         else:
             measured = [measure(q) for q in range(len(self.queries))]
-        right = np.array([each[0] for each in measured])  # queries, depths, filters, settings
-        spent = np.mean([each[1] for each in measured], axis=0)  # filters, probes
+        right = np.array([each[0] for each in measured[: self.usual]])  # queries, depths, filters, settings
+        spent = np.mean([each[1] for each in measured[: self.usual]], axis=0)  # filters, probes
+        for q, (shown, _, distances) in enumerate(measured):
+            far[:, q, _LISTED], away[:, q, _LISTED] = shown[:, 0], distances
         for d, k in enumerate(DEPTHS):
             kept = exact_rows(exact[d], k, k)
             scanned = recalls[d, 0, SETTINGS[:, PLAN] == SCAN][[*SETTINGS[SETTINGS[:, PLAN] == SCAN, 1]].index(exact[d])]
@@ -176,13 +237,15 @@ class Calibration:
 
     def _measured(
         self, q: int, coded: CodedQuery, filters: Sequence[np.ndarray], shares: Sequence[float], exact: Sequence[float]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(the recalls of a query, ``(depths, filters, settings)``; microseconds of reading lists, ``(filters, probes)``)."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(the recalls of a query, ``(depths, filters, settings)``; microseconds of reading lists, ``(filters, probes)``; the distances of
+        what is found without a filter, ``(depths, settings)``).
+        """
         truths = []
         for k in DEPTHS:
             truths.append([self._truth(q, k), *(self._best_passing(q, bits, k) for bits in filters[1:])])
         right = np.zeros((len(DEPTHS), len(filters), len(_LISTED)))
-        spent = np.zeros((len(filters), len(_PROBES)))
+        spent, away = np.zeros((len(filters), len(_PROBES))), np.zeros((len(DEPTHS), len(_LISTED)))
         most, marked = candidates(max(_NUMBERS), DEPTHS[-1]), np.zeros(self.segment.rows, np.bool_)
         for p, probes in enumerate(_PROBES):
             started = time.thread_time_ns()
@@ -197,8 +260,17 @@ class Calibration:
                     for c, limit in enumerate(_NUMBERS):
                         recall = self._recall(q, order[: candidates(limit, k)], marked, len(truth), kept)
                         right[d, f, p * len(_NUMBERS) + c] = recall
+                        if f == 0:
+                            away[d, p * len(_NUMBERS) + c] = self._found_away(q, order[: candidates(limit, k)], k)
                     marked[truth] = False
-        return right, spent
+        return right, spent, away
+
+    def _found_away(self, q: int, rows: np.ndarray, k: int) -> float:
+        """The distance of the k-th best of some rows (int32)."""
+        scores = self.scores[q][rows]
+        if len(scores) < min(k, self.segment.rows):
+            return distance_of(-np.inf, self.reaches[q])
+        return distance_of(float(np.partition(scores, -k)[-k]) if len(scores) >= k else float(scores.min()), self.reaches[q])
 
     def _listed(self, number: int, bits: np.ndarray, most: int) -> tuple[np.ndarray, float]:
         """(the best rows that pass of those that lists gave, best first; microseconds)."""
@@ -238,7 +310,8 @@ class Calibration:
     def _bits(self, q: int, kept: np.ndarray | None) -> np.ndarray:
         bits = np.zeros(-(-self.segment.rows // 64) * 64, np.bool_)
         bits[: self.segment.rows] = True if kept is None else kept
-        bits[self.queries[q][0]] = False
+        if self.queries[q][0] != NO_ROW:
+            bits[self.queries[q][0]] = False
         return np.packbits(bits, bitorder="little").view(np.uint64)
 
     def _best_passing(self, q: int, bits: np.ndarray, k: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base import SegmentTarget
+from ..base import Run, SegmentTarget
 from ..model import DEPTHS, PLAN, PlanModel
 from .plans import EXACT, LISTS, PLANS, SCAN, exact_rows
 
@@ -33,19 +33,24 @@ class Choice:
 class MultiModel(PlanModel):
     """levels: log2 selectivity, descending from 0. recalls, costs: float32 ``(levels, settings)``; the costs of lists only, infinite where
     a file has none. units: microseconds of a row scored by byte codes, and exactly, for a query of as many vectors as those of the
-    calibration. exact: rows that the plan LISTS scores exactly, times the results.
+    calibration. exact: rows that the plan LISTS scores exactly, times the results. distances: float64, rising, how far what is found may be
+    (``far.distance_of``), or None in files of earlier versions; far_recalls: float32 ``(distances, settings)``, what is found there;
+    shifts: float64 ``(levels,)``, how much farther filters make it.
     """
 
     levels: np.ndarray
     units: np.ndarray
     exact: float
+    distances: np.ndarray | None = None
+    far_recalls: np.ndarray | None = None
+    shifts: np.ndarray | None = None
     unusable = 1e12
 
     def predictions(self, target: SegmentTarget, local: float, k: int) -> tuple[Any, Any]:
         """(costs in microseconds, recalls) of every setting, float64, interpolated between levels of selectivity, with corrections.
 
         A filter is never predicted by the first level, that of "no filter", however many rows it matches: it may exclude just the best
-        rows.
+        rows. local: the distance of what a search found, −1 if there was none.
         """
         rows, matches = target.segment.rows, int(target.allowed.matches[0])
         level = np.log2(max(matches, 1) / rows)
@@ -53,6 +58,10 @@ class MultiModel(PlanModel):
             level = min(level, self.levels[1])
         plans = self.settings[:, PLAN].astype(int)
         recalls = np.array([np.interp(-level, -self.levels, column) for column in self.recalls.T])
+        if local >= 0 and self.distances is not None:
+            near = local - (np.interp(-level, -self.levels, self.shifts) if matches < rows else 0.0)
+            if near > self.distances[0]:
+                recalls = np.minimum(recalls, [np.interp(near, self.distances, column) for column in self.far_recalls.T])
         costs = np.full(len(plans), np.inf)
         listed = np.flatnonzero((plans == LISTS) & np.isfinite(self.costs[0]))
         for setting in listed.tolist():
@@ -65,11 +74,12 @@ class MultiModel(PlanModel):
         found = np.clip(recalls + offsets[plans], 0, NOT_EXACT)
         return costs * factors[plans], np.where(plans == EXACT, 1.0, found)
 
-    def choose(self, target: SegmentTarget, k: int, recall: float, lists: bool = True) -> Choice:
+    def choose(self, target: SegmentTarget, k: int, recall: float, lists: bool = True, local: float = -1.0) -> Choice:
         """The cheapest setting whose predicted recall reaches ``recall`` plus a margin; the exact scan always does. Among settings whose
-        costs are within a factor of ALIKE of it, the one of the highest recall. lists: whether the plan LISTS may be chosen.
+        costs are within a factor of ALIKE of it, the one of the highest recall. lists: whether the plan LISTS may be chosen. local: as
+        ``predictions`` takes it.
         """
-        costs, recalls = self.predictions(target, -1, k)
+        costs, recalls = self.predictions(target, local, k)
         if not lists:
             costs = np.where(self.settings[:, PLAN] == LISTS, np.inf, costs)
         needed = recall + min((1.0 - recall) / 2, MARGIN)
@@ -78,6 +88,20 @@ class MultiModel(PlanModel):
         plan = self.plans[int(self.settings[setting, PLAN])]
         offset, factor = target.segment.corrections.table[0, plan.id], target.segment.corrections.factors[plan.id]
         return Choice(setting, float(costs[setting] / factor), 1.0 if plan.exact else float(recalls[setting] - offset))
+
+    @property
+    def usual(self) -> float:
+        """The distance beyond which what is found may lack more than was predicted."""
+        return np.inf if self.distances is None else float(self.distances[0])
+
+    def at_distance(self, target: SegmentTarget, k: int, choice: Choice, distance: float) -> Choice:
+        """A choice with the recall that is predicted where what it found is so far."""
+        plan = self.plans[int(self.settings[choice.setting, PLAN])]
+        recall = float(self.predictions(target, distance, k)[1][choice.setting])
+        return Choice(choice.setting, choice.microseconds, recall - float(target.segment.corrections.table[0, plan.id]))
+
+    def located(self, target: SegmentTarget, run: Run) -> dict[str, Any]:
+        return {"distance": float(run.local) if run.local >= 0 else None}
 
     def parameters(self, setting: int, k: int) -> dict[str, float]:
         shown = super().parameters(setting, k)
@@ -88,6 +112,9 @@ def models_of(meta: Mapping[str, Any], sections: Mapping[str, np.ndarray]) -> tu
     """The models of a file."""
     settings, levels, units = sections["settings"], sections["levels"], sections["units"]
     recalls, costs = sections["recalls"], sections["costs"]
+    far: list[tuple[Any, ...]] = [()] * len(DEPTHS)
+    if "distances" in sections and sections["far_recalls"].shape[-1] == len(settings):
+        far = list(zip(sections["distances"], sections["far_recalls"], sections["shifts"], strict=True))
     return tuple(
-        MultiModel(depth, PLANS, settings, recalls[i], costs[i], levels, units, meta["exact"][i]) for i, depth in enumerate(DEPTHS)
+        MultiModel(depth, PLANS, settings, recalls[i], costs[i], levels, units, meta["exact"][i], *far[i]) for i, depth in enumerate(DEPTHS)
     )

@@ -18,7 +18,9 @@ def exact_rows(times: float, k: int, depth: int) -> int:
 
 
 def candidates(number: float, k: int) -> int:
-    """The number of rows that the plan LISTS scores by byte codes: half as many more for each further result as for the first 10."""
+    """The number of rows that the plan LISTS scores by byte codes: half as many more for each further result as for the first 10.
+    Searches for fewer results than the model's depth score as many as for those, because that is what was measured.
+    """
     return max(round(number * (k + 10) / 20), k)
 
 
@@ -36,7 +38,7 @@ PLANS: dict[int, Plan] = {
             LISTS,
             "token lists",
             [(probes, number) for probes in _PROBES for number in _CANDIDATES],
-            describe=lambda setting, k, depth: {"lists": int(setting[0]), "candidates": candidates(setting[1], k)},
+            describe=lambda setting, k, depth: {"lists": int(setting[0]), "candidates": candidates(setting[1], max(k, depth))},
         ),
         Plan(EXACT, "exact scan", [(0, 0)], terminates=True, exact=True),
     )

@@ -15,7 +15,8 @@ from ...kernels import FIRST, ITEMS, dense, maxsim, token_lists, topk
 from .. import exact
 from ..base import Report, Run, SegmentRequest, SegmentTarget, rows_of_bits
 from ..exact import Found
-from ..model import MEASURED_EVERY
+from ..model import AGAIN, MEASURED_EVERY, PLAN, STOPPED
+from .far import distance_of
 from .model import Choice
 from .plans import EXACT, LISTS, candidates, exact_rows
 from .scratch import ListScratch
@@ -82,6 +83,36 @@ def _search_segment(request: SegmentRequest, target: SegmentTarget, query: np.nd
     model, forced = segment.model(request.k), request.forced
     started = time.perf_counter()
     choice = _chosen(target, request.k, request.recall, len(query)) if forced < 0 else Choice(forced, 0.0, 1.0)
+    keys, scored, fallback, away = _searched(request, target, query, choice, needed)
+    predicted, repeated, ran = choice.microseconds, False, choice
+    if forced < 0 and away > model.usual and not fallback:
+        # What was found is farther than what rows find, so it may lack more than was predicted.
+        ran = model.at_distance(target, request.k, choice, away)
+        offset = segment.corrections.table[0, int(model.settings[ran.setting, PLAN])]
+        if ran.recall + offset < request.recall:
+            other = model.choose(target, request.k, request.recall, len(query) >= LISTED_VECTORS, away)
+            if other.setting != ran.setting:
+                deadline.check()
+                keys, more, fallback, away = _searched(request, target, query, other, needed)
+                scored, repeated, ran, predicted = scored + more, True, other, predicted + other.microseconds
+    corrections = segment.corrections
+    corrections.calls += 1
+    # Costs are proportional to the query's vectors; those of the calibration had one part.
+    predicted, elapsed = predicted * max(-(-len(query) // CALIBRATED_LANES), 1), None
+    if request.timed or corrections.calls % MEASURED_EVERY == 0:
+        elapsed = max(1e6 * (time.perf_counter() - started) - CALL_MICROSECONDS, 0.1)
+        if forced < 0 and not fallback and not repeated:
+            corrections.learn_cost(int(model.settings[ran.setting, PLAN]), predicted, elapsed)
+    shown = elapsed if request.timed else None
+    return keys, Run(ran.setting, away, scored, predicted, ran.recall, STOPPED if fallback else AGAIN if repeated else 0, shown)
+
+
+def _searched(
+    request: SegmentRequest, target: SegmentTarget, query: np.ndarray, choice: Choice, needed: int
+) -> tuple[np.ndarray, int, bool, float]:
+    """(keys of the best rows of one segment by one setting, rows scored, whether lists gave too few, how far what was found is or −1)."""
+    segment, matches = target.segment, int(target.allowed.matches[0])
+    model = segment.model(request.k)
     plan, first, second = model.settings[choice.setting].tolist()
     fallback, scored = False, matches
     if plan == EXACT:
@@ -91,7 +122,7 @@ def _search_segment(request: SegmentRequest, target: SegmentTarget, query: np.nd
         times = model.exact if plan == LISTS else first
         kept, rows = min(exact_rows(times, request.k, model.depth), matches), None
         if plan == LISTS and segment.has_lists:
-            rows = by_lists(segment, coded, target, int(first), candidates(second, request.k))
+            rows = by_lists(segment, coded, target, int(first), candidates(second, max(request.k, model.depth)))
             scored, fallback = len(rows), len(rows) < needed
         if rows is None or fallback:
             rows = matching(target)
@@ -100,18 +131,16 @@ def _search_segment(request: SegmentRequest, target: SegmentTarget, query: np.nd
             with memory.held(ROW_BYTES * len(rows), "the scores of rows by byte codes"):
                 rows = best_rows(by_codes(segment, coded, rows), rows, kept)
             scored += kept
+    told = plan != EXACT and model.distances is not None and len(rows) < matches
+    ranked = max(needed, min(model.depth, len(rows))) if told else needed
     # One of several queries has a thread of the pool already.
-    keys = rescored(request, segment, query, np.sort(rows), needed, plan == EXACT and len(request.queries) == 1 and not request.timed)
-    corrections = segment.corrections
-    corrections.calls += 1
-    # Costs are proportional to the query's vectors; those of the calibration had one part.
-    predicted, elapsed = choice.microseconds * max(-(-len(query) // CALIBRATED_LANES), 1), None
-    if request.timed or corrections.calls % MEASURED_EVERY == 0:
-        elapsed = max(1e6 * (time.perf_counter() - started) - CALL_MICROSECONDS, 0.1)
-        if forced < 0 and not fallback:
-            corrections.learn_cost(int(plan), predicted, elapsed)
-    shown = elapsed if request.timed else None
-    return keys, Run(choice.setting, -1, scored, predicted, choice.recall, fallback, shown)
+    keys = rescored(request, segment, query, np.sort(rows), ranked, plan == EXACT and len(request.queries) == 1 and not request.timed)
+    if not told:
+        return keys, scored, fallback, -1.0
+    keys = np.sort(keys)[::-1]
+    at = min(model.depth, len(keys)) - 1
+    away = distance_of(float(exact.scores_of(keys[at : at + 1])[0]), segment.reach(query)) if at >= 0 else -1.0
+    return keys[:needed], scored, fallback, away
 
 
 def matching(target: SegmentTarget) -> np.ndarray:

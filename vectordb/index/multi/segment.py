@@ -15,6 +15,7 @@ from ...kernels.maxsim import LANES, MOST_GROUPS, lay_out, width_of
 from ..base import IndexKind
 from ..file import IndexFile
 from ..model import Corrections, which_model
+from .far import reach_of
 from .model import Choice, MultiModel, models_of
 from .plans import PLANS
 
@@ -72,6 +73,10 @@ class MultiSegment(IndexKind):
         scales = np.maximum(steps * self.step, np.float32(SMALLEST))
         scales[rows:] = 0
         return CodedQuery(rows, lay_out(codes, groups), zeros, scales.reshape(-1, lanes))
+
+    def reach(self, query: np.ndarray) -> float:
+        """The highest score that a query (float32 ``(rows, dim)``) can have."""
+        return reach_of(query, self.metric == "cosine", self.meta.get("longest", 1.0), self.best)
 
     def model(self, k: int) -> MultiModel:
         return self.models[which_model(k)]
