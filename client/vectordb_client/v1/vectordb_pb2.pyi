@@ -39,14 +39,16 @@ class Ids(_message.Message):
     def __init__(self, kinds: _Optional[bytes] = ..., integers: _Optional[bytes] = ..., strings: _Optional[_Iterable[str]] = ..., uuids: _Optional[bytes] = ...) -> None: ...
 
 class DenseVectors(_message.Message):
-    __slots__ = ("data", "dtype", "dim")
+    __slots__ = ("data", "dtype", "dim", "keep")
     DATA_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     DIM_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     dtype: DType
     dim: int
-    def __init__(self, data: _Optional[bytes] = ..., dtype: _Optional[_Union[DType, str]] = ..., dim: _Optional[int] = ...) -> None: ...
+    keep: bytes
+    def __init__(self, data: _Optional[bytes] = ..., dtype: _Optional[_Union[DType, str]] = ..., dim: _Optional[int] = ..., keep: _Optional[bytes] = ...) -> None: ...
 
 class SparseVectors(_message.Message):
     __slots__ = ("counts", "terms", "weights")
