@@ -58,7 +58,7 @@ class MultiModel(PlanModel):
             level = min(level, self.levels[1])
         plans = self.settings[:, PLAN].astype(int)
         recalls = np.array([np.interp(-level, -self.levels, column) for column in self.recalls.T])
-        if local >= 0 and self.distances is not None:
+        if local >= 0 and self.distances is not None and self.far_recalls is not None and self.shifts is not None:
             near = local - (np.interp(-level, -self.levels, self.shifts) if matches < rows else 0.0)
             if near > self.distances[0]:
                 recalls = np.minimum(recalls, [np.interp(near, self.distances, column) for column in self.far_recalls.T])
