@@ -44,6 +44,7 @@ def search(folder: Path) -> None:
         for _ in range(3):  # the third is a direct search
             docs.search({"d": first})
             docs.search({"d": first, "s": {9: 1.0}})
+            docs.search({"s": {9: 1.0}})
         docs.search_batch({"d": np.eye(8)[:3]})
         docs.get([1, "a"])
         list(docs.iterate(page=2))

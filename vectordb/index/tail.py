@@ -18,7 +18,7 @@ from .scratch import aligned
 
 # Constants: unit and meaning. Chosen, not measured.
 LEAST_NUMBERS = 1 << 18  # rows times dimensions; a smaller range is scanned at full precision, which takes some 30 µs
-DIRECT_NUMBERS = 1 << 22  # the same; a search with a larger range isn't done in one kernel call, which scans at full precision, but is 250 µs shorter
+DIRECT_NUMBERS = 1 << 22  # the same; a search with more goes the long way: one kernel call, 250 µs shorter, scans at full precision
 LEAST_SHARE = 8  # rows for each result: with fewer, most rows would be read at full precision anyway
 AT_ONCE = 4_096  # rows that a search codes, at most
 MOST_ROWS, MOST_BYTES = 1 << 18, 256 << 20  # of the codes of a field; rows beyond are scanned at full precision

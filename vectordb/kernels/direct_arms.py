@@ -192,3 +192,26 @@ def merge_arms(block_at, lists_at, out):
         carray(pointer(lists[STARTS]), limit + 1, np.int64),
     )
     return np.int64(told | n)
+
+
+@kernel
+def read_list(block_at, lists_at, out):
+    """Reads the ids of the rows of the only list, and their records where they are wanted. out: as of ``direct.search_direct``, with LIMIT
+    places. Returns the number of rows and the bits of ``direct.read_rows``.
+    """
+    block, lists = carray(pointer(block_at), FUSION_WIDTH, np.int64), carray(pointer(lists_at), LISTS_WIDTH, np.int64)
+    limit, n = block[LIMIT], lists[TOTAL]
+    docids, scores = carray(pointer(lists[DOCIDS]), n, np.int64), carray(pointer(lists[SCORES]), n, np.float32)
+    best, found = out[:limit], out[2 * limit :].view(np.float32)
+    for i in range(n):
+        best[i], found[i] = docids[i], scores[i]
+    told = read_rows(
+        carray(pointer(block[ROWS_TABLE]), (block[ROWS_CHUNKS], TABLE_WIDTH), np.int64),
+        carray(pointer(block[ROWS_VERIFIED]), block[ROWS_CHUNKS], np.uint8),
+        best[:n],
+        block[RECORDS] != 0,
+        out[limit : 2 * limit].view(np.uint64),
+        carray(pointer(lists[ARENA]), lists[ARENA_BYTES], np.uint8),
+        carray(pointer(lists[STARTS]), limit + 1, np.int64),
+    )
+    return np.int64(told | n)

@@ -87,6 +87,16 @@ def merge_arms() -> Callable[[int, int, np.ndarray], int]:
 
 
 @functools.cache
+def list_reader() -> Callable[[int, int, np.ndarray], int]:
+    """``direct_arms.read_list``, compiled."""
+    block, lists = np.zeros(direct_arms.FUSION_WIDTH, np.int64), np.zeros(direct_arms.LISTS_WIDTH, np.int64)
+    starts = np.zeros(1, np.int64)
+    lists[direct_arms.STARTS] = starts.ctypes.data
+    entry = of(direct_arms.read_list, block.ctypes.data, lists.ctypes.data, np.empty(0, np.int64))  # an empty list
+    return entry or direct_arms.read_list
+
+
+@functools.cache
 def impact_search() -> int:
     """The address of ``impact.search_impacts`` for ``direct_arms.SEARCH``; 0 with a numba that doesn't tell it."""
     return internals.address_of(search_impacts, direct_arms.IMPACT_ARGUMENTS) if internals.supported() else 0

@@ -22,7 +22,7 @@ from .jit import name_of
 PATH = Path(__file__).with_name("signatures.txt")
 # What a first search calls; what a first index and searches of it call besides; what builds a graph of many rows; what a first index of
 # lists, and one of multi-vectors, call; the rest.
-TASKS = ("search", "index", "graph", "lists", "multi", "more")
+TASKS = ("search", "index", "graph", "lists", "multi", "tail", "more")
 _ARRAY = re.compile(r"(const )?(\w+)\[(\d)([CFA])\]")
 _HEAD = """\
 # Kernels that Python calls, and the types it calls them with: what is compiled ahead. Made by: python tools/kernels.py record

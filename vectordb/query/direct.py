@@ -31,8 +31,10 @@ from ..kernels import direct as kernel
 from ..kernels.layout import R_FALLBACK, R_MICROSECONDS, R_SETTING
 from ..storage.format import Txn
 from . import segments, trace
+from .direct_arm_blocks import Unusual
 from .direct_arms import DirectArms
 from .direct_blocks import Block, Lane, as_float32, of_thread, placed, run_of
+from .direct_sparse import DirectSparse, SparseBlock
 from .groups import direct_requests
 from .paging import after_direct
 from .request import Search
@@ -44,6 +46,7 @@ CHOSEN_ANEW = 256  # searches for which a block is kept whose plans were chosen 
 CALL_MICROSECONDS = 1.0  # microseconds of a direct call beside the segment's search, subtracted from measured times
 # Options that a direct search may have; with all others it goes the long way. Those of fusion don't matter to one arm.
 _DIRECT = frozenset(("filter", "limit", "recall", "with_attributes", "candidates", "fusion"))
+SPARSE = "sparse"  # the kind of field of ``direct_sparse``
 _F32 = np.dtype(np.float32)
 _new = object.__new__
 
@@ -64,7 +67,7 @@ class DirectSearches:
         self._filters = filters
         self._env, self._memory = snapshots.directory.env, snapshots.directory.memory
         self._gate = self._env.gate
-        self._arms = DirectArms(snapshots, filters)
+        self._arms, self._sparse = DirectArms(snapshots, filters), DirectSparse(snapshots, filters)
 
     def learn(self, view: View, search: Search) -> None:
         """Make the block of a search that went the long way, if it can be searched directly and was seen before in its snapshot."""
@@ -85,7 +88,8 @@ class DirectSearches:
             return
         if not _may_be_direct(request):
             return
-        if search.filter is not None and RowFilter(view, search.filter, self._filters).few is not None:
+        few = search.filter is not None and arm.spec.kind != SPARSE and RowFilter(view, search.filter, self._filters).few is not None
+        if few:
             plain = search._replace(request=request.unfiltered, filter=None)
             if self._learn(view, plain, at_once=True):
                 return
@@ -102,16 +106,25 @@ class DirectSearches:
             blocks[key] = known = None
             if not at_once:
                 return False
-        if known is None or (known and known.changes != known.files.changes):
-            place = placed(view, search, self._filters)
-            if place is None:
+        if known is None or (known and (known.changes != known.files.changes or known.stale)):
+            block = self._made(view, search)
+            if block is None:
                 blocks[key] = False
                 return False
-            block = Block(view, search, place)
             if block.nbytes + sum([each.nbytes for each in blocks.copy().values() if each]) > MAX_BLOCK_BYTES:
                 blocks.clear()
             blocks[key] = known = block
         return bool(known)
+
+    def _made(self, view: View, search: Search) -> Block | SparseBlock | None:
+        """The block of a search; None if it can't be done directly."""
+        if search.arms[0].spec.kind == SPARSE:
+            try:
+                return SparseBlock(view, search, self._filters)
+            except Unusual:
+                return None
+        place = placed(view, search, self._filters)
+        return None if place is None else Block(view, search, place)
 
     def search(self, request: SearchRequest, vectors: Any, among: np.ndarray | None = None) -> Hits | None:
         """The hits of one query; None if the long way must be gone. among: search these live rows only (docids, uint32 ascending)."""
@@ -127,12 +140,14 @@ class DirectSearches:
             return None
         ((name, query),) = vectors.items()
         block, node = snapshot.direct.get((request, name)), None
+        if type(block) is SparseBlock:
+            return None if among is not None else self._sparse.search(block, snapshot, request, query)
         if not block:
             # A filter that few rows match needs no block of its own: that of the same search without a filter is given these rows.
             if block is False or request.filter is None or not request.reusable:
                 return None
             block = snapshot.direct.get((request.unfiltered, name))
-            if not block:
+            if not block or type(block) is SparseBlock:
                 return None
             try:
                 node = self._filters.bind(request.filter, snapshot.schema)

@@ -48,7 +48,7 @@ CALL_MICROSECONDS = 1.0  # microseconds of a call beside the segment's search, s
 CHOSEN_ANEW = 256  # searches for which a dense arm is kept whose plans were chosen when it was made
 MAX_FITS = 1 << 12  # blocks that a thread remembers to have room for
 _hit = tuple.__new__
-_serial = itertools.count()
+serials = itertools.count()  # a thread knows the blocks that it has room for by their numbers
 _F32, _U64 = np.dtype(np.float32), np.dtype(np.uint64)
 _INTEGERS = frozenset(map(np.dtype, (np.uint64, np.int64, np.int32, np.uint32)))
 _NO_KEYS = np.empty(0, np.int64)
@@ -67,7 +67,7 @@ class ArmLane:
         self._sparse_arrays: dict[int, np.ndarray] = {}
         self._scratch: Any = None
 
-    def fit(self, block: FusedBlock, lane: Lane) -> None:
+    def fit(self, block: Any, lane: Lane) -> None:
         """Grow the arrays of this lane and of that for dense arms for searches with a block."""
         if len(self.fits) >= MAX_FITS:
             self.fits.clear()
@@ -341,7 +341,7 @@ class FusedBlock:
         self.ranks = search.fusion.normalise(np.empty(max(arm.k for arm in self.arms))).copy() if type(search.fusion) is RRF else None
         self.rows = view.snapshot.table(view.store, format.ROWS_FIELD, format.FORWARD)
         self.reader = FusedRows(view, search, self.limit, self.weights)
-        self.merge, self.serial = entry.merge_arms(), next(_serial)
+        self.merge, self.serial = entry.merge_arms(), next(serials)
         self.size = self.limit * (3 + 4 * len(self.arms))
         values = {
             kernel.LIMIT: self.limit,

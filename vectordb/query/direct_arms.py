@@ -146,7 +146,7 @@ class DirectArms:
             kept = [arm.kept(query) for arm, query in zip(block.arms, queries, strict=True)]
             hits._next = after_direct_arms, (self._snapshots.collection, snapshot.state, block.search, tuple(vectors), kept, out, count)
         if clock is not None:
-            _record(block, runs)
+            record(block, runs)
             clock.lap("fusion")
         return hits
 
@@ -163,8 +163,8 @@ def _normalise(block: FusedBlock, own: ArmLane) -> bool:
     return bool(np.isfinite(own.normal[:begin]).all())
 
 
-def _record(block: FusedBlock, runs: list[tuple[list[Run] | None, int]]) -> None:
-    """Tell the record of this thread's search how its arms were run."""
+def record(block: Any, runs: list[tuple[list[Run] | None, int]]) -> None:
+    """Tell the record of this thread's search how the arms of a block were run."""
     for arm, (told, count) in zip(block.arms, runs, strict=True):
         hits: Any = [(range(count), range(count))]
         if told is None:

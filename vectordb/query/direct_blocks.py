@@ -130,6 +130,8 @@ class Block:
     masks that it keeps. Other attributes are those of the search.
     """
 
+    stale = False  # a block of a sparse field may be
+
     __slots__ = (
         "_block", "_kept", "at", "audits", "call", "calls", "changes", "chosen_ahead", "files", "indexed", "k", "matches", "measured",
         "name", "narrow", "nbytes", "reader", "rows", "scratch", "search", "serial", "shape", "size", "spec", "table", "tail_rows",
