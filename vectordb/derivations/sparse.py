@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,10 @@ class CSRMethod(Method):
         return given.width(spec.source_dim)
 
     def derive(self, given: Any, spec: Any, parts: Parts, rows: np.ndarray) -> SparseColumn:
+        return column_of(self._codes(given, spec, parts, rows))
+
+    def _codes(self, given: Any, spec: Any, parts: Parts, rows: np.ndarray) -> Iterator[np.ndarray]:
         sizes = lengths(rows)
-        counts, terms, weights = [], [], []
         for low in deadline.each(range(0, len(rows), _ROWS), 1):
             size = sizes[low : low + _ROWS]
             unit = np.ascontiguousarray(rows[low : low + _ROWS] / np.where(size > 0, size, 1.0)[:, None], np.float32)
@@ -46,15 +49,7 @@ class CSRMethod(Method):
             scale = np.where(scale > 0, 1.0 / np.where(scale > 0, scale, 1.0), 0.0)
             if spec.source_metric == "dot":
                 scale *= size
-            codes = (codes * scale[:, None]).astype(np.float32)
-            owners, columns = np.nonzero(codes)
-            counts.append(np.bincount(owners, minlength=len(codes)))
-            terms.append(columns.astype(np.uint64))
-            weights.append(codes[owners, columns])
-        if not counts:
-            return SparseColumn(np.zeros(1, np.int64), np.empty(0, np.uint64), np.empty(0, np.float32))
-        indptr = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
-        return SparseColumn(indptr, np.concatenate(terms), np.concatenate(weights))
+            yield (codes * scale[:, None]).astype(np.float32)
 
     def fit(self, given: Any, spec: Any, rows: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         sizes = lengths(rows)
@@ -63,6 +58,20 @@ class CSRMethod(Method):
         parts = {"encoder": encoder, "bias": bias}
         used = np.unique(self.derive(given, spec, parts, rows).terms)
         return parts, {"explained": round(1.0 - lost, 4), "dead": round(1.0 - len(used) / len(bias), 4)}
+
+
+def column_of(blocks: Iterable[np.ndarray]) -> SparseColumn:
+    """Sparse vectors of the rows of dense float32 blocks ``(n, m)``, with a term for each number that isn't 0."""
+    counts, terms, weights = [], [], []
+    for codes in blocks:
+        owners, columns = np.nonzero(codes)
+        counts.append(np.bincount(owners, minlength=len(codes)))
+        terms.append(columns.astype(np.uint64))
+        weights.append(codes[owners, columns])
+    if not counts:
+        return SparseColumn(np.zeros(1, np.int64), np.empty(0, np.uint64), np.empty(0, np.float32))
+    indptr = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+    return SparseColumn(indptr, np.concatenate(terms), np.concatenate(weights))
 
 
 def strongest(values: np.ndarray, k: int) -> np.ndarray:
