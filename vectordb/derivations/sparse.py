@@ -11,6 +11,7 @@ from vectordb_client.model.fields import SparseColumn
 from ..common import deadline
 from .base import Method, Parts, lengths, product
 from .fixed import mixed
+from .pieces import multiplied
 
 # Constants of a fit. Chosen on embeddings of 384 dimensions.
 STEPS = 300
@@ -131,24 +132,24 @@ def _slopes(
     """
     encoder, decoder, bias, centre = values
     moved, unit = rows - centre, np.float32(2.0 / (len(rows) * spread))
-    before = moved @ encoder.T + bias
+    before = multiplied(moved, encoder.T) + bias
     by_decoder, by_centre = np.zeros_like(decoder), np.zeros_like(centre)
     by_before = np.zeros_like(before)
     codes = strongest(before, k)
-    error = codes @ decoder - moved
+    error = multiplied(codes, decoder) - moved
     for kept, weight in ((codes, 1.0), (strongest(before, WIDE * k), WIDE_WEIGHT)):
-        slope = (error if kept is codes else kept @ decoder - moved) * (unit * np.float32(weight))
-        by_decoder += kept.T @ slope
-        by_before += (slope @ decoder.T) * (kept > 0)
+        slope = (error if kept is codes else multiplied(kept, decoder) - moved) * (unit * np.float32(weight))
+        by_decoder += multiplied(kept.T, slope)
+        by_before += multiplied(slope, decoder.T) * (kept > 0)
         by_centre += slope.sum(axis=0)
-    by_centre -= (by_before @ encoder).sum(axis=0)
+    by_centre -= by_before.sum(axis=0) @ encoder
     helped = np.flatnonzero(idle)
     if len(helped):
         kept = strongest(np.ascontiguousarray(before[:, helped]), min(len(helped), 2 * k))
-        slope = (kept @ decoder[helped] + error) * (unit * np.float32(HELP_WEIGHT))
-        by_decoder[helped] += kept.T @ slope
-        by_before[:, helped] += (slope @ decoder[helped].T) * (kept > 0)
-    slopes = [by_before.T @ moved, by_decoder, by_before.sum(axis=0), by_centre]
+        slope = (multiplied(kept, decoder[helped]) + error) * (unit * np.float32(HELP_WEIGHT))
+        by_decoder[helped] += multiplied(kept.T, slope)
+        by_before[:, helped] += multiplied(slope, decoder[helped].T) * (kept > 0)
+    slopes = [multiplied(by_before.T, moved), by_decoder, by_before.sum(axis=0), by_centre]
     lost = float(np.square(error, dtype=np.float64).sum() / (len(rows) * spread))
     return slopes, (codes > 0).any(axis=0), lost
 
