@@ -99,6 +99,11 @@ def test_words_are_explained_fused_prefetched_and_asked_in_batches(database):
         assert {part["word"]: part["contribution"] for part in parts} == pytest.approx(
             {WORDS[i]: expected[0][i] * row[i] for i in shared}, rel=1e-4
         )
+    (opposite,) = np.linalg.lstsq(np.stack([Colours().vector(word) for word in WORDS]), -np.ones(len(WORDS)), rcond=None)[:1]
+    assert len(docs.search({"c": opposite}, limit=5)) == len(docs.search({"c": opposite}, limit=5, explain=True)) == 0
+    assert [len(each) for each in docs.search_batch({"c": [opposite, query]}, limit=5)] == [0, 5]
+    assert [*docs.search({"c": opposite, "v": query}, limit=1).ids] == [30]
+    assert database.create_collection("docs", docs.schema, exist_ok=True).count() == N
     report = docs.report("c")
     assert (report["state"], report["dim"], report["source_dim"], report["encoder"]) == ("ready", len(WORDS), DIM, "colours 1")
     assert sorted(report["recall_by_terms"]) == ["1", "3"] and "c: derived from v, ready" in str(docs.info())

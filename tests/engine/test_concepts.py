@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 import vectordb
 from tests.support.colours import DIM, Colours
 from tests.support.upkeep import hurry
-from vectordb import Concepts, Dense, EncoderError, Schema, Sparse, Text, encoders
+from vectordb import Concepts, Dense, EncoderError, Schema, Sparse, Text, cli, encoders
 from vectordb.engine.deriving import made_of
 
 WORDS = ["red", "blue", "green gold", "black"]
@@ -60,6 +62,20 @@ def test_word_vectors_are_stored_and_go_with_copies_and_branches(directory, tmp_
     vectordb.restore(tmp_path / "copy", tmp_path / "restored")
     with vectordb.open(tmp_path / "restored", maintenance=False) as other:
         assert made(other["docs"]).record == record and weights(other["docs"]) == before
+
+
+def test_words_are_asked_and_shown_on_the_command_line(directory, capsys):
+    with vectordb.open(directory, durability="batched", maintenance=False) as database:
+        docs = database.create_collection("docs", SCHEMA)
+        docs.upsert(ids=[7, 8], attributes={"t": ["red red blue", "black"]})
+        expected = docs.search({"c": {"red": 1.0, "blue": 0.5}}, limit=5).scores.tolist()
+    place = [str(directory), "docs"]
+    for query in ('{"red": 1.0, "blue": 0.5}', '{"0": 1.0, "blue": 0.5}', '{"indices": [0, 1], "values": [1.0, 0.5]}'):
+        assert cli.main(["search", *place, "--vector", f"c={query}", "--json"]) == 0
+        assert [hit["score"] for hit in map(json.loads, capsys.readouterr().out.splitlines())] == pytest.approx(expected)
+    assert cli.main(["search", *place, "--vector", 'c={"rot": 1.0}']) == 1 and "no word 'rot'" in capsys.readouterr().err
+    assert cli.main(["fit", *place, "c", "--report"]) == 0
+    assert "c: 4 terms for 12 dimensions of v by concepts, ready" in capsys.readouterr().out
 
 
 def test_a_field_of_a_branch_is_merged_with_its_words(directory):

@@ -275,8 +275,8 @@ class Reading(Hinting, Searching, Exploring):
             rescoring. Queries are held_out points, which the field was not fitted to; they are searched among sample points. Of a
             derivation that learns nothing this is measured in the call, with up to 5,000 points.
 
-            A sparse field (``CSR``) also has recall_by_terms: the same with queries of fewer terms (their number, as a string → recall);
-            explained, the share of the variance that the codes hold; and dead, the share of the terms that no point of the sample has. Its
+            A sparse field also has recall_by_terms: the same with queries of fewer terms (their number, as a string → recall);
+            explained, the share of the variance that the codes hold; of ``CSR`` dead, the share of the terms that no point of the sample has. Its
             dim is the number of different terms.
 
             A fitted field also has version (how often it was fitted), sequence (the state that it was fitted to), variance (the share of
