@@ -151,7 +151,7 @@ def _slopes(
         by_before[:, helped] += multiplied(slope, decoder[helped].T) * (kept > 0)
     slopes = [multiplied(by_before.T, moved), by_decoder, by_before.sum(axis=0), by_centre]
     lost = float(np.square(error, dtype=np.float64).sum() / (len(rows) * spread))
-    return slopes, (codes > 0).any(axis=0), lost
+    return slopes, np.any(codes > 0, axis=0), lost
 
 
 def _shuffled(n: int, seed: int, turn: int) -> np.ndarray:

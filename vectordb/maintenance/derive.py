@@ -132,12 +132,10 @@ class Derive:
             spec, source = view.schema.vectors[name], view.schema.vectors[view.schema.vectors[name].derived.source]
             made, sequence = deriving.made_of(view.txn, self._number, view.fields[name]), view.sequence
             version = 1 if made is None else made.record.version + 1
-            schema, identities = view.schema, view.snapshot.meta.encoders
-            if spec.derived.learned:
-                self._progress("sample", 0.0)
-                docids, rows = sampled(view, name, spec.derived.sample)
-        if not spec.derived.learned:
-            return word_vectors.record(schema, name, identities, version)
+            if not spec.derived.learned:
+                return word_vectors.record(view.schema, name, view.snapshot.meta.encoders, version)
+            self._progress("sample", 0.0)
+            docids, rows = sampled(view, name, spec.derived.sample)
         return self._fitted(name, spec, source, docids, rows, version, sequence)
 
     def _fitted(self, name: str, spec: Any, source: Any, docids: np.ndarray, rows: np.ndarray, version: int, sequence: int) -> Record:

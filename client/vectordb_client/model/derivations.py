@@ -210,12 +210,13 @@ class Concepts(Derivation):
     def __post_init__(self):
         super().__post_init__()
         words = _checked_concepts(self.words)
+        k = min(USUAL_WORDS, len(words)) if self.k is None else self.k
         object.__setattr__(self, "words", words)
-        object.__setattr__(self, "k", min(USUAL_WORDS, len(words)) if self.k is None else self.k)
-        check_integer("k", self.k, 1, MAX_K)
-        if self.k > len(words):
-            what = f"k of Concepts is {self.k}, but there {'is 1 word' if len(words) == 1 else f'are {len(words)} words'}"
-            raise SchemaError(f"{what}; write k={len(words)}, or more words", field="k", value=self.k)
+        object.__setattr__(self, "k", k)
+        check_integer("k", k, 1, MAX_K)
+        if k > len(words):
+            what = f"k of Concepts is {k}, but there {'is 1 word' if len(words) == 1 else f'are {len(words)} words'}"
+            raise SchemaError(f"{what}; write k={len(words)}, or more words", field="k", value=k)
 
     def options(self) -> dict[str, Any]:
         return super().options() | {"words": list(self.words)}
