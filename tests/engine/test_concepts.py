@@ -93,15 +93,15 @@ def test_a_field_of_a_branch_is_merged_with_its_words(directory):
 
 
 def test_an_index_finds_what_the_exact_search_finds(directory, monkeypatch):
-    hurry(monkeypatch, SEAL_ROWS=1_500)
+    hurry(monkeypatch, SEAL_ROWS=500)
     schema = Schema({"v": Dense(DIM, encoder="colours", index=None), "c": SCHEMA.vectors["c"]})
     with vectordb.open(directory, durability="batched") as database:
         docs = database.create_collection("docs", schema)
-        docs.upsert(ids=range(3_000), vectors={"v": rows(3_000)})
+        docs.upsert(ids=range(1_000), vectors={"v": rows(1_000)})
         docs.optimize()
         assert docs.info().statistics["c"]["segments"]
-        docs.upsert(ids=range(3_000, 3_020), vectors={"v": rows(20, 3)})
-        docs.delete(range(0, 3_000, 7))
+        docs.upsert(ids=range(1_000, 1_020), vectors={"v": rows(20, 3)})
+        docs.delete(range(0, 1_000, 7))
         for query in ({"red": 1.0}, {"blue": 1.0, "black": 0.3}, rows(1, 9)[0]):
             found, exact = (docs.search({"c": query}, limit=10, exact=each) for each in (False, True))
             np.testing.assert_allclose(found.scores, exact.scores, rtol=1e-5)
