@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         Sparse, SparseIndex, SparseVector, StorageError, Text, TokenLists, UnavailableError, Uuid, Value, Vector, VectorColumn,
         VectorDBError, WriteResult, read_synonyms,
         Axis, Classification, Clusters, Duplicates, Health, Neighbours, Probe,
-        CSR, Derivation, PCA, Pick, Prefix, Project, TopTerms,
+        CSR, Concepts, Derivation, PCA, Pick, Prefix, Project, TopTerms,
     )  # fmt: skip
 
     from .collection import Collection
@@ -70,6 +70,7 @@ __all__ = [
     "Clusters",
     "Collection",
     "CollectionInfo",
+    "Concepts",
     "CorruptionError",
     "Database",
     "Datetime",

@@ -21,6 +21,7 @@ from vectordb_client.model.terms import check_sparse, check_words
 from vectordb_client.model.unset import UNSET
 from vectordb_client.model.writing import Writing
 
+from .engine import word_vectors
 from .engine.apply import Applied, Delete, OvertakenError, Transaction, Write, apply, expire
 from .engine.encoding import NO_TERMS, encoded, encoder_identities
 from .filters import as_filter
@@ -102,11 +103,15 @@ class Collection(Reads, Writing):
         vectors, attributes = vectors or {}, attributes or {}
         identities = encoder_identities(whole, [*vectors, *attributes])
         check_options(vectors)
+        new = [name for name in vectors if name not in self.schema.vectors]
+        with self._snapshots.pin() as view:
+            stored = view.snapshot.meta.encoders
+        records = word_vectors.begun(whole, new, {**identities, **stored})
         time = change_log.now()
 
         def work(txn) -> None:
             store = Store(txn, self._number)
-            meta = catalog.add_fields(txn, self._number, vectors, attributes, identities, exist_ok)
+            meta = catalog.add_fields(txn, self._number, vectors, attributes, identities, exist_ok, records)
             if meta is not None:
                 state = store.state()
                 assert state is not None

@@ -21,7 +21,7 @@ from vectordb_client.model.schema import Schema, check_schema
 from vectordb_client.model.schema_diff import exists_already
 
 from .collection import Collection
-from .engine import merging
+from .engine import merging, word_vectors
 from .engine.audits import check_share
 from .engine.directory import Options, open_directory
 from .engine.encoding import encoder_identities
@@ -189,8 +189,9 @@ class Database(Collections[Collection]):
         seconds = check_history("history", history)
         identities = encoder_identities(schema)
         check_options(schema.vectors)
+        records = word_vectors.begun(schema, schema.vectors, identities)
         try:
-            number = self._handle.write(lambda txn: catalog.create(txn, name, schema, identities, seconds))
+            number = self._handle.write(lambda txn: catalog.create(txn, name, schema, identities, seconds, records))
         except AlreadyExistsError:
             if not exist_ok:
                 raise

@@ -178,7 +178,11 @@ def test_a_fit_is_reported_and_the_same_again_for_the_same_points(database, embe
     assert other["state"] == "ready" and other["sample"] == 208 and 0 < other["recall_at_10"] < 1
     told = docs.info()
     assert told.statistics["main"]["derived"]["version"] == 2
-    assert "fit 2 to 208 points, recall@10" in str(told) and "1 of the sample were deleted or replaced since" in str(told)
+    assert (
+        "fit 2 at sequence " in str(told)
+        and " to 208 points, recall@10" in str(told)
+        and "1 of the sample were deleted or replaced since" in str(told)
+    )
 
 
 def test_added_fields_are_made_for_the_points_that_exist(database, embedded):

@@ -88,6 +88,7 @@ WORDS = [
     "Page",
     "Pick",
     "CSR",
+    "Concepts",
     "Plan",
     "Point",
     "PointsLike",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vectordb import CSR, PCA, Dense, InvalidArgumentError, Schema, SchemaError, Sparse, TopTerms
-from vectordb.derivations import DERIVATIONS, sample, sparse
+from vectordb.derivations import DERIVATIONS, pieces, sample, sparse
 
 CENTRES = np.random.default_rng(0).standard_normal((24, 16))
 
@@ -60,6 +60,22 @@ def test_slopes_are_those_of_the_loss():
                 moved.append(loss(*changed))
             assert slope.flat[place] == pytest.approx((moved[0] - moved[1]) / 2e-6, rel=1e-2, abs=1e-4)
     assert lost > 0
+
+
+def test_products_in_pieces_are_those_of_numpy(monkeypatch):
+    rng, sizes = np.random.default_rng(5), []
+    real = np.matmul
+
+    def counted(left, right, out):
+        sizes.append(left.size * right.shape[1])
+        return real(left, right, out=out)
+
+    monkeypatch.setattr(pieces.np, "matmul", counted)
+    for m, k, n in ((5, 4, 3), (512, 16, 64), (64, 512, 16), (70, 3_000, 90), (3, 90_000, 7), (1_000, 3, 2_000)):
+        left, right = rng.standard_normal((m, k)).astype(np.float32), rng.standard_normal((n, k)).astype(np.float32).T
+        for one, other in ((left, right), (np.asfortranarray(left), np.ascontiguousarray(right))):
+            np.testing.assert_allclose(pieces.multiplied(one, other), np.dot(left, right), rtol=1e-4, atol=1e-3)
+    assert sizes and max(sizes) <= pieces.ONE_THREAD
 
 
 def test_a_latent_that_no_row_has_is_helped():

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _text(report: Mapping[str, Any]) -> str:
     of = f"{report['source_dim']} dimensions of {report['source']} by {report['by']}"
-    line = f"{report['field']}: {report['dim']} {'terms for' if 'dead' in report else 'of'} {of}"
+    line = f"{report['field']}: {report['dim']} {'terms for' if 'dead' in report or 'words' in report else 'of'} {of}"
     line += f", {report['state']}"
     if "version" in report:
         line += f"; fit {report['version']}"

@@ -108,12 +108,20 @@ def _vectors(arguments: argparse.Namespace, schema: Schema) -> dict[str, Any]:
         if name in queries:
             raise InvalidArgumentError(f"--vector gives field {shown(name)} twice", field="vector", value=name)
         try:
-            queries[name] = schema.vector(name).column.from_json(loads(_content(text)))
+            queries[name] = _query(schema.vector(name), loads(_content(text)))
         except ValueError as error:
             if isinstance(error, InvalidArgumentError):
                 raise
             raise InvalidArgumentError(f"--vector {shown(text)} is not JSON: {error}", field="vector", value=text) from None
     return queries
+
+
+def _query(spec: Any, value: Any) -> Any:
+    """A query in JSON. The terms of a field with words may be named by these."""
+    words = () if spec.derived is None else spec.derived.words
+    if not words or not isinstance(value, dict) or set(value) == {"indices", "values"}:
+        return spec.column.from_json(value)
+    return {int(term) if term not in words and term.isdecimal() else term: weight for term, weight in value.items()}
 
 
 def _field(arguments: argparse.Namespace, schema: Schema) -> str:

@@ -4,10 +4,12 @@ A derivation is one class here and one line in ``DERIVATIONS``, beside its defin
 """
 
 from .base import Method, Parts, lengths
+from .concepts import ConceptsMethod
 from .fixed import PrefixMethod, ProjectMethod
 from .learned import PCAMethod, PickMethod
 from .sparse import CSRMethod
 
-DERIVATIONS: dict[str, Method] = {each.name: each for each in (PrefixMethod(), ProjectMethod(), PCAMethod(), PickMethod(), CSRMethod())}
+_METHODS = (PrefixMethod(), ProjectMethod(), PCAMethod(), PickMethod(), CSRMethod(), ConceptsMethod())
+DERIVATIONS: dict[str, Method] = {each.name: each for each in _METHODS}
 
 __all__ = ["DERIVATIONS", "Method", "Parts", "lengths"]

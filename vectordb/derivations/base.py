@@ -28,6 +28,10 @@ class Method(ABC):
     def derive(self, given: Any, spec: Any, parts: Parts, rows: np.ndarray) -> Any:
         """The derived vectors, float32 ``(n, spec.dim)``. A row has the same bits whatever rows stand beside it."""
 
+    def parts_of(self, vectors: np.ndarray) -> dict[str, np.ndarray]:
+        """What a derivation with words keeps of their vectors, float32 ``(n, source.dim)``, none of them all zeros."""
+        raise NotImplementedError(self.name)
+
     def least(self, given: Any, spec: Any) -> int:
         """How many vectors a fit needs."""
         return spec.dim + 1

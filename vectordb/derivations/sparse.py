@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from vectordb_client.model.fields import SparseColumn
 from ..common import deadline
 from .base import Method, Parts, lengths, product
 from .fixed import mixed
+from .pieces import multiplied
 
 # Constants of a fit. Chosen on embeddings of 384 dimensions.
 STEPS = 300
@@ -36,8 +38,10 @@ class CSRMethod(Method):
         return given.width(spec.source_dim)
 
     def derive(self, given: Any, spec: Any, parts: Parts, rows: np.ndarray) -> SparseColumn:
+        return column_of(self._codes(given, spec, parts, rows))
+
+    def _codes(self, given: Any, spec: Any, parts: Parts, rows: np.ndarray) -> Iterator[np.ndarray]:
         sizes = lengths(rows)
-        counts, terms, weights = [], [], []
         for low in deadline.each(range(0, len(rows), _ROWS), 1):
             size = sizes[low : low + _ROWS]
             unit = np.ascontiguousarray(rows[low : low + _ROWS] / np.where(size > 0, size, 1.0)[:, None], np.float32)
@@ -46,15 +50,7 @@ class CSRMethod(Method):
             scale = np.where(scale > 0, 1.0 / np.where(scale > 0, scale, 1.0), 0.0)
             if spec.source_metric == "dot":
                 scale *= size
-            codes = (codes * scale[:, None]).astype(np.float32)
-            owners, columns = np.nonzero(codes)
-            counts.append(np.bincount(owners, minlength=len(codes)))
-            terms.append(columns.astype(np.uint64))
-            weights.append(codes[owners, columns])
-        if not counts:
-            return SparseColumn(np.zeros(1, np.int64), np.empty(0, np.uint64), np.empty(0, np.float32))
-        indptr = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
-        return SparseColumn(indptr, np.concatenate(terms), np.concatenate(weights))
+            yield (codes * scale[:, None]).astype(np.float32)
 
     def fit(self, given: Any, spec: Any, rows: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         sizes = lengths(rows)
@@ -63,6 +59,20 @@ class CSRMethod(Method):
         parts = {"encoder": encoder, "bias": bias}
         used = np.unique(self.derive(given, spec, parts, rows).terms)
         return parts, {"explained": round(1.0 - lost, 4), "dead": round(1.0 - len(used) / len(bias), 4)}
+
+
+def column_of(blocks: Iterable[np.ndarray]) -> SparseColumn:
+    """Sparse vectors of the rows of dense float32 blocks ``(n, m)``, with a term for each number that isn't 0."""
+    counts, terms, weights = [], [], []
+    for codes in blocks:
+        owners, columns = np.nonzero(codes)
+        counts.append(np.bincount(owners, minlength=len(codes)))
+        terms.append(columns.astype(np.uint64))
+        weights.append(codes[owners, columns])
+    if not counts:
+        return SparseColumn(np.zeros(1, np.int64), np.empty(0, np.uint64), np.empty(0, np.float32))
+    indptr = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+    return SparseColumn(indptr, np.concatenate(terms), np.concatenate(weights))
 
 
 def strongest(values: np.ndarray, k: int) -> np.ndarray:
@@ -122,26 +132,26 @@ def _slopes(
     """
     encoder, decoder, bias, centre = values
     moved, unit = rows - centre, np.float32(2.0 / (len(rows) * spread))
-    before = moved @ encoder.T + bias
+    before = multiplied(moved, encoder.T) + bias
     by_decoder, by_centre = np.zeros_like(decoder), np.zeros_like(centre)
     by_before = np.zeros_like(before)
     codes = strongest(before, k)
-    error = codes @ decoder - moved
+    error = multiplied(codes, decoder) - moved
     for kept, weight in ((codes, 1.0), (strongest(before, WIDE * k), WIDE_WEIGHT)):
-        slope = (error if kept is codes else kept @ decoder - moved) * (unit * np.float32(weight))
-        by_decoder += kept.T @ slope
-        by_before += (slope @ decoder.T) * (kept > 0)
+        slope = (error if kept is codes else multiplied(kept, decoder) - moved) * (unit * np.float32(weight))
+        by_decoder += multiplied(kept.T, slope)
+        by_before += multiplied(slope, decoder.T) * (kept > 0)
         by_centre += slope.sum(axis=0)
-    by_centre -= (by_before @ encoder).sum(axis=0)
+    by_centre -= by_before.sum(axis=0) @ encoder
     helped = np.flatnonzero(idle)
     if len(helped):
         kept = strongest(np.ascontiguousarray(before[:, helped]), min(len(helped), 2 * k))
-        slope = (kept @ decoder[helped] + error) * (unit * np.float32(HELP_WEIGHT))
-        by_decoder[helped] += kept.T @ slope
-        by_before[:, helped] += (slope @ decoder[helped].T) * (kept > 0)
-    slopes = [by_before.T @ moved, by_decoder, by_before.sum(axis=0), by_centre]
+        slope = (multiplied(kept, decoder[helped]) + error) * (unit * np.float32(HELP_WEIGHT))
+        by_decoder[helped] += multiplied(kept.T, slope)
+        by_before[:, helped] += multiplied(slope, decoder[helped].T) * (kept > 0)
+    slopes = [multiplied(by_before.T, moved), by_decoder, by_before.sum(axis=0), by_centre]
     lost = float(np.square(error, dtype=np.float64).sum() / (len(rows) * spread))
-    return slopes, np.asarray((codes > 0).any(axis=0)), lost
+    return slopes, np.any(codes > 0, axis=0), lost
 
 
 def _shuffled(n: int, seed: int, turn: int) -> np.ndarray:

@@ -154,7 +154,7 @@ def ready(view: Any, field: str) -> Made:
 def facts(view: Any, field: str) -> dict[str, Any]:
     """state of a derived field: "ready"; "deriving": its first vectors are being made; "refitting": new ones are, and the old ones are
     searched meanwhile; "waiting": for points, or for ``fit``. Of work under way share, of the rows. Of a fit version, sequence, the facts
-    of ``Record.report``, and deleted_since, how many rows of its sample are dead now.
+    of ``Record.report``, and deleted_since, how many rows of its sample are dead now. Of words encoder, the identity of what encoded them.
     """
     number, learned = view.fields[field], view.schema.vectors[field].derived.learned
     made, pending = made_of(view.txn, view.store.collection, number), view.snapshot.meta.deriving.get(number)
@@ -167,4 +167,6 @@ def facts(view: Any, field: str) -> dict[str, Any]:
         record = made.record
         told |= {"version": record.version, "sequence": record.sequence, **record.report}
         told["deleted_since"] = len(view.dead & BitMap.deserialize(record.sample))
+    elif made is not None:
+        told |= made.record.report
     return told

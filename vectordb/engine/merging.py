@@ -6,7 +6,7 @@ number of its own; no snapshot lies between them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -20,7 +20,7 @@ from vectordb_client.model.values import Id
 from .. import fields
 from ..common import deadline
 from ..common.failpoints import reach
-from ..storage import branches, catalog, format, term_words
+from ..storage import branches, catalog, derived, format, term_words
 from ..storage.branches import Branch, Touched
 from ..storage.format import Txn
 from ..storage.store import Store
@@ -175,12 +175,23 @@ def _missing_fields(txn: Txn, number: int, branch: Branch) -> tuple[dict[str, Ve
     return vectors, {name: spec for name, spec in schema.attributes.items() if name not in other.attributes}
 
 
+def _records(txn: Txn, number: int, vectors: Mapping[str, VectorField]) -> dict[str, derived.Record]:
+    """The records of derived fields of a collection that learn nothing from points."""
+    fields = catalog.read_meta(txn, number).fields
+    read = {
+        name: derived.read(txn, number, fields[name])
+        for name, spec in vectors.items()
+        if spec.derived is not None and not spec.derived.learned
+    }
+    return {name: record for name, record in read.items() if record is not None}
+
+
 def _add_fields(
     txn: Txn, number: int, of: int, vectors: dict[str, VectorField], attributes: dict[str, AttributeType], *, at: int, directory: Directory
 ) -> None:
     encoders = catalog.read_meta(txn, number).encoders
     new = {name: encoder for name, encoder in encoders.items() if name in vectors or name in attributes}
-    meta = catalog.add_fields(txn, of, vectors, attributes, new)
+    meta = catalog.add_fields(txn, of, vectors, attributes, new, records=_records(txn, number, vectors))
     if meta is not None:
         store = Store(txn, of)
         sequence = store.existing_state()[0] + 1

@@ -20,7 +20,7 @@ from vectordb_client.model.schema import Schema
 from .. import fields
 from ..common.failpoints import reach
 from ..derivations import DERIVATIONS, sample
-from ..engine import deriving
+from ..engine import deriving, word_vectors
 from ..engine.directory import Directory
 from ..engine.snapshot import View
 from ..index.base import Cancelled
@@ -133,7 +133,7 @@ class Derive:
             made, sequence = deriving.made_of(view.txn, self._number, view.fields[name]), view.sequence
             version = 1 if made is None else made.record.version + 1
             if not spec.derived.learned:
-                return Record(spec.derived.to_dict(), version)
+                return word_vectors.record(view.schema, name, view.snapshot.meta.encoders, version)
             self._progress("sample", 0.0)
             docids, rows = sampled(view, name, spec.derived.sample)
         return self._fitted(name, spec, source, docids, rows, version, sequence)
@@ -149,12 +149,7 @@ class Derive:
         queries = sample.held_out(len(rows))
         parts, facts = method.fit(spec.derived, spec, rows[: len(rows) - queries])
         vectors = method.derive(spec.derived, spec, parts, rows)
-        if method.sparse:
-            found = sample.recall_of_terms(source, rows, vectors, queries, spec.derived.k)
-            facts = {"recall_at_10": found[spec.derived.k], "recall_by_terms": {str(k): each for k, each in found.items()}, **facts}
-        else:
-            facts = {"recall_at_10": sample.recall(spec, source, rows, vectors, queries), **facts}
-        facts = {"sample": len(rows) - queries, "held_out": queries, **facts}
+        facts = {"sample": len(rows) - queries, "held_out": queries, **_found(spec, source, rows, vectors, queries), **facts}
         used = BitMap(docids.tolist())
         return Record(spec.derived.to_dict(), version, sequence, derived.packed(parts), facts, used.serialize())
 
@@ -214,6 +209,7 @@ class Derive:
         store.drop_chunks(old)
         store.remove(format.field_key(self._number, format.TERM_WORD, old))  # words of terms that mean something else now
         derived.remove(txn, self._number, old)
+        derived.add_words(txn, self._number, new, catalog.schema_of(meta).vectors[name].derived.to_dict())
         reach("derive.switched")
         fields_now = meta.fields | {name: new}
         changed = structs.replace(meta, fields=fields_now, revision=meta.revision + 1, next_field=max(catalog.next_field(meta), new + 1))
@@ -246,6 +242,14 @@ def sampled(view: View, name: str, most: int, numbers: int = SAMPLE_NUMBERS) -> 
     return np.sort(chosen), rows
 
 
+def _found(spec: Any, source: Any, rows: np.ndarray, vectors: Any, queries: int) -> dict[str, Any]:
+    """How well derived vectors find the neighbours of the last ``queries`` rows, for the report."""
+    if not DERIVATIONS[spec.derived.name].sparse:
+        return {"recall_at_10": sample.recall(spec, source, rows, vectors, queries)}
+    found = sample.recall_of_terms(source, rows, vectors, queries, spec.derived.k)
+    return {"recall_at_10": found[spec.derived.k], "recall_by_terms": {str(k): each for k, each in found.items()}}
+
+
 def report(view: View, name: str) -> dict[str, Any]:
     """What ``Collection.report`` returns."""
     spec: Any = view.schema.vectors[name]
@@ -258,8 +262,8 @@ def report(view: View, name: str) -> dict[str, Any]:
     if len(rows) >= LEAST_ROWS:
         queries = sample.held_out(len(rows))
         vectors = DERIVATIONS[spec.derived.name].derive(spec.derived, spec, made.parts, rows)
-        found = sample.recall(spec, view.schema.vectors[spec.derived.source], rows, vectors, queries)
-        facts |= {"sample": len(rows) - queries, "held_out": queries, "recall_at_10": found}
+        source = view.schema.vectors[spec.derived.source]
+        facts |= {"sample": len(rows) - queries, "held_out": queries, **_found(spec, source, rows, vectors, queries)}
     return facts
 
 

@@ -67,8 +67,13 @@ def find(txn: Txn, name: str) -> tuple[str, int]:
     return name, format.unpack_record(value, "catalog")
 
 
-def create(txn: Txn, name: str, schema: Schema, encoders: dict[str, str], history: float = 0.0) -> int:
-    """Create a collection and return its number. history: seconds, see ``Meta``. Raises AlreadyExistsError, LimitError or SchemaError."""
+def create(
+    txn: Txn, name: str, schema: Schema, encoders: dict[str, str], history: float = 0.0, records: Mapping[str, derived.Record] | None = None
+) -> int:
+    """Create a collection and return its number. history: seconds, see ``Meta``. records: see ``derived.begin``.
+
+    Raises AlreadyExistsError, LimitError or SchemaError.
+    """
     check_name(name, "collection")
     if not schema.vectors and not schema.attributes:
         raise SchemaError("a schema needs at least one field", field="schema")
@@ -86,7 +91,7 @@ def create(txn: Txn, name: str, schema: Schema, encoders: dict[str, str], histor
     rules = _newest_rules(schema.vectors, schema.attributes)
     write_meta(txn, number, Meta(name, schema.to_dict(), fields, encoders, 1, rules, history=history or 0))
     txn.put(format.key(number, format.STATE), format.pack_state(0, 0, 0))
-    derived.begin(txn, number, fields, schema.vectors)
+    derived.begin(txn, number, fields, records or {})
     reach("collection.described")
     put_name(txn, name, number)
     return number
@@ -134,8 +139,11 @@ def add_fields(
     attributes: Mapping[str, AttributeType],
     encoders: Mapping[str, str],
     exist_ok: bool = False,
+    records: Mapping[str, derived.Record] | None = None,
 ) -> Meta | None:
-    """Add fields to a collection; existing rows lack them. exist_ok: see ``Schema.with_fields``. Returns None if all of them exist."""
+    """Add fields to a collection; existing rows lack them. exist_ok: see ``Schema.with_fields``. records: see ``derived.begin``; the
+    vectors of a derived field without one are made in the background. Returns None if all fields exist.
+    """
     meta = read_meta(txn, number)
     schema = schema_of(meta).with_fields(vectors, attributes, exist_ok=exist_ok)
     new = [name for name in (*vectors, *attributes) if name not in meta.fields]
@@ -153,7 +161,7 @@ def add_fields(
     write_meta(txn, number, changed)
     state = txn.get(format.key(number, format.STATE))
     if state is not None and not format.unpack_state(state)[1]:
-        derived.begin(txn, number, fields, {name: spec for name, spec in vectors.items() if name in new})
+        derived.begin(txn, number, fields, {name: record for name, record in (records or {}).items() if name in new})
     reach("schema.described")
     return changed
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from vectordb_client.model.fields import VectorField
 
-from . import format
+from . import format, term_words
 from .format import Txn
 
 
@@ -21,9 +20,9 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """By what the vectors of a field number are made.
 
     by: the JSON form of the derivation. version: how often the field was fitted, this time included. sequence: of the state that it was
-    fitted to. arrays: what it has learned: name → (dtype, shape, bytes). report: facts about the fit. sample: docids of the rows that it
-    was fitted to, as a roaring bitmap; empty if it has learned nothing. done: docids below are derived; only while the field is not
-    switched to this number.
+    fitted to. arrays: what it has learned, or the vectors of its words: name → (dtype, shape, bytes). report: facts about the fit, or
+    ``encoder``, the identity of what encoded the words. sample: docids of the rows that it was fitted to, as a roaring bitmap; empty if
+    it has learned nothing. done: docids below are derived; only while the field is not switched to this number.
     """
 
     by: dict[str, Any]
@@ -77,11 +76,16 @@ def remove(txn: Txn, collection: int, field: int) -> None:
     txn.delete(key(collection, field))
 
 
-def begin(txn: Txn, number: int, fields: Mapping[str, int], vectors: Mapping[str, VectorField]) -> None:
-    """Let new derived fields of a collection without rows begin, if they learn nothing: each write makes their vectors from now on.
+def begin(txn: Txn, number: int, fields: Mapping[str, int], records: Mapping[str, Record]) -> None:
+    """Let new derived fields of a collection without rows begin: each write makes their vectors from now on.
 
-    fields: name → number. vectors: the new fields.
+    fields: name → number. records: name → record, of the new fields that learn nothing from points.
     """
-    for name, spec in vectors.items():
-        if spec.derived is not None and not spec.derived.learned:
-            write(txn, number, fields[name], Record(spec.derived.to_dict()))
+    for name, record in records.items():
+        write(txn, number, fields[name], record)
+        add_words(txn, number, fields[name], record.by)
+
+
+def add_words(txn: Txn, collection: int, field: int, by: Mapping[str, Any]) -> None:
+    """Store the words of a derivation, in its JSON form, as those of the terms of a field number."""
+    term_words.add(txn, collection, field, dict(enumerate(by.get("words", ()))))

@@ -126,7 +126,7 @@ def _queries(name: str, arm: Arm, spec: VectorField, batch: bool) -> tuple[list 
     query = arm.query
     several = batch and isinstance(query, (list, tuple)) and bool(query) and all(isinstance(each, str) for each in query)
     if isinstance(query, str) or several:
-        if spec.encoder is None:
+        if spec.encoder is None and not (spec.derived is not None and spec.derived.words):  # the source of words has an encoder
             what = f"arm {name!r} has a text, but vector field {arm.field!r} has no encoder; give a vector: Arm({arm.field!r}, …)"
             raise InvalidArgumentError(what, field=name, value=query)
         try:

@@ -7,7 +7,7 @@ A derivation is a frozen dataclass, whose fields are its options, under its name
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,6 +20,8 @@ MAX_SPARSITY = 65_536
 MIN_SAMPLE, MAX_SAMPLE = 100, 1_000_000
 USUAL_SAMPLE = 20_000
 MIN_HIDDEN, MAX_HIDDEN, MAX_K = 16, 16_384, 512
+MAX_WORDS, USUAL_WORDS = 4_096, 8  # of Concepts: in all, and of a point
+MAX_CONCEPT_BYTES = 480  # of UTF-8, as for the word of a term
 
 
 class Derivation:
@@ -30,11 +32,13 @@ class Derivation:
         learned: whether it is fitted to the vectors of a collection. Until then the field has no vectors.
         makes: the kind of the derived field.
         source: the dense field whose vectors it reads.
+        words: of which it needs the vectors, as the encoder of the source makes them; the word at position i is the word of term i.
     """
 
     name: ClassVar[str]
     learned: ClassVar[bool] = False
     makes: ClassVar[str] = "dense"
+    words: Sequence[str] = ()
     source: str
 
     def __post_init__(self):
@@ -179,7 +183,66 @@ class CSR(Derivation):
         return self.hidden or 4 * source_dim
 
 
-DERIVATIONS: dict[str, type[Derivation]] = {each.name: each for each in (Prefix, Project, PCA, Pick, CSR)}
+@named_class
+@dataclass(frozen=True)
+class Concepts(Derivation):
+    """How well a vector fits each of some words, for sparse fields: ``Sparse(derived=Concepts("v", words=["war", "music"]))``.
+
+    The encoder of the source makes a vector of each word, as of a query, when the field is created. The weight of a word for a point is the
+    cosine of both vectors; the k largest positive ones are kept. Nothing is fitted to points. The idea is that of concept bottleneck
+    models (Koh et al. 2020), without training.
+
+    Term i is the word at position i, so ``explain`` shows words. A query is a vector of the source, words with weights
+    (``{"war": 1.0, "music": 0.5}``), or terms with weights.
+
+    Attributes:
+        source: the dense field whose vectors are compared with the words. It has an encoder.
+        words: 1 to 4,096 words or phrases in one line each, all different, at most 480 bytes long.
+        k: words of a point, 1 to 512, at most as many as there are; None: 8, or all if there are fewer.
+    """
+
+    source: str
+    words: Sequence[str] = ()
+    k: int | None = None
+    name = "concepts"
+    makes = "sparse"
+
+    def __post_init__(self):
+        super().__post_init__()
+        words = _checked_concepts(self.words)
+        k = min(USUAL_WORDS, len(words)) if self.k is None else self.k
+        object.__setattr__(self, "words", words)
+        object.__setattr__(self, "k", k)
+        check_integer("k", k, 1, MAX_K)
+        if k > len(words):
+            what = f"k of Concepts is {k}, but there {'is 1 word' if len(words) == 1 else f'are {len(words)} words'}"
+            raise SchemaError(f"{what}; write k={len(words)}, or more words", field="k", value=k)
+
+    def options(self) -> dict[str, Any]:
+        return super().options() | {"words": list(self.words)}
+
+
+def _checked_concepts(words: Any) -> tuple[str, ...]:
+    """Check the words of ``Concepts``. Raises SchemaError, which names the word."""
+    such = "words=['war', 'music']"
+    if isinstance(words, (str, bytes, Mapping)) or not isinstance(words, Sequence):
+        raise SchemaError(f"words of Concepts must be a list of strings, such as {such}, not {shown(words)}", field="words", value=words)
+    if not 1 <= len(words) <= MAX_WORDS:
+        raise SchemaError(f"Concepts needs 1 to {MAX_WORDS} words, such as {such}, not {len(words)}", field="words", value=len(words))
+    seen: dict[str, int] = {}
+    for position, word in enumerate(words):
+        usable = isinstance(word, str) and word.isprintable() and bool(word.strip())
+        if not usable or len(word.encode()) > MAX_CONCEPT_BYTES:
+            what = f"words[{position}] of Concepts must be a text in one line, of at most {MAX_CONCEPT_BYTES} bytes and not blank"
+            raise SchemaError(f"{what}, not {shown(word)}", field="words", value=word)
+        if word in seen:
+            what = f"words of Concepts has {shown(word)} twice, at {seen[word]} and {position}; write each word once"
+            raise SchemaError(what, field="words", value=word)
+        seen[word] = position
+    return tuple(words)
+
+
+DERIVATIONS: dict[str, type[Derivation]] = {each.name: each for each in (Prefix, Project, PCA, Pick, CSR, Concepts)}
 MAX_PCA_DIM = 4_096  # of the source: a fit takes dim² numbers and dim³ steps
 
 

@@ -275,9 +275,9 @@ class Reading(Hinting, Searching, Exploring):
             rescoring. Queries are held_out points, which the field was not fitted to; they are searched among sample points. Of a
             derivation that learns nothing this is measured in the call, with up to 5,000 points.
 
-            A sparse field (``CSR``) also has recall_by_terms: the same with queries of fewer terms (their number, as a string → recall);
-            explained, the share of the variance that the codes hold; and dead, the share of the terms that no point of the sample has. Its
-            dim is the number of different terms.
+            A sparse field also has recall_by_terms: the same with queries of fewer terms (their number, as a string → recall). Its dim is
+            the number of different terms. ``CSR`` has explained, the share of the variance that the codes hold, and dead, the share of the
+            terms that no point of the sample has. ``Concepts`` has encoder, the identity of what made the vectors of the words.
 
             A fitted field also has version (how often it was fitted), sequence (the state that it was fitted to), variance (the share of
             the variance that its dimensions hold), and deleted_since: points of the sample that were deleted or replaced since.

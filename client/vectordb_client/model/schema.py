@@ -314,6 +314,11 @@ def _check_derived(vectors: Mapping[str, Any], name: str, spec: Any) -> None:
 def _check_codes(name: str, given: Any, source: Any) -> None:
     """Check a derived sparse field against its source. Raises SchemaError."""
     called, options = type(given).__name__, given.source
+    if given.words:
+        if source.encoder is None:
+            what = f"vector field {name!r}: {called} needs an encoder for its words, and {options!r} has none"
+            raise SchemaError(f"{what}; declare {options!r} with encoder=…", field=name, value=options)
+        return
     if source.metric == "l2":
         what = f"vector field {name!r}: {called} takes a source with the metric 'cosine' or 'dot', and {options!r} has 'l2'"
         raise SchemaError(what, field=name, value=source.metric)

@@ -33,7 +33,10 @@ def query_vector(name: str, spec: VectorField, value: Any) -> np.ndarray | tuple
     Raises InvalidArgumentError, also for a norm that isn't allowed (``norms``).
     """
     if isinstance(value, str):
-        raise text_given(name, value, None if spec.encoder is None else "write search(text=…)")
+        advice = None if spec.encoder is None else "write search(text=…)"
+        if spec.derived is not None and spec.derived.words:  # its source has an encoder
+            advice = f"write search(text={{{name!r}: …}})"
+        raise text_given(name, value, advice)
     return spec.column.query(name, spec, value)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from ...errors import InvalidArgumentError, shown
+from ...errors import InvalidArgumentError, listing, shown
 from ..foreign import is_sparse, size_of
 from ..norms import MAX_NORM
 from ..of_source import MAX_TOP_TERMS, TopTerms
@@ -83,6 +85,32 @@ def source_queries(name: str, spec: Any, value: TopTerms) -> list[TopTerms]:
         raise InvalidArgumentError(what, field=name, value=value.vector)
     checked = [source_query(name, spec, TopTerms(vector, value.k)) for vector in value.vector]
     return [each for each in checked if each is not None]
+
+
+def with_terms(name: str, words: Sequence[str], query: Mapping[Any, Any]) -> Any:
+    """A query of a field whose terms are words, {word or term: weight}, as pairs of term and weight. One without words is returned as it
+    is. Raises InvalidArgumentError, which names a word that the field doesn't have.
+    """
+    if set(query) == {"indices", "values"} or not query:
+        return query
+    pairs, terms = [], None
+    for key, weight in query.items():
+        term = key
+        if isinstance(key, str):
+            terms = terms or {word: position for position, word in enumerate(words)}
+            if key not in terms:
+                near = difflib.get_close_matches(key, words, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"its words: {listing(words)}"
+                raise InvalidArgumentError(f"query vector {name!r}: the field has no word {shown(key)}; {hint}", field=name, value=key)
+            term = terms[key]
+        pairs.append((term, weight))
+    if terms is None:
+        return query
+    twice = next((term for term, n in Counter(term for term, _ in pairs).items() if n > 1), None)
+    if twice is not None:
+        what = f"query vector {name!r} gives a weight to term {twice} and to its word {words[twice]!r}; give one of them"
+        raise InvalidArgumentError(what, field=name, value=twice)
+    return dict(pairs)
 
 
 def _is_vector(value: Any) -> bool:

@@ -31,7 +31,7 @@ from .base import (
     unreadable,
     wrong_vector,
 )
-from .source_queries import TopTermsColumn, source_queries, source_query
+from .source_queries import TopTermsColumn, source_queries, source_query, with_terms
 
 if TYPE_CHECKING:
     from ..values import Id
@@ -103,6 +103,8 @@ class SparseColumn(Column):
         of_source = source_query(name, spec, value)
         if of_source is not None:
             return of_source
+        if spec.derived is not None and spec.derived.words and isinstance(value, Mapping):
+            value = with_terms(name, spec.derived.words, value)
         plain = _plain_pair(_arrays_of(value) if type(value) is dict else csr_row(value))
         if plain is None:
             if isinstance(value, (list, tuple)) and value and all(isinstance(query, Mapping) for query in value):
@@ -209,8 +211,8 @@ class Sparse(VectorField):
         source: the attribute that the encoder reads; ``upsert`` then encodes it.
         sources: of the encoder "bm25f": the attributes that it reads, each with its weight, a whole number from 1 to 1,000, such as
             ``{"title": 3, "body": 1}``. A word in the title then counts like three in the body.
-        derived: how its vectors are made from those of a dense field: ``CSR("v")``. The database makes them in each write, so nobody
-            writes them. A query may be a vector of the field or of "v".
+        derived: how its vectors are made from those of a dense field: ``CSR("v")`` or ``Concepts("v", words=…)``. The database makes them
+            in each write, so nobody writes them. A query may be a vector of the field or of "v".
         binary: store only which terms a point has; every weight, also of a query, counts as 1.
         index: how the field is indexed. None: it is never indexed, and every search of it is exact.
 
