@@ -112,8 +112,8 @@ def add_commands(bench: argparse.ArgumentParser) -> None:
     tune.add_argument("--field", metavar="NAME", help="the vector field (default: the first dense field, else the first vector field)")
     tune.add_argument("--queries", metavar="FILE", type=Path, help="a file of queries, see below (default: points of the collection)")
     tune.add_argument("--count", type=_count, metavar="N", help="number of queries (200; 50 for a multi-vector field)")
-    tune.add_argument("--limit", type=_count, default=10, metavar="K", help="hits per query (10)")
-    tune.add_argument("--recall", default="0.90,0.95,0.99", metavar="R[,R…]", help="recall targets to measure (0.90,0.95,0.99)")
+    tune.add_argument("--limit", type=_count, metavar="K", help="hits per query (10)")
+    tune.add_argument("--recall", metavar="R[,R…]", help="recall targets to measure (0.90,0.95,0.99)")
     tune.add_argument("--codes", action="store_true", help="compare codes at equal memory on the vectors of a dense field instead")
     tune.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to FILE, as JSON")
 

@@ -22,6 +22,7 @@ from .tune_fields import Field
 from .tune_report import advice, show, show_codes
 
 _DEPTH = 50  # rows beyond k that the ground truth keeps, so that ties with the k-th row are known
+RECALLS = "0.90,0.95,0.99"  # targets that are measured if the command names none
 _FILTER_QUERIES = 50
 _CELLS = 16
 _FILTERED = ("int64", "string")  # stored forms of the attributes for which ``filters.natural`` makes filters
@@ -95,7 +96,12 @@ def main(arguments: Any) -> int:
     path, name = Path(arguments.data), arguments.collection
     if not path.is_dir():
         raise ValueError(f"no database at {path}; write: vectordb bench tune DIR COLLECTION")
-    targets = [float(text) for text in str(arguments.recall).split(",")]
+    for option in ("limit", "recall"):
+        if arguments.codes and getattr(arguments, option) is not None:
+            raise ValueError(f"--{option} is for searches of an index, and --codes searches none; leave one of them out")
+    if arguments.json and not arguments.json.parent.is_dir():
+        raise ValueError(f"--json {arguments.json}: there is no directory {arguments.json.parent}")
+    targets = _targets(RECALLS if arguments.recall is None else arguments.recall)
     import vectordb
 
     before = facts.memory(["self"])
@@ -108,7 +114,7 @@ def main(arguments: Any) -> int:
             if arguments.codes:
                 results = compare_codes(collection, progress=progress, **options)
             else:
-                results = tune(collection, progress=progress, memory_before=before, targets=targets, k=arguments.limit, **options)
+                results = tune(collection, progress=progress, memory_before=before, targets=targets, k=arguments.limit or 10, **options)
     except vectordb.VectorDBError as error:
         raise ValueError(str(error)) from error
     if arguments.codes:
@@ -119,6 +125,14 @@ def main(arguments: Any) -> int:
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1, default=str), encoding="utf-8")
     return 0
+
+
+def _targets(text: str) -> list[float]:
+    """The recall targets of the option --recall."""
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--recall must be numbers separated by commas, such as {RECALLS}, not {text!r}") from None
 
 
 def tune(

@@ -45,10 +45,14 @@ def advice(results: dict, targets: Sequence[float]) -> list[str]:
     return lines
 
 
+WIDTH = 150  # characters of the table of codes, at most
+
+
 def show_codes(console: Any, results: dict) -> None:
     """Print the table of codes."""
     rows = f"{results['rows']:,} rows × {results['dim']}, {results['metric']}, {results['queries']} queries"
     title = f"{results['collection']}, field {results['field']}: what codes keep of the {codes.K} best ({rows})"
+    console.width = max(console.width, WIDTH)  # a narrower table would leave figures out
     console.print(terminal_table(title, codes.HEAD, codes.table(results["codes"]), figures=True))
 
 

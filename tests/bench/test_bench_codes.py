@@ -49,8 +49,15 @@ def test_codes_of_a_collection(tmp_path, capsys):
     assert "RaBitQ, 4 bits" in shown and "rows/µs scanned" in shown
     assert (results["points"], results["rows"], results["queries"], results["metric"]) == (400, 380, 20, "l2")
     assert [one["bytes"] for one in results["codes"]] == sorted((one["bytes"] for one in results["codes"]), reverse=True)
-    with pytest.raises(ValueError, match="'words' is sparse; pass --field NAME"):
-        run(["tune", str(tmp_path / "db"), "docs", "--codes", "--field", "words"])
+    for options, why in (
+        (["--codes", "--field", "words"], "'words' is sparse; pass --field NAME"),
+        (["--codes", "--limit", "20"], "--limit is for searches of an index"),
+        (["--codes", "--recall", "0.9"], "--recall is for searches of an index"),
+        (["--recall", "0.9,x"], "--recall must be numbers separated by commas, such as 0.90,0.95,0.99, not '0.9,x'"),
+        (["--codes", "--json", str(tmp_path / "none" / "codes.json")], "there is no directory"),
+    ):
+        assert run(["tune", str(tmp_path / "db"), "docs", *options]) == 1
+        assert why in " ".join(capsys.readouterr().err.split())
 
 
 def test_too_few_vectors_are_refused():

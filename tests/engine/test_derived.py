@@ -348,9 +348,10 @@ def test_the_command_line_fits_and_reports(database, capsys):
     assert json.loads(capsys.readouterr().out)["state"] == "ready"
     assert cli.main(["fit", path, "docs", "cut"]) == 1
     assert "'cut' is derived by 'prefix', which learns nothing" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        cli.main(["fit", path, "docs"])
-    assert "write vectordb fit DIR COLLECTION --field NAME, with one field" in capsys.readouterr().err
+    for fields in ([], ["--field", "main", "--field", "cut"], ["main", "--field", "main"]):
+        with pytest.raises(SystemExit):
+            cli.main(["fit", path, "docs", *fields])
+        assert "write vectordb fit DIR COLLECTION --field NAME, with one field" in capsys.readouterr().err
     assert cli.main(["fit", path, "docs", "--field", "main", "--report"]) == 0
     assert "main: 5 of 16 dimensions" in capsys.readouterr().out
     assert cli.main(["info", path]) == 0

@@ -308,3 +308,31 @@ def test_filtered_searches_of_a_healed_file_find_all_that_match(tmp_path):
         for (some, _), (right, _) in zip(found, exact, strict=True):
             assert set(some.tolist()) == set(right.tolist())
     assert segment.rows == len(docids)
+
+
+def drifted(count: int) -> np.ndarray:
+    """The rows, of which the last ``count`` have moved away from all others."""
+    vectors = rows_of("l2")
+    vectors[len(vectors) - count :] += np.float32(1.5 * vectors[:ROWS].std())
+    return vectors
+
+
+def test_rows_far_from_all_clusters_ask_for_a_build_when_they_are_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(healing, "COARSER", 9.0)
+    with pytest.raises(Unfit, match=r"\d% of the rows are far from all clusters"):
+        renewed("l2", tmp_path, stay(), drifted(ADDED))
+    segment, said = renewed("l2", tmp_path, stay(), drifted(ADDED // 10))
+    assert said.startswith(f"healed: {ADDED} rows added") and segment.healed["usual"] > 0
+
+
+def test_strays_are_counted_by_what_was_usual_after_the_build(tmp_path, monkeypatch):
+    """Strays of earlier merges count, too: many small merges are as one large."""
+    monkeypatch.setattr(healing, "COARSER", 9.0)
+    first = np.setdiff1d(stay(), ALL[-ADDED // 2 :]).astype(np.uint32)
+    few = np.concatenate([first, ALL[-20:]]).astype(np.uint32)
+    vectors = drifted(ADDED // 2)
+    segment, _ = renewed("l2", tmp_path, few, vectors)
+    again, _ = renewed("l2", tmp_path, np.concatenate([first, ALL[-40:]]).astype(np.uint32), vectors, segment, "again")
+    assert again.healed["usual"] == segment.healed["usual"] and again.healed["times"] == 2
+    with pytest.raises(Unfit, match="far from all clusters"):
+        renewed("l2", tmp_path, np.concatenate([first, ALL[-ADDED // 2 :]]).astype(np.uint32), vectors, again, "third")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vectordb import CSR, PCA, Dense, InvalidArgumentError, Schema, SchemaError, Sparse, TopTerms
+from vectordb import CSR, PCA, Dense, InvalidArgumentError, MultiVector, Schema, SchemaError, Sparse, TopTerms
 from vectordb.derivations import DERIVATIONS, pieces, sample, sparse
 
 CENTRES = np.random.default_rng(0).standard_normal((24, 16))
@@ -162,3 +162,16 @@ def test_a_number_of_terms_is_checked():
     for wrong in (0, -1, 1.5, "8", True):
         with pytest.raises((InvalidArgumentError, SchemaError), match="k must be"):
             TopTerms([1.0], wrong)
+
+
+@pytest.mark.parametrize("given", [{1: 2.0}, {}, None, TopTerms([1.0] * 16, 2)])
+def test_terms_of_something_else_than_a_vector_are_refused(given):
+    with pytest.raises(InvalidArgumentError, match=r"query vector 'codes' is a TopTerms of .* it takes a vector of 'v', \(16,\)"):
+        spec_of(CSR("v", hidden=64, k=8)).column.query("codes", spec_of(CSR("v", hidden=64, k=8)), TopTerms(given, 2))
+
+
+@pytest.mark.parametrize("field", [Dense(16), MultiVector(16)])
+def test_top_terms_of_other_fields_are_refused(field):
+    for given in (TopTerms(np.ones(16), 2), [TopTerms(np.ones(16), 2)]):
+        with pytest.raises(InvalidArgumentError, match="vector 'v' is a TopTerms, which is for queries of derived sparse fields"):
+            field.column.query("v", field, given)

@@ -18,13 +18,13 @@ writes go on meanwhile. --report only prints what is known of the field, of any 
 def add_arguments(parser: Command) -> None:
     parser.epilog = _DETAILS
     add_place(parser, rest=("fields", "FIELD", "the derived field, instead of --field"))
-    parser.add_argument("--field", metavar="NAME", help="the derived field")
+    parser.add_argument("--field", metavar="NAME", action="append", help="the derived field")
     parser.add_argument("--report", action="store_true", help="print what is known of the field, and fit nothing")
     parser.add_argument("--timeout", metavar="SECONDS", type=seconds, help="stop waiting after this time (default: never)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
     def check(arguments: argparse.Namespace) -> None:
-        named = [*(arguments.fields or ()), *([] if arguments.field is None else [arguments.field])]
+        named = [*(arguments.fields or ()), *(arguments.field or ())]
         if len(named) != 1:
             raise argparse.ArgumentTypeError(f"write {parser.prog} DIR COLLECTION --field NAME, with one field")
         arguments.field = named[0]

@@ -23,6 +23,9 @@ TOLERANCE = 0.005  # recall less than predicted, beyond doubt, from which the ca
 WORSE = 0.02  # recall less than after the last build, beyond doubt, from which the file is built anew
 SURE = 2.0  # standard errors that count as doubt
 CALIBRATED = 1.25  # times as many rows as were calibrated, or as few: then the calibration is measured again
+USUAL = 0.99  # quantile of the rows' distances from their centroids after a build; a row farther away is a stray
+STRAYS_MOST = 0.04  # share of strays, from which the file is built anew: its clusters are those of other rows
+COMPARED = 16_384  # rows of the earlier file whose distances are looked at, at most
 TURNOVER = 1.0  # rows changed since the calibration, relative to all: likewise
 
 
@@ -61,6 +64,17 @@ class Change:
         bad = int((~good).sum())
         if bad > max(APART_MOST * len(good), 2 * len(good) * len(base.apart) / base.covered, 1):
             raise Unfit(f"{bad:,} of {len(good):,} added rows are outliers")
+
+    def check_strays(self, base: IndexKind, kept: np.ndarray, added: np.ndarray) -> float:
+        """Raise Unfit if too many rows are far from all centroids, which no check of searches sees: its queries are like most rows. kept,
+        added: float ``(n,)``, the distances of some rows of the earlier file, and of the added ones. Returns the usual distance.
+        """
+        usual = float(base.healed.get("usual", np.quantile(kept, USUAL)))
+        strays = float((kept > usual).mean()) * len(self.stay) + int((added > usual).sum())
+        share = strays / max(len(self.stay) + len(added), 1)
+        if share > STRAYS_MOST:
+            raise Unfit(f"{share:.1%} of the rows are far from all clusters")
+        return usual
 
     def told(self) -> str:
         """What was done, as text."""

@@ -149,6 +149,7 @@ class _Healing:
         change.check_apart(base, good)
         if good.any() and float(byte.residual_norms[good].mean()) > COARSER * float(base.sections["lacking"].mean()):
             raise Unfit("the codes of the earlier file don't fit the added rows")
+        self.usual = change.check_strays(base, *_distances(base, change, self.centroids, byte.codes[good], assigned[good]))
         self.new = change.new[good]  # indexes of vectors
         cluster = np.repeat(np.arange(base.clusters), np.diff(base.offsets))
         cluster = np.concatenate([cluster[change.stay], assigned[good]])
@@ -283,7 +284,7 @@ class _Healing:
         model, cold = {name: base.sections[name] for name in CALIBRATION}, base.meta.get("cold", 1.0)
         if check.again:
             model, cold = calibrate.calibrate(*given, self.threads, lambda share: self.step("calibration", share))
-        return model, {"cold": cold, "healed": check.healed}, check.said
+        return model, {"cold": cold, "healed": check.healed | {"usual": self.usual}}, check.said
 
 
 CALIBRATION = ("settings", "levels", "locals", "recalls", "lows", "costs", "distance_points", "far_recalls", "far_costs")
@@ -296,6 +297,24 @@ def _frame_of(base: DenseSegment) -> Frame:
     known = meta["code_error"], meta["reach"], meta["limit"]
     mean, flips = sections["mean"].copy(), sections["flips"].copy()
     return Frame(base.metric, mean, flips, np.float32(meta["step"]), *known, nothing, np.empty(0, np.int64))
+
+
+def _distances(
+    base: DenseSegment, change: Change, centroids: np.ndarray, codes: np.ndarray, assigned: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The distances from their centroids, by codes, in steps: of some rows that stay, and of the added ones. codes, assigned: of these."""
+    some = change.stay[:: len(change.stay) // renewal.COMPARED + 1]
+    own = np.searchsorted(base.sections["offsets"], some, "right") - 1
+
+    def apart(codes: np.ndarray, rows: np.ndarray, own: np.ndarray) -> np.ndarray:
+        found = np.empty(len(rows))
+        for low in range(0, len(rows), build.ENCODED):
+            part = slice(low, low + build.ENCODED)
+            away = codes[rows[part], : base.dim].astype(np.float32) - np.float32(ZERO) - centroids[own[part]]
+            found[part] = np.sqrt(np.einsum("ij,ij->i", away, away))
+        return found
+
+    return apart(base.sections["codes"], some, own), apart(codes, np.arange(len(codes)), assigned)
 
 
 def _check_constants(frame: Frame, added: np.ndarray) -> None:

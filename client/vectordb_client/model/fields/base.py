@@ -15,6 +15,7 @@ import numpy as np
 from ...errors import InvalidArgumentError, SchemaError, shown
 from ..foreign import MaskedError, unwrapped
 from ..norms import Refuse, check_norms
+from ..of_source import TopTerms
 
 MAX_DIM = 65_536
 # Numbers of the enum ``DType`` of the protocol.
@@ -260,6 +261,9 @@ def unreadable(name: str, value: Any, error: Exception) -> InvalidArgumentError:
     """The error for a value that numpy, or the library it comes from, can't turn into numbers."""
     text = _first_text(value)
     what = f"must be numbers of one shape, not {shown(value)}" if text is None else f"must be numbers, not the text {shown(text)}"
+    given = value if isinstance(value, (list, tuple)) else [value]
+    if any(isinstance(each, TopTerms) for each in given):
+        what = "is a TopTerms, which is for queries of derived sparse fields; pass the numbers alone"
     if isinstance(error, MaskedError):
         what = "has masked numbers; give all of a vector's numbers, or no vector for that point"
     return InvalidArgumentError(f"vector {name!r} {what}", field=name, value=value)

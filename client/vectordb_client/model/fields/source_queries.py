@@ -63,6 +63,9 @@ def source_query(name: str, spec: Any, value: Any) -> TopTerms | None:
     if top is None and not _is_vector(value):
         return None
     given = value if top is None else top.vector
+    if top is not None and (isinstance(given, TopTerms) or not (_is_vector(given) or isinstance(given, (list, tuple, str)))):
+        what = f"query vector {name!r} is a TopTerms of {shown(given)}; it takes a vector of {spec.derived.source!r}, ({spec.source_dim},)"
+        raise InvalidArgumentError(f"{what}, and terms with weights are passed without it: {{17: 0.5}}", field=name, value=given)
     array = floats(name, given, "float32")
     if array.shape == (1, spec.source_dim):
         array = array[0]
