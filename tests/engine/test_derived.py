@@ -14,6 +14,7 @@ import vectordb
 from tests.support import forked
 from tests.support.upkeep import hurry, until
 from vectordb import PCA, Dense, Int, Pick, PreconditionError, Prefetch, Prefix, Project, Schema, SchemaError, VectorDBError, cli
+from vectordb.cli import load as load_command
 from vectordb.common import failpoints
 from vectordb.demo import corpus
 from vectordb.encoders import load
@@ -285,6 +286,18 @@ def test_exported_vectors_are_made_again_by_an_import(database, tmp_path):
             assert cuts[0] == cuts[1]
             there.fit("main")
             assert made(there).record.arrays == made(docs).record.arrays
+
+
+def test_an_import_fits_to_all_its_rows_what_the_background_fitted_to_the_first(database, monkeypatch):
+    docs = filled(database, 120)
+    monkeypatch.setattr(derive, "enough_rows", lambda spec: 60)
+    docs.fit("main")  # as the background does while rows are read
+    docs.upsert(ids=range(500, 540), vectors={"v": rows(40, 5)})
+    load_command._fit(docs, load_command._fitted(docs))
+    assert docs.report("main")["version"] == 1  # it was fitted before the import
+    load_command._fit(docs, ())
+    report = docs.report("main")
+    assert report["version"] == 2 and report["sample"] + report["held_out"] == 160
 
 
 def test_a_snapshot_has_what_was_learned(database, tmp_path):

@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         state = state_file(arguments.data, target.name, source.path) if source.stream is None else None
         task = bar.add_task("writing", total=1.0, points="0 rows")
         try:
+            before = _fitted(target)
             result = import_points(
                 target,
                 source,
@@ -108,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
                 progress=lambda done, rows, rejected: bar.update(task, completed=done, points=options.counted(rows, "row")),
             )
             if result.written:
-                _fit(opened().collection(target.name))
+                _fit(opened().collection(target.name), () if result.resumed else before)
             now = f"; it now has {options.counted(opened().collection(target.name).count(), 'point')}" if result.written else ""
         except KeyboardInterrupt:
             bar.stop()
@@ -122,18 +123,27 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _fit(collection: Collection) -> None:
-    """Fit the derived fields that the background would fit, because it ends with this process."""
+def _fitted(target: Collection | NewCollection) -> list[str]:
+    """The derived fields that have learned something before an import."""
+    if not hasattr(target, "info"):  # it is created by the first rows
+        return []
+    derived = {name: facts["derived"] for name, facts in target.info().statistics.items() if "derived" in facts}
+    return [name for name, facts in derived.items() if facts["state"] == "ready"]
+
+
+def _fit(collection: Collection, before: Sequence[str]) -> None:
+    """Fit the derived fields that the background would fit, because it ends with this process. before: those that were fitted
+    before the import; they stay as they are. Others are fitted again where the background has done so, to the first rows of the file.
+    """
     vectors: Mapping[str, Any] = collection.schema.vectors
-    derived = {name: spec for name, spec in vectors.items() if spec.derived is not None and spec.derived.learned}
+    derived = {name: spec for name, spec in vectors.items() if spec.derived is not None and spec.derived.learned and name not in before}
     if not derived:
         return
     from ..maintenance.derive import enough_rows
 
     facts = collection.info().statistics
     for name, spec in derived.items():
-        waits = facts[name]["derived"]["state"] in ("waiting", "deriving")
-        if waits and facts[spec.derived.source]["rows"] >= enough_rows(spec):
+        if facts[spec.derived.source]["rows"] >= enough_rows(spec):
             collection.fit(name)
 
 
