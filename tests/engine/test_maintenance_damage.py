@@ -127,10 +127,10 @@ def test_a_file_damaged_while_it_is_open_is_found_by_the_first_reading_through(s
         c = database.collection("c")
         verify = IndexFile.verify
 
-        def late(file):
+        def late(file, *given):
             for at in (0.3, 0.5, 0.7):
                 flip(file.path, at)
-            verify(file)
+            verify(file, *given)
 
         with c._snapshots.pin() as view, pytest.MonkeyPatch.context() as patch:
             patch.setattr(IndexFile, "verify", late)
