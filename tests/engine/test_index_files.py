@@ -157,7 +157,7 @@ def test_files_that_were_swapped_are_never_searched_and_built_again(directory, f
         swapped(folder / files[one], folder / files[other])
     named = {files[key] for pair in SWAPS[which] for key in pair}
     assert check(directory).ok and len(check(directory).notes) == len(named)
-    monkeypatch.setattr(index_file.IndexFile, "verify", lambda self: None)  # read in the background, which is too late
+    monkeypatch.setattr(index_file.IndexFile, "verify", lambda self, *_: None)  # read in the background, which is too late
     with vectordb.open(directory, maintenance=False) as database:
         for name in ("one", "two"):
             collection = database.collection(name)

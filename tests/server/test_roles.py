@@ -67,6 +67,7 @@ LEAST = {
     "DropCollection": "admin",
     "AddFields": "admin",
     "SetTerms": "write",
+    "SetMemory": "admin",
     "ListTerms": "read",
     "Status": "read",
     "Snapshot": "admin",
