@@ -94,8 +94,8 @@ def test_exact_plans_find_what_brute_force_finds_in_several_windows(setting, sha
 
 
 def test_recall_where_rows_lie_by_topic():
-    """Observed at .95: .910 to .991, by the plan that is the cheapest where the index is built. These queries are unlike the rows, which the
-    calibration of sparse fields doesn't know. The floor is three standard errors of 100 queries below the lowest.
+    """Observed at .95: .910 to .991, by the plan that is the cheapest where the index is built. These queries are unlike the rows, of which
+    the calibration of sparse fields knows nothing. The floor is three standard errors of 100 queries below the lowest.
     """
     rng, queries = np.random.default_rng(2), []
     for _ in range(100):
