@@ -29,7 +29,8 @@ nightly: $(VENV)/.dev
 	  tests/engine/test_maintenance_model.py tests/engine/test_bm25_scores.py tests/engine/test_filters.py tests/engine/test_junk.py \
 	  tests/engine/test_linear.py tests/engine/test_payload_filters.py tests/unit/test_filter_language.py \
 	  tests/unit/test_filter_canonical.py tests/unit/test_words.py tests/client/test_wire.py tests/client/test_wire_refusals.py \
-	  tests/server/test_half_open.py tests/server/test_turns.py tests/server/test_bounds.py tests/server/test_ending.py
+	  tests/server/test_half_open.py tests/server/test_turns.py tests/server/test_bounds.py tests/server/test_ending.py \
+	  tests/bench/test_bench_probes.py
 	VECTORDB_NIGHTLY=$(abspath $(NIGHTLY)) $(BIN)/python -m tests.support.soak --seconds 900 --workers 2
 	$(BIN)/python tools/reliability.py $(NIGHTLY)
 

@@ -13,6 +13,7 @@ from bench.probes.queries import misspelt
 from bench.run import Plan, run
 from bench.suites import Check
 from bench.systems import available
+from tests.support import nightly
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = replace(suites.QUICK, queries=40, repeats=2, ingest=500, load_seconds=0.2, clients=(1,))
@@ -125,6 +126,7 @@ def test_quality_is_that_of_judged_texts(tmp_path):
     assert "no texts with judged queries" in found["problems"][0]["message"]
 
 
+@pytest.mark.skipif(not nightly.FOLDER, reason="half a minute of new processes; by night")
 def test_two_checkouts_take_turns_in_new_processes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(suites, "_calls", lambda scale: {"calls": 5, "rows": 1_000, "batched": 1_000, "processes": 1})
     monkeypatch.setitem(suites.SUITES, "compare", replace(suites.SUITES["compare"], make=_comparing))
