@@ -125,7 +125,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _fitted(target: Collection | NewCollection) -> list[str]:
     """The derived fields that have learned something before an import."""
-    if not hasattr(target, "info"):  # it is created by the first rows
+    from ..transfer import NewCollection
+
+    if isinstance(target, NewCollection):  # it is created by the first rows
         return []
     derived = {name: facts["derived"] for name, facts in target.info().statistics.items() if "derived" in facts}
     return [name for name, facts in derived.items() if facts["state"] == "ready"]
