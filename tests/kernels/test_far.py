@@ -196,7 +196,7 @@ def test_predictions_follow_the_distances_that_searches_find():
         one.search(one.vectors[5:6], 10, target=0.95, parts=[target], trace=trace)
         return trace.report.runs[0].setting
 
-    assert [chosen() for _ in range(40)] == [cheap] * 40 and counts.tolist() == [40] + [0] * (len(counts) - 1)
+    assert [chosen() for _ in range(40)] == [cheap] * 40 and counts[: planner.NOT_AGAIN].tolist() == [40, 0, 0, 0, 0, 0]
     part.follow()
     assert chosen() == cheap  # nearer than usual, but no less effort for that
     counts[:] = 0
@@ -211,6 +211,30 @@ def test_predictions_follow_the_distances_that_searches_find():
     assert chosen() == cheap and counts[: planner.BINS].tolist() == [201, 50, 50, 50, 50]
 
 
+def test_searches_are_not_repeated_where_queries_resemble_the_rows():
+    """Some rows are farther from the others than usual too, and what is predicted of rows counts these."""
+    one = large("l2")
+    settings = one.segment.models[0].settings
+    cheap = int(np.flatnonzero(settings[:, planner.PLAN] == planner.ADAPTIVE_BEAM)[0])
+    thorough = int(np.flatnonzero(settings[:, planner.PLAN] == planner.BINARY_SCAN)[-1])
+    claimed = claiming(one.segment, cheap, thorough)
+    part = HNSWFile(claimed.meta, claimed.sections | {"alike": np.array([1e4, 2e4])}, claimed.file)
+    counts, middle = part.corrections.table[planner.SEEN], one.vectors.mean(axis=0)
+
+    def chosen() -> int:
+        trace = Trace()
+        one.search(middle[None] + 0.01, 10, parts=[SegmentTarget(part, part.all_allowed)], trace=trace)
+        return trace.report.runs[0].setting
+
+    assert chosen() == thorough and counts[: planner.NOT_AGAIN].tolist() == [0, 0, 0, 0, 0, 1]
+    counts[: planner.BINS] = 20
+    part.follow()
+    assert chosen() == cheap and counts[planner.NOT_AGAIN :][:2].tolist() == [1e4, 2e4]
+    counts[planner.BINS] = 40  # more than of the rows
+    part.follow()
+    assert chosen() == thorough and counts[planner.NOT_AGAIN :][:2].tolist() == [0, 0]
+
+
 def test_a_build_measures_distances_of_each_level():
     small = Indexed(clustered(3, 900, 16), "dot", options=Options(threads=1), SCANNED=100)
     sections = small.segment.sections
@@ -219,6 +243,7 @@ def test_a_build_measures_distances_of_each_level():
     assert sections["distance_points"].shape == (depths, levels, wide) and (sections["distance_points"][:, 0, -1] == 0).all()
     assert (np.diff(sections["distance_points"][..., :-1], axis=2) >= 0).all()
     assert (np.diff(sections["distance_points"][..., planner.BINS : -1], axis=2) > 0).all()
+    assert (sections["alike"] >= sections["distance_points"][:, 0, planner.BINS - 1]).all() and sections["alike"].shape == (depths,)
     assert sections["far_recalls"].shape == sections["far_costs"].shape == (depths, cells, settings)
     exact = planner.setting_of(sections["settings"], planner.EXACT)
     assert (sections["far_recalls"][..., exact] == 1).all() and (sections["far_costs"] > 0).all()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Constants: unit and meaning, then the source in brackets. [P2]: checked by the suite "planner" of 22 November 2026, commits 5afc918 to
 # e7bcf53 (bench/RESULTS.md, "Under filters"), which compares predicted with observed recall and cost. [chosen]: chosen, not measured.
-DEPTHS = (10, 100)  # results asked for; a request for another number uses the nearer model, with its efforts scaled [chosen]
+DEPTHS = planner.DEPTHS  # results asked for; a request for another number uses the nearer model, with its efforts scaled
 MOST_OF_FIRST = 3  # times the first depth: the most results for which the first model is used [chosen]
 DOUBT = 0.5  # standard errors subtracted from a measured mean recall [P2]
 MEASURED_EVERY = 16  # searches of a segment for each one that is timed; timing costs time itself [chosen]
@@ -51,7 +51,7 @@ class Corrections:
     @classmethod
     def of(cls, plans: Mapping[int, Plan], speed: float = 1.0) -> Corrections:
         """Neutral corrections of a table of plans."""
-        table = np.zeros((3, max(max(plans) + 1, planner.BINS)))
+        table = np.zeros((3, max(max(plans) + 1, planner.NOT_AGAIN + len(DEPTHS))))
         table[planner.COST_FACTOR] = 1
         return cls(table, speed)
 

@@ -23,9 +23,12 @@ TERMINATING_PLANS = (SCAN, BINARY_SCAN, EXACT)  # they find min(k, matches) rows
 FULL_COST_PLANS = (SCAN, EXACT)  # they look at every matching row however many results are asked for
 # Columns of a setting: the plan, and its two parameters (``index/dense/plans.py``).
 PLAN, EFFORT, WIDTH = range(3)
-# Rows of the corrections of a segment: a plan's recall offset and cost factor, and how many searches found rows in each of BINS.
+# Rows of the corrections of a segment: a plan's recall offset and cost factor; how many searches found rows in each of BINS and beyond, and
+# behind these, for each of DEPTHS, the distance up to which no search is followed by another.
 RECALL_OFFSET, COST_FACTOR, SEEN = range(3)
 BINS = 5  # of the usual distances: at each level, as many of its rows have results in one as in another (``index/dense/points.py``)
+DEPTHS = (10, 100)  # results asked for in calibrations; a model is of one of them [chosen]
+NOT_AGAIN = BINS + 1  # column of SEEN: the distance for the first of DEPTHS
 
 # Constants: unit and meaning, then the source in brackets. [P2]: checked by the suite "planner" of 22 November 2026, commit e7bcf53
 # (bench/RESULTS.md, "Under filters"). [tests]: set so that tests with outliers, ties and large limits pass; no benchmark is recorded.

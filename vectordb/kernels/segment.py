@@ -61,12 +61,14 @@ from .planner import (
     CLUSTERS_BINARY,
     CLUSTERS_SCAN,
     COMPILED_PLANS,
+    DEPTHS,
     EFFORT,
     EXACT,
     FEW,
     GRAPH_PLANS,
     KEPT,
     MORE,
+    NOT_AGAIN,
     PLAN,
     RECALL_OFFSET,
     SCAN,
@@ -169,6 +171,7 @@ def plan_again(
     costs,
     corrections,
     target,
+    depth,
     allowed,
     ran,
     distance,
@@ -180,7 +183,8 @@ def plan_again(
 ):
     """The setting for a request of which a search by the setting ``ran`` found rows at ``distance``, and one that takes over: (setting,
     safe). It is the same where that reaches the target for such requests. Corrects the report, and adds what another search costs. Where
-    the distance is a usual one, it is only counted, in the corrections.
+    the distance is a usual one, it is only counted, in the corrections; so it is beyond, up to a distance that these have where the
+    searches without a filter resemble the rows.
 
     cells, weights: where the request lies by its correlation. distances: at which there are cells. Others as ``plan_for``.
     """
@@ -189,8 +193,8 @@ def plan_again(
     local = log_correlation(report[R_LOCAL], share) if allowed.filtered else 0.0
     far, far_weights = np.zeros(4, np.int64), np.zeros(4, np.float64)
     found = weights_of_distance(levels, distances, level, local, distance, far, far_weights)
-    if found < BINS:
-        corrections[SEEN, found] += 1  # what threads add at the same moment may count once
+    corrections[SEEN, found] += 1  # what threads add at the same moment may count once
+    if found < BINS or (not allowed.filtered and distance <= corrections[SEEN, NOT_AGAIN + (depth > DEPTHS[0])]):
         return ran, exact
     reached = recalls[len(recalls) - len(costs) :]
     report[R_RECALL] = predict(ran, far, far_weights, recalls)
@@ -366,8 +370,8 @@ def search_segment(
                 if not filtered:
                     report[R_LOCAL] = distance
                 other, safe = plan_again(
-                    segment, settings, levels, distances, recalls, costs, corrections, target, allowed, setting, distance, cells, weights,
-                    growth, extra, report,
+                    segment, settings, levels, distances, recalls, costs, corrections, target, depth, allowed, setting, distance, cells,
+                    weights, growth, extra, report,
                 )  # fmt: skip
                 if other == setting:
                     break

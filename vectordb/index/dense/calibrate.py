@@ -33,7 +33,7 @@ from ..model import DEPTHS, Corrections, settings_of
 from .far import NOISE, distances_of, kinds_of, made_queries
 from .model import NEVER
 from .plans import PLANS
-from .points import CORRELATIONS, USUAL, bins_of, groups_of, points_by_distance, slope_of, spread
+from .points import ALIKE, CORRELATIONS, USUAL, bins_of, groups_of, points_by_distance, slope_of, spread
 from .scratch import DenseScratch
 from .search import CALL_MICROSECONDS, run_plan
 from .segment import DenseSegment
@@ -140,6 +140,7 @@ def calibrate(
         "lows": lows,
         "costs": costs,
         "distance_points": np.array([[cell[d][5] for cell in cells] for d in range(len(DEPTHS))]),
+        "alike": np.array([cells[0][d][6] for d in range(len(DEPTHS))]),
         "far_recalls": far_recalls,
         "far_costs": far_costs,
     }
@@ -238,7 +239,8 @@ class _Bench:
 
     def level(self, share: float | None) -> list[tuple[np.ndarray, ...]]:
         """Measure all settings at a selectivity (None: no filter): for each of DEPTHS (recalls, lowest recalls, costs in microseconds) by
-        correlation, as ``points.spread`` returns them, and (recalls, costs, distances with the slope) by distance.
+        correlation, as ``points.spread`` returns them, (recalls, costs, distances with the slope) by distance, and the distance within
+        which nearly all rows find their results.
         """
         count, measured = self.held, []
         made = self.rng.permutation(len(self.queries) - count) + count
@@ -279,7 +281,9 @@ class _Bench:
             points = points_by_distance(true, limit, noise[cell.queries], far, recalls, costs, beyond)
             points[0][:, self.settings.uncompiled] = 0.0  # a second search is made in the kernel
             tables = np.concatenate([bins, points[0]]), np.concatenate([np.repeat(points[1][:1], len(ends), axis=0), points[1]])
-            measured.append((*spread(cell.rhos[usual], recalls[usual], costs[usual]), *tables, np.concatenate([ends, points[2], [slope]])))
+            alike = float(np.quantile(true[own], ALIKE))
+            distances = np.concatenate([ends, points[2], [slope]])
+            measured.append((*spread(cell.rhos[usual], recalls[usual], costs[usual]), *tables, distances, alike))
         return measured
 
     def cold(self, recalls: np.ndarray) -> float:

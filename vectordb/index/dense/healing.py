@@ -281,13 +281,14 @@ class _Healing:
         settings = renewal.to_check(base, predicted, _of_graph(base))
         found, errors = calibrate.unfiltered_recalls(*given, settings)
         check = renewal.checked(base, self.change, meta["rows"], settings, predicted, found, renewal.SURE * errors)
-        model, cold = {name: base.sections[name] for name in CALIBRATION}, base.meta.get("cold", 1.0)
+        model = {name: base.sections[name] for name in CALIBRATION if name in base.sections}
+        cold = base.meta.get("cold", 1.0)
         if check.again:
             model, cold = calibrate.calibrate(*given, self.threads, lambda share: self.step("calibration", share))
         return model, {"cold": cold, "healed": check.healed | {"usual": self.usual}}, check.said
 
 
-CALIBRATION = ("settings", "levels", "locals", "recalls", "lows", "costs", "distance_points", "far_recalls", "far_costs")
+CALIBRATION = ("settings", "levels", "locals", "recalls", "lows", "costs", "distance_points", "alike", "far_recalls", "far_costs")
 
 
 def _frame_of(base: DenseSegment) -> Frame:

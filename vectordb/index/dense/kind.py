@@ -38,7 +38,7 @@ class HNSWFile(DenseSegment):
     own_sections = large | {
         "docids", "inverse", "mean", "flips", "centroids", "centroid_bias", "offsets", "medoids",
         "upper_rows", "upper_offsets", "upper_links", "settings", "levels", "locals", "recalls", "lows",
-        "costs", "distance_points", "far_recalls", "far_costs", "apart",
+        "costs", "distance_points", "alike", "far_recalls", "far_costs", "apart",
     }  # fmt: skip
 
     tiers = (frozenset({"graph", "codes", "bias"}), frozenset({"signs", "lacking"}))

@@ -12,6 +12,7 @@ from ..model import DOUBT
 # 2026. [chosen]: chosen, not measured.
 CORRELATIONS = (-8.0, -5.0, -3.5, -2.0, -1.0, -0.4, 0.0, 0.5, 1.0, 2.0, 4.0)  # log2 ρ at which a model has points [P2]
 USUAL = 0.98  # quantile of the distances of rows: what is farther is searched by what made queries need [far]
+ALIKE = 0.995  # quantile of them up to which a search finds what some rows find [chosen]
 POINTS = (0.2, 0.4, 0.6, 0.8, 1.0)  # quantiles of the distances beyond, at which a model has points [far]
 FEWEST, FEWEST_NOISE = 6.0, 3.0  # queries, summed weights, that a point needs; the second of those in random directions [chosen]
 TAIL = 0.05  # share of the queries, those with the lowest recalls, that a model keeps the mean recall of [chosen]

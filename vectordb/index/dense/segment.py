@@ -16,7 +16,7 @@ from ...kernels.codes import rotate, stride_of, u64s_of
 from ..base import IndexKind
 from ..exact import METRICS
 from ..file import IndexFile
-from ..model import Corrections, which_model
+from ..model import DEPTHS, Corrections, which_model
 from .model import DenseModel, models_of
 from .plans import PLANS
 
@@ -25,6 +25,7 @@ FOLLOWED = 32  # by which the predictions follow anew
 MEASURED = 160.0  # about as many queries the calibration asks
 UNSEEN = 16.0  # that the calibration counts for
 REMEMBERED = 512.0  # at which half of them are forgotten
+ALIKE = 0.06  # share beyond the usual distances, three times that of rows, up to which queries count as like the rows
 
 
 class DenseSegment(IndexKind):
@@ -103,13 +104,20 @@ class DenseSegment(IndexKind):
         return description
 
     def follow(self) -> None:
-        """Follow the distances of what searches find: where they are farther than those of rows used to be, settings find less."""
-        seen = self.corrections.table[planner.SEEN, : planner.BINS]
+        """Follow the distances of what searches find: where they are farther than those of rows used to be, settings find less. Where
+        about as few are beyond the usual ones as of the rows, the predicted recalls hold for these too, and searches are followed by
+        another only where they find rows farther away than nearly all rows do.
+        """
+        table = self.corrections.table[planner.SEEN]
+        seen = table[: planner.NOT_AGAIN]
         total = float(seen.sum())
         if total >= self._followed + FOLLOWED:
-            shares, chance = (seen + UNSEEN / planner.BINS) / (total + UNSEEN), (1 / total + 1 / MEASURED) ** 0.5
+            usual, beyond = seen[: planner.BINS], float(seen[planner.BINS])
+            counted = total - beyond
+            shares, chance = (usual + UNSEEN / planner.BINS) / (counted + UNSEEN), (1 / max(counted, 1.0) + 1 / MEASURED) ** 0.5
             for model in self.models:
                 model.follow(shares, chance)
+            table[planner.NOT_AGAIN :][: len(DEPTHS)] = self.sections.get("alike", 0.0) if beyond <= ALIKE * total else 0.0
             if total >= REMEMBERED:
                 seen /= 2
             self._followed = float(seen.sum())
