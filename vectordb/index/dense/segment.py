@@ -25,7 +25,7 @@ FOLLOWED = 32  # by which the predictions follow anew
 MEASURED = 160.0  # about as many queries the calibration asks
 UNSEEN = 16.0  # that the calibration counts for
 REMEMBERED = 512.0  # at which half of them are forgotten
-ALIKE = 0.06  # share beyond the usual distances, three times that of rows, up to which queries count as like the rows
+ALIKE, ALIKE_LAST = 0.06, 0.25  # shares beyond the usual distances (.02 of the rows) and in the last of BINS (.2) of queries like the rows
 
 
 class DenseSegment(IndexKind):
@@ -117,7 +117,8 @@ class DenseSegment(IndexKind):
             shares, chance = (usual + UNSEEN / planner.BINS) / (counted + UNSEEN), (1 / max(counted, 1.0) + 1 / MEASURED) ** 0.5
             for model in self.models:
                 model.follow(shares, chance)
-            table[planner.NOT_AGAIN :][: len(DEPTHS)] = self.sections.get("alike", 0.0) if beyond <= ALIKE * total else 0.0
+            alike = beyond <= ALIKE * total and usual[-1] <= ALIKE_LAST * counted
+            table[planner.NOT_AGAIN :][: len(DEPTHS)] = self.sections.get("alike", 0.0) if alike else 0.0
             if total >= REMEMBERED:
                 seen /= 2
             self._followed = float(seen.sum())
