@@ -40,7 +40,7 @@ DOCUMENTS, SCALED, ASKED = matrices(1, ROWS), matrices(2, ROWS, scale=True), mat
 
 
 @pytest.fixture(autouse=True)
-def few_calibration_queries(monkeypatch):
+def few_queries(monkeypatch):
     """A build of so few rows takes a fraction of a second then."""
     monkeypatch.setattr(build, "QUERIES", 8)
     monkeypatch.setattr(build, "MADE", 4)

@@ -18,6 +18,8 @@ from vectordb.index.dense.plans import PLANS
 from vectordb.index.model import Corrections
 from vectordb.kernels import planner
 
+pytestmark = pytest.mark.usefixtures("full_calibration")
+
 ROWS, DIM = 3_000, 24
 
 

@@ -9,17 +9,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pytest
 from vectordb_client.model.fields import SparseColumn
 from vectordb_client.model.schema import Sparse
 
+from tests.support import calibration
 from tests.support.indexed import Chunks, ask
 from vectordb.fields import FIELD_TYPES
 from vectordb.index import exact as flat
 from vectordb.index import file
 from vectordb.index.base import SegmentMask, SegmentRequest, SegmentTarget, TailRange, open_file
 from vectordb.index.impact import build as sparse_build
-from vectordb.index.impact import calibrate
 from vectordb.index.impact.kind import ImpactFile
 from vectordb.index.saturation import Saturation
 from vectordb.kernels import impact_layout
@@ -105,10 +104,7 @@ class Indexed:
         items = np.repeat(np.isin(np.arange(self.count), kept), sizes)
         self.folder = tempfile.TemporaryDirectory(prefix="vectordb-test-")
         self.path = Path(self.folder.name, "segment.index")
-        with pytest.MonkeyPatch.context() as patch:
-            if not calibrated:
-                patch.setattr(calibrate, "QUERIES", 6)
-                patch.setattr(calibrate, "FEWEST_QUERIES", 6)
+        with calibration.queries(full=calibrated):
             sparse_build.build(
                 self.path,
                 np.concatenate([[0], np.cumsum(sizes[kept])]),
