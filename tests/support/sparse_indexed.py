@@ -27,6 +27,7 @@ from vectordb.storage import chunks, format
 Query = tuple[np.ndarray, np.ndarray]
 
 
+@functools.cache
 def texts(seed: int, n: int, terms: int = 2_000, size: float = 40, topics: int = 8) -> SparseColumn:
     """Vectors like those of a learned encoder. Half of a row's terms are common, half are of its topic; weights are exponential."""
     rng = np.random.default_rng(seed)
