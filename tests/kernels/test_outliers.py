@@ -18,8 +18,6 @@ from vectordb.index.dense.plans import PLANS
 from vectordb.index.model import Corrections
 from vectordb.kernels import planner
 
-pytestmark = pytest.mark.usefixtures("full_calibration")
-
 ROWS, DIM = 3_000, 24
 
 
@@ -89,7 +87,8 @@ def indexed(metric: str, shape: str | None) -> Indexed:
     rows = plain()
     if shape is not None:
         SHAPES[shape](rows)
-    return Indexed(rows, metric, GRAPH_ROWS=1_000_000)
+    with calibration.queries(full=True):
+        return Indexed(rows, metric, GRAPH_ROWS=1_000_000)
 
 
 def queries_of(rows: np.ndarray, n: int = 40) -> np.ndarray:
