@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.support import calibration
 from tests.support.indexed import METRICS, Indexed, Trace, clustered, grouped, recall
 from tests.support.upkeep import hurry, until
 from vectordb import Dense, Int, Linear, Schema, Sparse, StorageError, VectorDBError
