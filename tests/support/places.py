@@ -130,7 +130,7 @@ def outcome(call: Callable[[Any], Any], place: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value as lists, tuples and texts that are equal only if all types and bits are. Times of a plan are left out."""
+    """A value as dicts, lists, tuples and scalars that are equal only if all types and bits are. Times of a plan are left out."""
     return _way(type(value))(value)
 
 
@@ -143,8 +143,12 @@ def _way(kind: type) -> Callable[[Any], Any]:
         float: lambda value: ("float", value.hex()),
         Plan: _plain_plan,
         Hits: _plain_hits,
-        Mapping: lambda value: ("mapping", sorted((plain(key), plain(item)) for key, item in value.items())),
+        Mapping: lambda value: {key if type(key) is str else repr(plain(key)): plain(item) for key, item in value.items()},
     }
+    if kind in (str, type(None)):
+        return lambda value: value
+    if kind in (int, bool):
+        return lambda value: (kind.__name__, value)
     for each, way in ways.items():
         if issubclass(kind, each):
             return way
@@ -174,6 +178,8 @@ def difference(a: Any, b: Any, where: str = "") -> str:
     """Where two values of ``plain`` first differ, and both sides there; empty if they are equal."""
     if not where and a == b:
         return ""
+    if isinstance(a, dict) and isinstance(b, dict):
+        a, b = (sorted(each.items()) for each in (a, b))
     if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
         return next((found for i, pair in enumerate(zip(a, b, strict=True)) if (found := difference(*pair, f"{where}[{i}]"))), "")
     return "" if a == b else f"{where}: {a!r} is not {b!r}"
