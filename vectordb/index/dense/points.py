@@ -126,8 +126,9 @@ def points_by_distance(
 
 
 def _weights(axis: np.ndarray, found: np.ndarray, noise: bool = False) -> np.ndarray:
-    """What each query counts for each of some points, ``(points, n, settings)``: linear weights of the two that it lies between. A point with
-    too few takes those nearest to it, but none if they are ``noise`` and all farther. Queries nearer than the first point count for none.
+    """What each query counts for each of some points, ``(points, n, settings)``: linear weights of the two that it lies between. A point
+    with too few takes those nearest to it, but none if they are ``noise`` and all farther. Queries nearer than the first point count for
+    none. found: ``(n, settings)``.
     """
     every, settings = np.arange(len(found))[:, None], np.arange(found.shape[1])
     right = np.clip(np.searchsorted(axis, found), min(1, len(axis) - 1), len(axis) - 1)
