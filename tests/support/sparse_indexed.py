@@ -27,9 +27,13 @@ from vectordb.storage import chunks, format
 Query = tuple[np.ndarray, np.ndarray]
 
 
-@functools.cache
 def texts(seed: int, n: int, terms: int = 2_000, size: float = 40, topics: int = 8) -> SparseColumn:
     """Vectors like those of a learned encoder. Half of a row's terms are common, half are of its topic; weights are exponential."""
+    return columns(*_rows_of_texts(seed, n, terms, size, topics))  # new arrays, which tests may write to
+
+
+@functools.cache
+def _rows_of_texts(seed: int, n: int, terms: int, size: float, topics: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     rng = np.random.default_rng(seed)
     orders = np.stack([np.random.default_rng(1_000 + topic).permutation(terms) for topic in range(topics)])
     found, weights = [], []
@@ -38,7 +42,7 @@ def texts(seed: int, n: int, terms: int = 2_000, size: float = 40, topics: int =
         own = np.unique(np.where(rng.random(len(ranks)) < 0.5, ranks, orders[topic, ranks]))
         found.append(own)
         weights.append(0.05 + 0.6 * rng.standard_exponential(len(own)))
-    return columns(found, weights)
+    return found, weights
 
 
 def topics_of(seed: int, n: int, topics: int = 8) -> np.ndarray:
