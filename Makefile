@@ -12,8 +12,9 @@ PYTEST_ARGS ?= -n auto --dist worksteal
 demo: $(VENV)/.demo
 	$(BIN)/vectordb demo
 
+# Where each core has a worker, threads of libraries that wait by spinning only take time from the others.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # The documentation as a site, in site/. mkdocs stops at a warning. Pages made from the code are committed: python tools/docs.py.
 docs: $(VENV)/.docs

@@ -40,12 +40,14 @@ def pytest_configure(config):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Before the fixtures of the test, of its module too, which may build indexes."""
-    calibration.use(full=bool(nightly.FOLDER) or "few_calibration_queries" not in item.fixturenames)
+    calibration.use(full=bool(nightly.FOLDER) or "full_calibration" in item.fixturenames)
 
 
 @pytest.fixture
-def few_calibration_queries():
-    """Indexes are calibrated with few queries (``pytest_runtest_setup``), which takes a tenth of the time: for tests that ask no recall."""
+def full_calibration():
+    """Indexes are calibrated as a user's (``pytest_runtest_setup``), not with few queries, which takes a tenth of the time: for tests that
+    ask for a recall, or for what a calibration measured.
+    """
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import vectordb
 from vectordb import IVF, Dense, F, Float, Geo, Int, Keyword, Linear, MultiVector, Prefetch, Project, Schema, Sparse, Text, TokenLists
 from vectordb.engine.check import check
 
-ROWS = 3_000
+ROWS = 1_500
 
 
 def search(folder: Path) -> None:

@@ -15,6 +15,8 @@ from bench.suites import Check
 from bench.systems import available
 from tests.support import nightly
 
+pytestmark = pytest.mark.usefixtures("full_calibration")
+
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = replace(suites.QUICK, queries=40, repeats=2, ingest=500, load_seconds=0.2, clients=(1,))
 DENSE = "clustered:n=2000,dim=32,queries=64,centres=40"

@@ -18,6 +18,8 @@ from bench.run import Plan, run
 from bench.systems import available
 from tests.support.paths import ROOT, SUPPORT
 
+pytestmark = pytest.mark.usefixtures("full_calibration")
+
 BAD = SUPPORT / "bench_bad_systems.py"
 # cap: the queries are one chunk, which is always measured whole, so only the warm-up is short
 SMALL = replace(suites.QUICK, queries=20, repeats=2, cap=0.2, ingest=600, load_seconds=0.3, clients=(1, 2))

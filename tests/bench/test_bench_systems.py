@@ -18,6 +18,8 @@ from bench.systems.common import Attributes
 from bench.systems.envs import group_of
 from bench.systems.expressions import Sql, negation, tree
 
+pytestmark = pytest.mark.usefixtures("full_calibration")
+
 N, DIM, TERMS, QUERIES, K = 1000, 32, 300, 20, 10
 CAP = 0.2  # seconds of a pass: the queries are one chunk, which is always measured whole, so only the warm-up is short
 

@@ -13,6 +13,8 @@ import vectordb
 from bench import cli, tune, tune_fields, tune_report
 from vectordb import Dense, Int, Keyword, MultiVector, Schema, Sparse, Text
 
+pytestmark = pytest.mark.usefixtures("full_calibration")
+
 N = 400
 
 

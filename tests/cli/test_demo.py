@@ -24,7 +24,8 @@ LIMIT = 600  # docstrings: enough for an index
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """The demo's service is a server in this process: a second one needs seconds to start."""
+    """The demo's service is a server in this process: a second one needs seconds to start. Searches are timed once."""
+    monkeypatch.setattr(demo, "_REPEATS", 1)
 
     @contextlib.contextmanager
     def served(folder, port, waiting):

@@ -104,7 +104,7 @@ def test_a_schema_file_that_is_wrong_is_named(capsys, tmp_path):
         assert code == 1 and message in err and err.count("\n") == 1
 
 
-def test_a_killed_import_goes_on(tmp_path):
+def test_a_killed_import_goes_on(tmp_path, capsys):
     source, data = tmp_path / "in.jsonl", tmp_path / "data"
     with source.open("w") as file:
         for i in range(20_000):
@@ -117,11 +117,9 @@ def test_a_killed_import_goes_on(tmp_path):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, process.stderr.read()
     process.stderr.close()
-    again = subprocess.run(command, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    written, done = (
-        int(n.replace(",", "")) for n in re.search(r"([\d,]+) rows?.*resumed after the ([\d,]+) rows", again.stderr, re.S).groups()
-    )
+    code, _, said = run(capsys, *command[3:])
+    assert code == 0, said
+    written, done = (int(n.replace(",", "")) for n in re.search(r"([\d,]+) rows?.*resumed after the ([\d,]+) rows", said, re.S).groups())
     assert done >= 1000 and written + done == 20_000
     with vectordb.open(data) as database:
         assert database.collection("c").count() == 20_000

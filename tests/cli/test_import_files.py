@@ -71,18 +71,16 @@ def test_a_file_gives_its_rows_however_it_is_written(name, data, flags, tmp_path
     assert content(tmp_path / "d") == POINTS
 
 
-def test_standard_input_and_pipes_are_taken_and_an_export_comes_back(tmp_path):
-    def vectordb_(*words, **options):
-        return subprocess.run([sys.executable, "-m", "vectordb", *map(str, words)], capture_output=True, check=True, timeout=300, **options)
-
-    vectordb_("import", tmp_path / "a", "c", "-", "--create", input=LINES.encode())
-    out = vectordb_("export", tmp_path / "a", "c", "-").stdout
-    vectordb_("import", tmp_path / "b", "c", "-", "--create", input=out)
-    assert content(tmp_path / "a") == content(tmp_path / "b") == POINTS
-    vectordb_("import", tmp_path / "c", "c", "-", "--create", "--format", "csv", input=cells(";").encode())
-    shell = f"'{sys.executable}' -m vectordb import '{tmp_path}/e' c <(cat) --create --format json"
-    subprocess.run(["bash", "-c", shell], input=ARRAY.encode(), check=True, capture_output=True, timeout=300)
-    assert content(tmp_path / "c") == content(tmp_path / "e") == POINTS
+def test_standard_input_and_pipes_are_taken_and_an_export_comes_back(tmp_path, capsys, monkeypatch):
+    for place, data, flags in (("a", LINES, ()), ("c", cells(";"), ("--format", "csv"))):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data.encode())))
+        assert main(["import", str(tmp_path / place), "c", "-", "--create", *flags]) == 0, capsys.readouterr().err
+    shell = f"""set -o pipefail; vectordb() {{ '{sys.executable}' -m vectordb "$@"; }}
+        vectordb export '{tmp_path}/a' c - | vectordb import '{tmp_path}/b' c - --create && cat '{tmp_path}/b.json' |
+        vectordb import '{tmp_path}/e' c <(cat) --create --format json"""
+    (tmp_path / "b.json").write_text(ARRAY, encoding="utf-8")
+    subprocess.run(["bash", "-c", shell], check=True, capture_output=True, timeout=300)
+    assert [content(tmp_path / place) for place in "abce"] == [POINTS] * 4
     assert not list(tmp_path.glob("*/imports/*"))
 
 

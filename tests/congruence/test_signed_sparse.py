@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from tests.support.sparse_indexed import query_of, texts
 from tests.support.upkeep import until
@@ -65,7 +64,6 @@ def indexed(database, embedded):
     return docs, held
 
 
-@pytest.mark.usefixtures("few_calibration_queries")
 def test_signed_weights_are_found_as_brute_force_finds_them(database, embedded):
     """To the last bit with exact=True, through the index; limits above the rows that score above 0 give those that score less, too."""
     docs, held = indexed(database, embedded)
@@ -84,7 +82,6 @@ def test_signed_weights_are_found_as_brute_force_finds_them(database, embedded):
     assert [found(hits) for hits in batch] == [brute(held, query(i), 10) for i in range(8)]
 
 
-@pytest.mark.usefixtures("few_calibration_queries")
 def test_recall_of_queries_of_both_signs(embedded):
     """Observed of 60 held-out queries: 1.0 at each target, .997 with a filter."""
     docs, held = indexed(embedded, embedded)
@@ -96,7 +93,6 @@ def test_recall_of_queries_of_both_signs(embedded):
     assert np.mean(shares) >= 0.93
 
 
-@pytest.mark.usefixtures("few_calibration_queries")
 def test_signed_arms_are_fused_as_without_an_index(database, embedded):
     docs, _ = indexed(database, embedded)
     plain = database.create_collection("plain", Schema({"s": Sparse(index=None), "d": Dense(8, index=None)}))

@@ -10,7 +10,6 @@ import pytest
 from tests.support.upkeep import until
 from vectordb import Int, Linear, Schema, Sparse
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
 TERMS = [0, 1, 2, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 2, 2**64 - 1, 77, 78, 79, 80, 81]
 SCHEMA = Schema({"plain": Sparse(), "bits": Sparse(binary=True), "idf": Sparse("idf"), "both": Sparse("idf", binary=True)}, {"n": Int()})
 

@@ -19,8 +19,6 @@ from vectordb.engine.check import check
 from vectordb.maintenance import policy
 from vectordb.storage.store import Store
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
-
 ENCODER = "bm25(language=none, k1=1.4, b=0.6)"
 VOCABULARY = [f"w{i}" for i in range(30)]
 QUERIES = ["w0", "w1 w2 w3", "w0 w0 w5 w9 w20", "w29 missing", "w4 w8 w12 w16 w20 w24 w28"]

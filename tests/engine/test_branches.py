@@ -206,7 +206,7 @@ class Family:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_family_behaves_like_independent_collections(directory, monkeypatch, few_calibration_queries, seed):
+def test_a_family_behaves_like_independent_collections(directory, monkeypatch, seed):
     small(monkeypatch)
     monkeypatch.setattr(branches, "COPIED_BYTES", [0, 400, 4_096][seed])
     monkeypatch.setattr(branches, "COPIED_AT_ONCE", 37)
@@ -234,7 +234,7 @@ def filled(database, n: int = 4_000):
     return docs
 
 
-def test_a_branch_shares_vectors_rows_and_index_files(directory, few_calibration_queries):
+def test_a_branch_shares_vectors_rows_and_index_files(directory):
     with vectordb.open(directory, maintenance=False) as database:
         docs = filled(database)
         docs.optimize()
@@ -274,7 +274,7 @@ def segments_of(collection) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize("archive", [False, True])
-def test_a_snapshot_holds_a_shared_index_file_once(directory, tmp_path, few_calibration_queries, archive):
+def test_a_snapshot_holds_a_shared_index_file_once(directory, tmp_path, archive):
     with vectordb.open(directory, maintenance=False) as database:
         filled(database).optimize()
         database.branch("docs", "next").delete([3])
@@ -286,7 +286,7 @@ def test_a_snapshot_holds_a_shared_index_file_once(directory, tmp_path, few_cali
         assert (docs.count(), branch.count(), database.diff("next").deleted) == (4_000, 3_999, (3,))
 
 
-def test_a_damaged_shared_index_file_is_built_again_for_both(directory, few_calibration_queries):
+def test_a_damaged_shared_index_file_is_built_again_for_both(directory):
     with vectordb.open(directory, maintenance=False) as database:
         filled(database).optimize()
         database.branch("docs", "next")
@@ -301,7 +301,7 @@ def test_a_damaged_shared_index_file_is_built_again_for_both(directory, few_cali
         assert len(index_files(directory)) == 2 and file not in index_files(directory)
 
 
-def test_background_maintenance_builds_a_shared_file_again_for_all_that_need_it(directory, monkeypatch, few_calibration_queries):
+def test_background_maintenance_builds_a_shared_file_again_for_all_that_need_it(directory, monkeypatch):
     hurry(monkeypatch)
     with vectordb.open(directory, maintenance=False) as database:
         filled(database, 300).optimize()

@@ -19,8 +19,6 @@ from vectordb.engine.check import check
 from vectordb.maintenance import policy
 from vectordb.storage import chunks, compact, format, store
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
-
 SCHEMA = Schema(
     {"v": Dense(4), "h": Dense(3, "l2", "float16"), "m": MultiVector(2), "s": Sparse(weighting="idf")},
     {"k": Keyword(), "ks": Keyword(array=True), "n": Int(), "xs": Float(array=True), "t": Text(), "ok": Bool(), "u": Uuid(), "g": Geo()},

@@ -20,8 +20,6 @@ from vectordb.maintenance.convert import STEPS
 from vectordb.storage import format
 from vectordb.storage.reader import read_only
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
-
 TEXTS = GOLDEN / "texts"
 _spec = importlib.util.spec_from_file_location("golden_texts_make", TEXTS / "make.py")
 make = importlib.util.module_from_spec(_spec)

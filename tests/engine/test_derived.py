@@ -25,7 +25,6 @@ from vectordb.maintenance.derive import STEPS
 from vectordb.storage import catalog, format
 from vectordb.storage.reader import read_only
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
 DIM = 16
 SCHEMA = Schema({"v": Dense(DIM), "main": Dense(5, derived=PCA("v")), "cut": Dense(4, derived=Prefix("v"))}, {"n": Int()})
 

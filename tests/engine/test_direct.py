@@ -19,7 +19,6 @@ from vectordb.index.dense import kind
 from vectordb.index.model import Corrections
 from vectordb.query import direct, execute, segments
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
 SELECTIONS = {"all": {}, "none": {"with_attributes": False}, "names": {"with_attributes": ["at", "n"]}}
 FILTERS = [None, "n < 700", F("k") == "k3", {"op": "ge", "field": "n", "value": 1_490}, "n = 7", "n = -1", "NOT (n < 0)"]
 

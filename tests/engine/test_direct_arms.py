@@ -25,7 +25,6 @@ from vectordb.kernels.impact import IMPACTS, POSTINGS, SAFE, SCAN
 from vectordb.query import direct, direct_arm_blocks, direct_arms, execute, segments
 from vectordb.query.fusion import depths, lists
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
 ROWS, DIM = 1_200, 16
 FUSIONS = ["rrf", "relative", "dbsf", RRF(5.0, {"v": 2.0}), Relative({"s": 0.3}), DBSF({"v": 0.0})]
 FILTERS = [None, "n < 700", F("n") >= 1_150, "n = 7", "n = -1"]

@@ -21,8 +21,6 @@ from vectordb.index.dense import kind
 from vectordb.index.model import Corrections
 from vectordb.query import direct_blocks
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
-
 
 @pytest.fixture(autouse=True)
 def learn_cost(monkeypatch):

@@ -12,8 +12,6 @@ from vectordb.common import deadline
 from vectordb.query.explore import join
 from vectordb.storage.lmdb_env import Env
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
-
 ROWS, DIM, INDEXED = 1_600, 12, 1_200
 METRICS = ("cosine", "dot", "l2")
 RED = "color = 'red'"

@@ -19,8 +19,6 @@ from vectordb.filters.docids import docids_of
 from vectordb.index.mask import FEW_ROWS
 from vectordb.query import direct, execute
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
-
 ROWS, DIM = 6_000, 24
 SIMPLE = [
     "k = 'k7'",

@@ -12,6 +12,8 @@ from tests.support import indexed, sparse_indexed
 from vectordb.query.fusion import depths, lists
 from vectordb.query.fusion.depths import Choice, FusedRecall, Point
 
+pytestmark = pytest.mark.usefixtures("full_calibration")
+
 LIMIT, CANDIDATES = 10, 100
 
 

@@ -15,6 +15,8 @@ from vectordb.index.model import PLAN
 from vectordb.index.multi import build, far
 from vectordb.index.multi.plans import EXACT, LISTS, SCAN
 
+pytestmark = pytest.mark.usefixtures("full_calibration")
+
 DIM, ROWS = 48, 600
 VECTORS = np.random.default_rng(0).standard_normal((60, DIM)).astype(np.float32)
 

@@ -20,6 +20,8 @@ from vectordb.index.multi.centroids import LEAST_OF_CENTROID, shares_of
 from vectordb.index.multi.model import Choice
 from vectordb.kernels import token_lists
 
+pytestmark = pytest.mark.usefixtures("full_calibration")
+
 DIM, ROWS = 12, 500
 LISTS = TokenLists(centroids=64)
 TOPICS = np.random.default_rng(0).standard_normal((40, DIM))
@@ -40,7 +42,7 @@ DOCUMENTS, SCALED, ASKED = matrices(1, ROWS), matrices(2, ROWS, scale=True), mat
 
 
 @pytest.fixture(autouse=True)
-def few_calibration_queries(monkeypatch):
+def few_queries(monkeypatch):
     """A build of so few rows takes a fraction of a second then."""
     monkeypatch.setattr(build, "QUERIES", 8)
     monkeypatch.setattr(build, "MADE", 4)

@@ -84,6 +84,7 @@ def test_a_service_and_its_client_refuse_the_same(client):
 # ---- What is taken has finite scores ----
 
 
+@pytest.mark.usefixtures("full_calibration")
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e10, float(WITHIN)])
 def test_long_vectors_are_found_as_exactly_through_an_index_as_without(database, metric, scale):

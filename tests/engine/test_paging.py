@@ -11,7 +11,6 @@ import vectordb
 from vectordb import Dense, PreconditionError, Schema, Sparse
 from vectordb.query import paging
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
 ROWS = np.random.default_rng(2).standard_normal((600, 8)).astype(np.float32)
 QUERY = {"v": ROWS[0]}
 

@@ -22,7 +22,6 @@ from vectordb.maintenance.purge import STEPS
 from vectordb.storage import erasure_scan as residue
 from vectordb.storage import rewrite
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
 SCHEMA = Schema({"v": Dense(8), "s": Sparse(), "m": MultiVector(8)}, {"k": Keyword(), "body": Text()})
 POINTS, GONE = 400, 150
 _theirs: dict[str, vectordb.Database] = {}

@@ -15,7 +15,6 @@ from vectordb.engine.check import check
 from vectordb.engine.deriving import made_of
 from vectordb.maintenance import derive
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
 DIM = 16
 SCHEMA = Schema({"v": Dense(DIM, index=None), "codes": Sparse(derived=CSR("v", hidden=48, k=6))})
 

@@ -77,6 +77,7 @@ def share_found(collection, asked, limit: int = 10, **options) -> float:
     return float(np.mean(shares))
 
 
+@pytest.mark.usefixtures("full_calibration")
 def test_a_sealed_field_is_searched_through_its_segment_and_the_tail_exactly(database):
     docs = filled(database, rows=1_000)
     docs.optimize()
@@ -128,6 +129,7 @@ def test_churn_before_and_after_compaction(database, tmp_path, weighting):
     assert not check(tmp_path).problems and not check(tmp_path).notes
 
 
+@pytest.mark.usefixtures("full_calibration")
 def test_filters(database):
     docs = filled(database)
     docs.optimize()

@@ -107,7 +107,6 @@ def test_rows_that_are_too_long_for_a_code_are_always_scored():
     assert kernel.tail_candidates(codes, facts, states, 0, docids, rows[0], mean, dense.DOT, 1, 1e30, out) == 2
 
 
-@pytest.mark.usefixtures("few_calibration_queries")
 @pytest.mark.parametrize("metric", ["cosine", "l2", "dot"])
 def test_searches_with_a_coded_tail_equal_exact_ones(tmp_path, metric):
     """With updates, deletes, filters, an index that takes rows over, another process's view, and a batch."""

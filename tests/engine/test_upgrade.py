@@ -19,8 +19,6 @@ from vectordb.engine.check import check
 from vectordb.index import file as index_file
 from vectordb.storage import chunks, format, integrity
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
-
 _spec = importlib.util.spec_from_file_location("golden_make", GOLDEN / "make.py")
 make = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(make)

@@ -39,6 +39,8 @@ from vectordb.index.dense.scratch import DenseScratch
 from vectordb.index.model import Corrections, settings_of
 from vectordb.kernels import layout, planner
 
+pytestmark = pytest.mark.usefixtures("full_calibration")
+
 # The settings of a file: those that one built now is calibrated for, and some of plans that earlier versions calibrated.
 NOW = settings_of(PLANS)
 EARLIER = [(planner.GRAPH_BEAM, 4, 0), (planner.POST_FILTER, 8, 0)]

@@ -16,6 +16,8 @@ from vectordb.index.model import AGAIN, Corrections
 from vectordb.kernels import planner, segment
 from vectordb.kernels.topk import make_key
 
+pytestmark = pytest.mark.usefixtures("full_calibration")
+
 ADDED = ("distance_points", "far_recalls", "far_costs")  # the sections that files of earlier versions lack
 QUERIES = 48
 

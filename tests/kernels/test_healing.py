@@ -36,7 +36,7 @@ def small(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def few(few_calibration_queries, monkeypatch):
+def few(monkeypatch):
     for name, value in {"QUERIES": 60, "SELECTIVITIES": (0.3,), "MADE": 12, "MADE_REQUESTS": (6, 4)}.items():
         monkeypatch.setattr(calibrate, name, value)
 

@@ -253,6 +253,27 @@ def test_code_that_cannot_be_kept_is_used(problem, tmp_path, monkeypatch):
     assert doubled(21) == 42 and list(tmp_path.iterdir()) == []
 
 
+def test_numba_is_loaded_whole_only_for_code_that_calls_what_is_not_there_yet(tmp_path, monkeypatch):
+    """That takes half a second of imports; without it such code would end the process."""
+    monkeypatch.setattr(store, "_chosen", store.Folder(tmp_path))
+    monkeypatch.setattr(jit.watch, "on_miss", lambda name: False)
+
+    @jit.kernel
+    def ones(n):
+        return np.ones(n)
+
+    assert ones(3).tolist() == [1, 1, 1]
+    (name,) = (jit.name_of(ones._cache._kernel, arguments) for arguments in ones.overloads)
+    context, loaded = ones.targetctx, []
+    monkeypatch.setattr(context, "refresh", lambda: loaded.append(1))
+    for there in (True, False):
+        with monkeypatch.context() as patch:
+            if not there:
+                patch.setattr(internals.binding, "address_of_symbol", lambda symbol: None)
+            read = internals.from_bytes(context, store.Folder(tmp_path).get(name))
+        assert read.entry_point(4).tolist() == [1, 1, 1, 1] and loaded == [1] * (not there)
+
+
 def test_a_kernel_is_compiled_once_for_a_literal_and_a_variable(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "_chosen", store.Folder(tmp_path))  # an earlier run may have kept it elsewhere
 

@@ -23,6 +23,8 @@ from vectordb.index.lists.kind import ListsFile
 from vectordb.index.renewal import Unfit
 from vectordb.kernels import columns_of_memory
 
+pytestmark = pytest.mark.usefixtures("full_calibration")
+
 ROWS, DIM, ADDED = 2_000, 16, 550
 OPTIONS = build.Options(threads=1)
 ALL = np.arange(ROWS + ADDED, dtype=np.uint32)

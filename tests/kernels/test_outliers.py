@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.support import calibration
 from tests.support.indexed import METRICS, Indexed, Trace, clustered, grouped, recall
 from tests.support.upkeep import hurry, until
 from vectordb import Dense, Int, Linear, Schema, Sparse, StorageError, VectorDBError
@@ -87,7 +88,8 @@ def indexed(metric: str, shape: str | None) -> Indexed:
     rows = plain()
     if shape is not None:
         SHAPES[shape](rows)
-    return Indexed(rows, metric, GRAPH_ROWS=1_000_000)
+    with calibration.queries(full=True):
+        return Indexed(rows, metric, GRAPH_ROWS=1_000_000)
 
 
 def queries_of(rows: np.ndarray, n: int = 40) -> np.ndarray:

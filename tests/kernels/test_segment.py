@@ -23,9 +23,6 @@ from vectordb.index.model import settings_of
 from vectordb.kernels import codes as kernel_codes
 from vectordb.kernels import planner
 
-# For tests that ask nothing of the choice of a plan.
-few_queries = pytest.mark.usefixtures("few_calibration_queries")
-
 MEASURED = {"recalls", "lows", "costs", "far_recalls", "far_costs"}  # by the clock
 LARGE = sorted(HNSWFile.large.union(*(codec.large for codec in HNSWFile.codecs.values())))
 
@@ -132,7 +129,8 @@ def test_the_graph_links_all_rows(metric):
 def test_the_graph_links_rows_that_are_near():
     indexed = small("l2")
     found, numbers = indexed.segment, rotated(indexed)
-    distances = np.square(numbers[:, None] - numbers[None]).sum(axis=2)
+    lengths = np.square(numbers).sum(axis=1)
+    distances = lengths[:, None] + lengths - 2 * numbers @ numbers.T
     np.fill_diagonal(distances, np.inf)
     nearest = np.argmin(distances, axis=1)
     assert np.mean([row in links for row, links in zip(nearest, found.sections["graph"], strict=True)]) >= 0.95  # 0.99
@@ -157,7 +155,6 @@ def test_the_degree_reaches_the_graph(builder, degree):
     assert links.max() > degree and links.max() <= 2 * degree
 
 
-@few_queries
 @pytest.mark.parametrize("builder", ["faiss", "hnswlib"])
 def test_more_candidates_and_links_make_a_graph_that_finds_more(builder):
     queries, rows = held_out(60, 48), clustered(3, 2_000, 48)
@@ -255,7 +252,6 @@ def built(metric: str, folder: Path, **options) -> dict[str, bytes]:
     return {name: indexed.file[low:high] for name, (low, high) in places(indexed.file).items()}
 
 
-@few_queries
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_same_seed_builds_the_same_file(metric):
     """On one thread, but for what is measured."""
@@ -267,7 +263,6 @@ def test_the_same_seed_builds_the_same_file(metric):
     assert different >= {"graph", "codes", "flips", "signs"} and not different & {"settings", "levels", "locals"}
 
 
-@few_queries
 def test_progress_is_told_and_a_build_can_be_cancelled_at_every_step(path):
     rows, docids, told = clustered(3, 600, 9), np.arange(600, dtype=np.uint32), []
     with pytest.MonkeyPatch.context() as patch:
@@ -308,14 +303,12 @@ def check_small(indexed: Indexed, queries: np.ndarray, least: float = 0.99) -> N
         assert np.mean([recall(*pair) for pair in zip(scanned, oracle, strict=True)]) >= least
 
 
-@few_queries
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dim", [1, 2, 63, 64, 65, 130])
 def test_dimensions_around_the_width_of_a_word(metric, dim):
     check_small(Indexed(clustered(3, 500, dim), metric), held_out(8, dim), 0.9 if dim == 1 else 0.99)
 
 
-@few_queries
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("rows", [1, 2, 63, 64, 65])
 def test_few_rows(metric, rows):
@@ -334,7 +327,6 @@ SHAPES = {
 }
 
 
-@few_queries
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_unusual_rows(metric, shape):
@@ -345,7 +337,6 @@ def test_unusual_rows(metric, shape):
         assert [len(found) for found, _ in planned] == [10] * len(queries) == [len(found) for found in oracle]
 
 
-@few_queries
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("size", [1e-38, 1e25, 1e30])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -361,6 +352,7 @@ def test_numbers_at_the_ends_of_float32(metric, size):
 
 @pytest.mark.parametrize("size", [1e-25, 1e25])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.usefixtures("full_calibration")
 def test_lengths_do_not_matter_to_cosine(size):
     """Not even those whose squares float32 can't hold."""
     indexed, queries = Indexed((clustered(3, 800, 20) * np.float32(size)).astype(np.float32), "cosine"), held_out(20, 20)

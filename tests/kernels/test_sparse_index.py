@@ -29,6 +29,8 @@ from vectordb.index.model import PLAN, Corrections
 from vectordb.kernels import impact as kernel
 from vectordb.kernels import impact_layout
 
+pytestmark = pytest.mark.usefixtures("full_calibration")
+
 EXACT = tuple(np.flatnonzero(calibrate.SETTINGS[:, PLAN] != kernel.IMPACTS).tolist())
 HELD = texts(3, 200)  # queries that ``large`` doesn't hold
 

@@ -17,6 +17,8 @@ from vectordb.index.impact import calibrate
 from vectordb.index.impact.kind import ImpactFile
 from vectordb.kernels import impact_layout
 
+pytestmark = pytest.mark.usefixtures("full_calibration")
+
 # Negative weights
 
 

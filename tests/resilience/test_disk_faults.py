@@ -22,8 +22,6 @@ from vectordb import Dense, Int, Schema, StorageError
 from vectordb.common import failpoints
 from vectordb.engine.check import check
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
-
 SCHEMA = Schema({"v": Dense(4)}, {"n": Int()})
 FAULTS = {
     "no space": ("/dev/full", os.O_RDWR, "no space left|No space left"),

@@ -20,8 +20,6 @@ from vectordb import CorruptionError, StorageError
 from vectordb.common import failpoints
 from vectordb.engine.check import check
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
-
 PAGE, SECTOR, METAS = 4_096, 512, 2
 STEPS = cases(40, 300)
 IMAGES = cases(2, 8)  # of each kind, a commit

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from vectordb.index.dense import calibrate as dense
 from vectordb.index.impact import calibrate as impact
 from vectordb.index.multi import calibrate as multi
@@ -14,8 +17,24 @@ _FEW = {
 _FULL = {module: {name: getattr(module, name) for name in few} for module, few in _FEW.items()}
 
 
+_current = True
+
+
 def use(full: bool) -> None:
     """Calibrate from now on with all queries, as a user does, or with few."""
+    global _current
+    _current = full
     for module, values in (_FULL if full else _FEW).items():
         for name, value in values.items():
             setattr(module, name, value)
+
+
+@contextlib.contextmanager
+def queries(full: bool) -> Iterator[None]:
+    """``use`` for what is built inside: for indexes that several tests share, whichever comes first."""
+    before = _current
+    use(full)
+    try:
+        yield
+    finally:
+        use(before)

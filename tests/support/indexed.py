@@ -13,6 +13,7 @@ import pytest
 from vectordb_client.model.fields import DenseColumn
 from vectordb_client.model.schema import Dense
 
+from tests.support import calibration
 from vectordb.fields import FIELD_TYPES
 from vectordb.index import exact as flat
 from vectordb.index import file as index_file
@@ -148,14 +149,16 @@ def small_rows(dim: int) -> tuple[np.ndarray, np.ndarray]:
 def small(metric: str, dtype: str = "float32", dim: int = 24) -> Indexed:
     """1,500 rows with gaps between their docids, all in the segment."""
     rows, docids = small_rows(dim)
-    return Indexed(rows, metric, dtype, docids)
+    with calibration.queries(full=True):
+        return Indexed(rows, metric, dtype, docids)
 
 
 @functools.cache
 def large(metric: str, builder: str = "faiss") -> Indexed:
     """6,000 rows, ``grouped(4, ROWS, DIM)``. Plans are calibrated although a scan would be fast enough."""
     options = Options(builder, threads=1)
-    return Indexed(clustered(4, ROWS, DIM), metric, options=options, SCANNED=100, SELECTIVITIES=(0.6, 0.3, 0.1, 0.04))
+    with calibration.queries(full=True):
+        return Indexed(clustered(4, ROWS, DIM), metric, options=options, SCANNED=100, SELECTIVITIES=(0.6, 0.3, 0.1, 0.04))
 
 
 def held_out(n: int, dim: int = DIM) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import math
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
@@ -129,30 +130,56 @@ def outcome(call: Callable[[Any], Any], place: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value as lists, tuples and texts that are equal only if all types and bits are. Times of a plan are left out."""
-    if isinstance(value, VectorDBError):
-        return type(value).__name__, value.message, value.field, _plain_cause(value.value)
-    if isinstance(value, np.ndarray):
-        return "array", value.dtype.str, value.shape, plain(value.tolist()) if value.dtype == object else value.tobytes()
-    if isinstance(value, float):
-        return "float", value.hex()
-    if isinstance(value, Plan):
-        bare, timed = _without_times(value)
-        return "Plan", plain(bare), timed, str(Plan(bare))
-    if isinstance(value, Hits):
-        more = dict(value.facets), value._grouping, value.reranked
-        return "Hits", [plain(hit) for hit in value], plain(value.ids), plain(value.scores), plain(value.plan), plain(more)
-    if isinstance(value, Mapping):
-        return "mapping", sorted((plain(key), plain(item)) for key, item in value.items())
-    if dataclasses.is_dataclass(value):
-        return type(value).__name__, [(field.name, plain(getattr(value, field.name))) for field in dataclasses.fields(value)]
-    if isinstance(value, list | tuple):
-        return type(value).__name__, [plain(item) for item in value]
-    return type(value).__name__, repr(value)
+    """A value as dicts, lists, tuples and scalars that are equal only if all types and bits are. Times of a plan are left out."""
+    return _way(type(value))(value)
+
+
+@functools.cache
+def _way(kind: type) -> Callable[[Any], Any]:
+    """What ``plain`` does with values of a type: looked up once, because whole collections are compared by it."""
+    ways = {
+        VectorDBError: lambda value: (kind.__name__, value.message, value.field, _plain_cause(value.value)),
+        np.ndarray: _plain_array,
+        float: lambda value: ("float", value.hex()),
+        Plan: _plain_plan,
+        Hits: _plain_hits,
+        Mapping: lambda value: {key if type(key) is str else repr(plain(key)): plain(item) for key, item in value.items()},
+    }
+    if kind in (str, type(None)):
+        return lambda value: value
+    if kind in (int, bool):
+        return lambda value: (kind.__name__, value)
+    for each, way in ways.items():
+        if issubclass(kind, each):
+            return way
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind)]
+        return lambda value: (kind.__name__, [(name, plain(getattr(value, name))) for name in names])
+    if issubclass(kind, list | tuple):
+        return lambda value: (kind.__name__, [plain(item) for item in value])
+    return lambda value: (kind.__name__, repr(value))
+
+
+def _plain_array(value: np.ndarray) -> Any:
+    return "array", value.dtype.str, value.shape, plain(value.tolist()) if value.dtype == object else value.tobytes()
+
+
+def _plain_plan(value: Plan) -> Any:
+    bare, timed = _without_times(value)
+    return "Plan", plain(bare), timed, str(Plan(bare))
+
+
+def _plain_hits(value: Hits) -> Any:
+    more = dict(value.facets), value._grouping, value.reranked
+    return "Hits", [plain(hit) for hit in value], plain(value.ids), plain(value.scores), plain(value.plan), plain(more)
 
 
 def difference(a: Any, b: Any, where: str = "") -> str:
     """Where two values of ``plain`` first differ, and both sides there; empty if they are equal."""
+    if not where and a == b:
+        return ""
+    if isinstance(a, dict) and isinstance(b, dict):
+        a, b = (sorted(each.items()) for each in (a, b))
     if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
         return next((found for i, pair in enumerate(zip(a, b, strict=True)) if (found := difference(*pair, f"{where}[{i}]"))), "")
     return "" if a == b else f"{where}: {a!r} is not {b!r}"

@@ -8,6 +8,7 @@ search_apart.py dots                      prints some inner products of codes as
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -39,17 +40,17 @@ def damaged(folder: Path, section: str) -> None:
 
 
 def search_all(indexed: Indexed, opened: IndexKind) -> None:
-    queries = held_out(3, indexed.vectors.shape[1])
+    queries, numbers_of_hits = held_out(3, indexed.vectors.shape[1]), itertools.cycle((5, 100))  # a plan's settings take turns
     for wanted in (None, indexed.every(3), indexed.docids[:40]):
         parts = [SegmentTarget(opened, opened.all_allowed if wanted is None else SegmentMask(opened, wanted))]
         matches = indexed.docids if wanted is None else wanted
-        for forced, plan in [(-1, -1), *enumerate(opened.models[0].settings[:, planner.PLAN])]:
+        for forced, plan in [(-1, -1), (-1, -1), *enumerate(opened.models[0].settings[:, planner.PLAN])]:
             if wanted is None and plan == planner.ACORN:
                 continue
-            for k in (5, 100):
-                for docids, _ in indexed.search(queries, k, forced=forced, parts=parts):
-                    assert np.isin(docids, matches).all() and len(np.unique(docids)) == len(docids), (forced, k)
-                    assert forced >= 0 or len(docids) == min(k, len(matches))
+            k = next(numbers_of_hits)
+            for docids, _ in indexed.search(queries, k, forced=forced, parts=parts):
+                assert np.isin(docids, matches).all() and len(np.unique(docids)) == len(docids), (forced, k)
+                assert forced >= 0 or len(docids) == min(k, len(matches))
 
 
 def damaged_sparse(folder: Path, section: str) -> None:
@@ -67,11 +68,10 @@ def damaged_sparse(folder: Path, section: str) -> None:
         for wanted in (None, indexed.docids[::3].copy()):
             part = SegmentTarget(opened, SegmentMask(opened, wanted))
             matches = indexed.inside if wanted is None else wanted
-            for forced in range(-1, len(sparse_calibrate.SETTINGS)):
-                for k in (5, 100):
-                    request = SegmentRequest([part], [], indexed.chunks, queries, indexed.spec, k, 0.95, forced=forced)
-                    for docids, _ in ImpactFile.search(request)[0]:
-                        assert np.isin(docids, matches).all() and len(np.unique(docids)) == len(docids), (forced, k)
+            for forced, k in zip([-1, *range(-1, len(sparse_calibrate.SETTINGS))], itertools.cycle((5, 100))):
+                request = SegmentRequest([part], [], indexed.chunks, queries, indexed.spec, k, 0.95, forced=forced)
+                for docids, _ in ImpactFile.search(request)[0]:
+                    assert np.isin(docids, matches).all() and len(np.unique(docids)) == len(docids), (forced, k)
 
 
 def hits(metric: str, file: Path) -> dict:

@@ -9,17 +9,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pytest
 from vectordb_client.model.fields import SparseColumn
 from vectordb_client.model.schema import Sparse
 
+from tests.support import calibration
 from tests.support.indexed import Chunks, ask
 from vectordb.fields import FIELD_TYPES
 from vectordb.index import exact as flat
 from vectordb.index import file
 from vectordb.index.base import SegmentMask, SegmentRequest, SegmentTarget, TailRange, open_file
 from vectordb.index.impact import build as sparse_build
-from vectordb.index.impact import calibrate
 from vectordb.index.impact.kind import ImpactFile
 from vectordb.index.saturation import Saturation
 from vectordb.kernels import impact_layout
@@ -30,6 +29,11 @@ Query = tuple[np.ndarray, np.ndarray]
 
 def texts(seed: int, n: int, terms: int = 2_000, size: float = 40, topics: int = 8) -> SparseColumn:
     """Vectors like those of a learned encoder. Half of a row's terms are common, half are of its topic; weights are exponential."""
+    return columns(*_rows_of_texts(seed, n, terms, size, topics))  # new arrays, which tests may write to
+
+
+@functools.cache
+def _rows_of_texts(seed: int, n: int, terms: int, size: float, topics: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     rng = np.random.default_rng(seed)
     orders = np.stack([np.random.default_rng(1_000 + topic).permutation(terms) for topic in range(topics)])
     found, weights = [], []
@@ -38,7 +42,7 @@ def texts(seed: int, n: int, terms: int = 2_000, size: float = 40, topics: int =
         own = np.unique(np.where(rng.random(len(ranks)) < 0.5, ranks, orders[topic, ranks]))
         found.append(own)
         weights.append(0.05 + 0.6 * rng.standard_exponential(len(own)))
-    return columns(found, weights)
+    return found, weights
 
 
 def topics_of(seed: int, n: int, topics: int = 8) -> np.ndarray:
@@ -105,10 +109,7 @@ class Indexed:
         items = np.repeat(np.isin(np.arange(self.count), kept), sizes)
         self.folder = tempfile.TemporaryDirectory(prefix="vectordb-test-")
         self.path = Path(self.folder.name, "segment.index")
-        with pytest.MonkeyPatch.context() as patch:
-            if not calibrated:
-                patch.setattr(calibrate, "QUERIES", 6)
-                patch.setattr(calibrate, "FEWEST_QUERIES", 6)
+        with calibration.queries(full=calibrated):
             sparse_build.build(
                 self.path,
                 np.concatenate([[0], np.cumsum(sizes[kept])]),

@@ -15,6 +15,8 @@ from vectordb.index.base import Codec, Plan, rows_of_bits
 from vectordb.index.dense.codecs import CODECS
 from vectordb.index.dense.plans import PLANS
 
+pytestmark = pytest.mark.usefixtures("full_calibration")
+
 DIM, ROWS = 16, 500
 
 

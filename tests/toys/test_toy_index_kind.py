@@ -18,6 +18,8 @@ from vectordb.index.base import IndexKind, Plan, Report, Run, inverse_of, rows_o
 from vectordb.index.file import write
 from vectordb.index.model import Corrections, PlanModel
 
+pytestmark = pytest.mark.usefixtures("full_calibration")
+
 FEW = 300  # rows; files of more are of another kind
 DIM, MANY, MORE = 12, 600, 100
 SCAN = Plan(200, "int8 scan", [(4, 0)], terminates=True, describe=lambda setting, k, depth: {"rescored": int(setting[0] * k)})

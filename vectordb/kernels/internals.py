@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from llvmlite import binding
 from numba import types
 from numba.core import bytecode, codegen, compiler, config, dispatcher, serialize
+from numba.core.runtime import rtsys
 
 # The names that must exist, and the parameters of those that we call or replace.
 _EXPECTED = {
@@ -35,6 +36,7 @@ _EXPECTED = {
         },
     ),
     "CompileResult": (compiler.CompileResult, {"_find_referenced_environments": 1}),
+    "rtsys": (rtsys, {"initialize": 1}),
 }
 _FIELDS = {
     "typing_context", "target_context", "entry_point", "typing_error", "type_annotation", "signature", "objectmode", "lifted", "fndesc",
@@ -138,12 +140,14 @@ def to_bytes(result: Any, linkable: bool) -> bytes:
     if library.has_dynamic_globals or result.lifted or result.objectmode or result.reload_init:
         raise NotStorable(result.fndesc.qualname)
     final = library._final_module
-    defined = [each.name for group in (final.functions, final.global_variables) for each in group if not each.is_declaration]
+    every = [each for group in (final.functions, final.global_variables) for each in group]
+    defined = [each.name for each in every if not each.is_declaration]
+    called = [each.name for each in every if each.is_declaration and not each.name.startswith("llvm.")]
     bitcode = library._get_module_for_linking().as_bitcode() if linkable else None
     result.fndesc.typemap = result.fndesc.calltypes = None  # as numba's own cache does: not needed any more, and large
     return serialize.dumps(
         (
-            (library.name, library._get_compiled_object(), bitcode, defined),
+            (library.name, library._get_compiled_object(), bitcode, defined, called),
             result.fndesc,
             result.environment,
             result.signature,
@@ -154,9 +158,11 @@ def to_bytes(result: Any, linkable: bool) -> bytes:
 
 def from_bytes(context: Any, data: bytes) -> Any:
     """What ``to_bytes`` made, as a result of numba's compiler in this process. The bytes must be what we wrote: code in them is run."""
-    (name, machine_code, bitcode, defined), description, environment, signature, environments = pickle.loads(data)
-    context.refresh()  # numba's own symbols, which the code calls
+    (name, machine_code, bitcode, defined, called), description, environment, signature, environments = pickle.loads(data)
     generator = context.codegen()
+    rtsys.initialize(context)  # numba's functions for memory, which most code calls
+    if not all(symbol in generator._engine._defined_symbols or binding.address_of_symbol(symbol) for symbol in called):
+        context.refresh()  # all of numba: half a second of imports, and code that calls what isn't there would end the process
     library = _Loaded(generator, name)
     library.enable_object_caching()
     library._set_compiled_object(machine_code)

@@ -258,9 +258,9 @@ def _vector_column(name: str, spec: VectorField, value: Any, n: int, ids: Sequen
 def _plain_json(value: Any) -> Any:
     """The payload after a round trip through JSON: keys are strings, tuples are lists. Raises InvalidArgumentError."""
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=_to_json)
+        text = _ENCODER.encode(value)
         text.encode()
-        return json.loads(text, parse_int=_integer)
+        return _DECODER.decode(text)
     except (TypeError, ValueError, RecursionError) as error:
         hint = "; a missing value is None" if "float" in str(error) else ""
         raise InvalidArgumentError(f"payload {shown(value)} has no JSON form: {error}{hint}", field="payload", value=value) from None
@@ -279,6 +279,11 @@ def _integer(digits: str) -> int:
     if -(2**63) <= number < 2**64:
         return number
     raise ValueError(f"{digits} doesn't fit 64 bits")
+
+
+# Made once: json.dumps and json.loads with options make new ones for each payload, which takes most of their time.
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, default=_to_json)
+_DECODER = json.JSONDecoder(parse_int=_integer)
 
 
 _POINT_KEYS = {"id", "vectors", "attributes", "payload", "version"}

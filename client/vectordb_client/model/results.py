@@ -28,16 +28,19 @@ if TYPE_CHECKING:
 
 _LARGEST = float(np.finfo(np.float32).max)
 _SHOWN_HITS = 5
+_SCALARS = frozenset((int, float, str, bool, bytes, type(None)))
 
 
 def same(one: Any, other: Any) -> bool:
     """Whether two values are equal, which may hold arrays in mappings and tuples."""
+    if type(one) in _SCALARS and type(other) in _SCALARS:
+        return bool(one == other)
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
         return bool(np.array_equal(one, other))
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(same(value, other[name]) for name, value in one.items())
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same(value, other[name]) for name, value in one.items())
     return bool(one == other)
 
 

@@ -111,16 +111,15 @@ def points_by_distance(
     """
     axis = np.unique([usual, *np.quantile(true[true >= usual], POINTS)])
     tables = np.ones((2, count, recalls.shape[1]), np.float32)
-    for setting in range(recalls.shape[1]):
-        own = found[:, setting].astype(np.float64)
-        weights = _weights(axis, own)
-        tables[1, : len(axis), setting] = weights @ costs[:, setting] / weights.sum(axis=1)
-        for some in (~noise, noise):
-            if some.any():
-                weights = _weights(axis, own[some], some is noise)
-                sums = weights.sum(axis=1)
-                means = np.where(sums > 0, weights @ recalls[some, setting] / np.where(sums > 0, sums, 1), 1.0)
-                tables[0, : len(axis), setting] = np.minimum(tables[0, : len(axis), setting], means)
+    found = found.astype(np.float64)
+    weights = _weights(axis, found)
+    tables[1, : len(axis)] = (weights * costs).sum(axis=1) / weights.sum(axis=1)
+    for some in (~noise, noise):
+        if some.any():
+            weights = _weights(axis, found[some], some is noise)
+            sums = weights.sum(axis=1)
+            means = np.where(sums > 0, (weights * recalls[some]).sum(axis=1) / np.where(sums > 0, sums, 1), 1.0)
+            tables[0, : len(axis)] = np.minimum(tables[0, : len(axis)], means)
     tables[:, len(axis) :] = tables[:, len(axis) - 1 : len(axis)]
     # Results that are farther are found no better: what the measurements say else is chance.
     tables[0] = np.minimum.accumulate(tables[0], axis=0)
@@ -128,19 +127,24 @@ def points_by_distance(
 
 
 def _weights(axis: np.ndarray, found: np.ndarray, noise: bool = False) -> np.ndarray:
-    """What each query counts for each of some points, ``(points, n)``: linear weights of the two that it lies between. A point with too few
-    takes those nearest to it, but none if they are ``noise`` and all farther. Queries nearer than the first point count for none.
+    """What each query counts for each of some points, ``(points, n, settings)``: linear weights of the two that it lies between. A point
+    with too few takes those nearest to it, but none if they are ``noise`` and all farther. Queries nearer than the first point count for
+    none. found: ``(n, settings)``.
     """
-    weights, every = np.zeros((len(axis), len(found))), np.arange(len(found))
+    every, settings = np.arange(len(found))[:, None], np.arange(found.shape[1])
     right = np.clip(np.searchsorted(axis, found), min(1, len(axis) - 1), len(axis) - 1)
     left = np.maximum(right - 1, 0)
     span = axis[right] - axis[left]
     part = np.clip((found - axis[left]) / np.where(span > 0, span, 1), 0, 1)
-    weights[left, every] = 1 - part
-    weights[right, every] += part
+    weights = np.zeros((len(axis), *found.shape))
+    weights[left, every, settings] = 1 - part
+    weights[right, every, settings] += part
     weights[:, found < axis[0]] = 0
-    for point in np.flatnonzero(weights.sum(axis=1) < (FEWEST_NOISE if noise else FEWEST)):
-        distances = np.abs(found - axis[point])
-        nearest = distances <= np.sort(distances)[min(int(FEWEST_NOISE if noise else FEWEST), len(found)) - 1]
-        weights[point] = nearest & (not noise or found.min() <= axis[point])
+    fewest = FEWEST_NOISE if noise else FEWEST
+    for point, sums in enumerate(weights.sum(axis=1)):
+        few = np.flatnonzero(sums < fewest)
+        if len(few):
+            distances = np.abs(found[:, few] - axis[point])
+            nearest = distances <= np.sort(distances, axis=0)[min(int(fewest), len(found)) - 1]
+            weights[point, :, few] = (nearest & (not noise or found[:, few].min(axis=0) <= axis[point])).T
     return weights

@@ -5,6 +5,7 @@ Methods take and return bytes for gRPC, so that an undecodable request or an ove
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -151,5 +152,6 @@ def fail(context: grpc.ServicerContext, error: VectorDBError) -> bytes:
     raise AssertionError  # abort raises
 
 
+@functools.cache
 def _snake(name: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
