@@ -96,14 +96,14 @@ def test_exact_plans_find_what_brute_force_finds_in_several_windows(setting, sha
 
 
 def test_recall_where_rows_lie_by_topic():
-    """Observed at .95: .910 to .991, by the plan that is the cheapest where the index is built. These queries are unlike the rows, of which
-    the calibration of sparse fields knows nothing. The floor is three standard errors of 100 queries below the lowest.
+    """Observed at .95: .947 to .986, by the plan that is the cheapest where the index is built. These queries are unlike the rows. The
+    floor is three standard errors of 100 queries below what is aimed at for such queries, .94.
     """
     rng, queries = np.random.default_rng(2), []
     for _ in range(100):
         terms = np.unique(np.append(rng.integers(0, 20, 3), 200 * rng.integers(1, 4) + rng.integers(0, 150, 5))).astype(np.uint64)
         queries.append((terms, (0.1 + rng.random(len(terms))).astype(np.float32)))
-    assert mean_recall(by_topic(), queries, 10, 0.95) >= 0.85
+    assert mean_recall(by_topic(), queries, 10, 0.95) >= 0.92
 
 
 # Files of earlier versions

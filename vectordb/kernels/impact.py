@@ -51,16 +51,20 @@ from .topk import score_of, sort_keys
 SCAN, IMPACTS, SAFE, POSTINGS = 0, 1, 2, 3
 
 # Constants: unit and meaning, then the source in brackets. [type]: from the range or rounding of a type. [S1]: checked by the filtered
-# sparse suite of 22 November 2026, commit 16627f3 (bench/RESULTS.md). [estimate]: rounded; machines differ. [chosen]: chosen, not measured.
+# sparse suite of 22 November 2026, commit 16627f3 (bench/RESULTS.md). [S3]: chosen with queries of other lengths, of random terms and from
+# several texts, on four data sets, 1 December 2026. [estimate]: rounded; machines differ. [chosen]: chosen, not measured.
 FULL = 65_000  # the sum that a query's largest contributions are scaled to [type]
 ROUNDING = 1e-5  # share by which float32 sums may be off [type]
-FARTHEST = 4.5  # standard deviations beyond which no row is expected [S1]
-STEPS = 16  # in which rows between there and those scored are counted [chosen]
+STEEPEST = -0.99  # how much of a lower sum is made up for by a larger gap, at most [chosen]
+LOWER = 8  # rows of lower sums whose gaps are measured [S3]
+FARTHEST = 6.0  # standard deviations beyond which no row is expected [S1]
+STEPS = 32  # in which rows between there and those scored are counted [chosen]
 ROW_POSTINGS = 150.0  # postings that are added up in the time in which a row is scored [estimate]
 KEPT_POSTINGS, MOST_KEPT = 1_000.0, 1_024.0  # a row of which is kept what sum it has for so many postings; so many rows at most [chosen]
 EARLY = 0.1  # share of these that is kept after the first window already [chosen]
 SEED_SHARE, SEED_MISSES = 0.03, 0.05  # the search by impacts with which SAFE begins [chosen]
 RETRIED = 0.5  # share of the postings with which a search by impacts is tried again, before all are added up [chosen]
+RETRIED_MISSES = 0.01  # of the misses that were allowed at first: what has to be tried again is hard to predict [S3]
 SPARE = 8  # results kept beyond k until they are scored in the order of terms [chosen]
 SQRT2 = math.sqrt(2.0)
 
@@ -74,37 +78,49 @@ def kth_of(best, size, k):
 
 
 @inner
-def least_sum(kth, misses, statistics, counts, matches, top):
+def least_sum(kth, misses, highest, lower, counts, matches, top):
     """The sum, of ``top`` at most, below which no more than ``misses`` of the best are to be expected; 0 where rows may be among them that
     have none.
 
-    kth: the k-th best score so far, on the scale of sums. How far sums lie below scores is taken to be normally distributed as
-    ``statistics`` say, and ``counts`` tells about how many of the ``matches`` rows have which sum.
+    kth: the k-th best score so far, on the scale of sums. How far sums lie below scores is taken to be normally distributed around a line:
+    rows of lower sums lack more, because what was added of the query's terms is a smaller part of what they have. highest, lower:
+    statistics of rows of the largest sums and of some below (``learn_gap``). counts: about how many of the ``matches`` rows have which sum.
     """
-    mean = statistics[1] / statistics[0]
-    deviation = np.sqrt(max(statistics[2] / statistics[0] - mean * mean, 0.0))
-    even = kth - mean  # a row with this sum is as likely as not among the best
+    at, mean = highest[3] / highest[0], highest[1] / highest[0]
+    deviation, slope = deviation_of(highest), 0.0
+    if lower[0] > 0:
+        deviation = max(deviation, deviation_of(lower))
+        below = at - lower[3] / lower[0]
+        slope = min(max((mean - lower[1] / lower[0]) / max(below, 1.0), STEEPEST), 0.0)
+    ahead = kth - mean - at  # what the k-th best has more than a row with a sum of ``at``
+    even = at + ahead / (1 + slope)  # a row with this sum is as likely as not among the best
     if even <= 0:
         return np.int64(0)
-    deviation = max(deviation, 1.0)
-    high = min(top, np.int64(even)) >> 6
-    low = max(np.int64(even - FARTHEST * deviation) >> 6, 0)
+    high = min(top, np.int64(min(even, float(FULL)))) >> 6
+    low = max(np.int64(max(at + (ahead - FARTHEST * deviation) / (1 + slope), 0.0)) >> 6, 0)
     step = max((high - low) // STEPS, 1)
-    missed = 0.0
-    if low == 0:
-        reached = np.int64(0)
-        for bucket in range(BUCKETS):
-            reached += counts[bucket]
-        missed = max(matches - reached, 0) * 0.5 * math.erfc(even / (deviation * SQRT2))
+    reached = np.int64(0)
+    for bucket in range(BUCKETS):
+        reached += counts[bucket]
+    missed = max(matches - reached, 0) * 0.5 * math.erfc(even * (1 + slope) / (deviation * SQRT2))
+    if missed > misses:
+        return np.int64(0)
     while low < high:
         rows = np.int64(0)
         for bucket in range(low, min(low + step, high)):
             rows += counts[bucket]
-        missed += rows * 0.5 * math.erfc((even - 64.0 * (low + 0.5 * step)) / (deviation * SQRT2))
+        missed += rows * 0.5 * math.erfc((even - 64.0 * (low + 0.5 * step)) * (1 + slope) / (deviation * SQRT2))
         if missed > misses:
             break
         low += step
     return min(np.int64(low << 6), top)
+
+
+@inner
+def deviation_of(statistics):
+    """The standard deviation of gaps, at least 1."""
+    mean = statistics[1] / statistics[0]
+    return max(np.sqrt(max(statistics[2] / statistics[0] - mean * mean, 0.0)), 1.0)
 
 
 @inner
@@ -116,10 +132,13 @@ def add_window(segment, listed, contributions, cursors, count, window, sums):
 
 
 @inner
-def rows_of_sums(segment, sums, work, kept, floor, bits, sampled, listed, contributions, cursors, near, heights, others, counts, report):
+def rows_of_sums(
+    segment, sums, work, kept, floor, bits, sampled, listed, contributions, cursors, near, heights, others, counts, watched, seen, report
+):  # fmt: skip
     """Adds up the postings of the query's lists, a window of rows at a time, into ``sums`` (uint8 or uint16, at work[SUMS]). Keeps rows
     whose bit is set and whose sums are ``floor`` or more (on the scale of ``heights``): about the ``kept`` highest. Returns (how many, the
-    floor in the end). The others as in ``collect`` and ``raise_floor``.
+    floor in the end). The others as in ``collect`` and ``raise_floor``. watched: int64, rows whose sums are written into ``seen`` (int64),
+    kept or not; a search has none.
     """
     rows = segment[ROWS]
     windows = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS
@@ -129,6 +148,9 @@ def rows_of_sums(segment, sums, work, kept, floor, bits, sampled, listed, contri
     for window in range(windows):
         report[R_POSTINGS] += add_window(segment, listed, contributions, cursors, opened, window, sums)
         low = window * BLOCK_ROWS
+        for i in range(len(watched)):
+            if low <= watched[i] < low + BLOCK_ROWS:
+                seen[i] = np.int64(sums[watched[i] - low]) << shift
         if window == 0 and windows > 1 and floor == 1:
             floor = first_floor(sums, address, bits, 0, BLOCK_ROWS, np.int64(kept * max(1.0 / windows, EARLY)), 1.0 / windows, counts)
         least = sums.dtype.type(max(floor >> shift, 1))
@@ -141,23 +163,35 @@ def rows_of_sums(segment, sums, work, kept, floor, bits, sampled, listed, contri
 
 
 @inner
-def by_impacts(segment, work, saturation, share, misses, first, bound, matches, bits, places, weights, query, best, report):
-    """The plan IMPACTS: adds up the largest contributions, scores the ``first`` rows of largest sums, and then all that their scores
-    suggest. Returns (results, whether that was enough).
+def arrays_of(segment, work, count):
+    """The arrays of a search by sums for ``count`` terms, in the thread's working memory: (wide, narrow, near, heights, listed, begins,
+    contributions, cursors, counts).
     """
-    k, rows = len(best) - SPARE, segment[ROWS]
-    padded = (rows + GROUP - 1) // GROUP * GROUP
-    wide = carray(pointer(work[SUMS]), BLOCK_ROWS, np.uint16)
-    narrow = carray(pointer(work[SUMS]), BLOCK_ROWS, np.uint8)
-    near = carray(pointer(work[NEAR]), padded, np.int32)
-    heights = carray(pointer(work[HEIGHTS]), padded, np.uint16)
-    listed = carray(pointer(work[LISTED]), len(places), np.int64)
-    begins = carray(pointer(work[BEGINS]), len(places), np.int64)
-    contributions = carray(pointer(work[CONTRIBUTIONS]), len(places) * segment[LEVELS], np.int64)
-    cursors = carray(pointer(work[CURSORS]), CURSOR * len(places) * segment[LEVELS], np.int64)
-    counts = carray(pointer(work[HISTOGRAM]), BUCKETS, np.int64)
+    padded = (segment[ROWS] + GROUP - 1) // GROUP * GROUP
+    return (
+        carray(pointer(work[SUMS]), BLOCK_ROWS, np.uint16),
+        carray(pointer(work[SUMS]), BLOCK_ROWS, np.uint8),
+        carray(pointer(work[NEAR]), padded, np.int32),
+        carray(pointer(work[HEIGHTS]), padded, np.uint16),
+        carray(pointer(work[LISTED]), count, np.int64),
+        carray(pointer(work[BEGINS]), count, np.int64),
+        carray(pointer(work[CONTRIBUTIONS]), count * segment[LEVELS], np.int64),
+        carray(pointer(work[CURSORS]), CURSOR * count * segment[LEVELS], np.int64),
+        carray(pointer(work[HISTOGRAM]), BUCKETS, np.int64),
+    )
+
+
+@inner
+def first_rows(
+    segment, work, saturation, share, first, bound, matches, bits, places, weights, query, best, statistics, lower, watched, seen, report
+):  # fmt: skip
+    """Adds up the largest contributions, a ``share`` of the postings, and scores the ``first`` rows of largest sums. Adds to ``statistics``
+    how far their sums lie below their scores (``learn_gap``), and to ``lower`` the same of some rows that were kept. Returns (results, rows
+    scored, rows kept, the least sum of those kept, the least of those scored, the scale of sums, whether they have 8 bits, postings).
+    """
+    sampled = matches < segment[ROWS]
+    wide, narrow, near, heights, listed, begins, contributions, cursors, counts = arrays_of(segment, work, len(places))
     others = np.zeros(2 * SAMPLED, np.int64)
-    statistics = np.zeros(3)
     total = postings_of(segment, listed, places)
     least = least_contribution(segment, listed, places, weights, share, total, counts) if share < 1 else np.float32(0)
     scale = narrow_scale(segment, listed, begins, weights, least)
@@ -169,50 +203,82 @@ def by_impacts(segment, work, saturation, share, misses, first, bound, matches, 
         scale *= 256
     kept = max(2.0 * first, min(total / KEPT_POSTINGS, MOST_KEPT))
     counts[:] = 0
-    sampled, n, floor = matches < rows, np.int64(0), np.int64(1)
-    for attempt in range(2):
-        if eight:
-            n, floor = rows_of_sums(
-                segment, narrow, work, kept, floor, bits, sampled, listed, contributions, cursors, near, heights, others, counts, report
-            )  # fmt: skip
-        else:
-            n, floor = rows_of_sums(
-                segment, wide, work, kept, floor, bits, sampled, listed, contributions, cursors, near, heights, others, counts, report
-            )  # fmt: skip
-        if attempt == 0:
-            for i in range(n):
-                counts[heights[i] >> 6] += 1
-            top = max(floor_of(counts, first), floor)
-            scored = bring_forward(near, heights, 0, n, top)
-            least_high = np.int64(0)
-            if sampled:  # rows that a filter excludes may be those that score most for their sums
-                sort_keys(others)  # the highest are left out: a copy of the query's own text would say nothing of other rows
-                least_high = others[0] >> 32
-                report[R_SCORED] += gaps_of(segment, saturation, query, others, SAMPLED, scale, statistics)
-            size = score_rows(segment, saturation, query, near, heights, 0, scored, scale, least_high, best, 0, statistics)
-            report[R_SCORED] += scored
-            if size < k or statistics[0] == 0:
-                return size, False
-            low = least_sum(kth_of(best, size, k) * scale, misses * k, statistics, counts, matches, top)
-            if low == 0:
-                return size, False
-        else:
-            scored = bring_forward(near, heights, 0, n, top)
-        if low >= top:
-            return size, True
-        if low >= floor:
-            more = bring_forward(near, heights, scored, n, low)
-            size = score_rows(segment, saturation, query, near, heights, scored, more, 0.0, 0, best, size, statistics)
-            report[R_SCORED] += more - scored
-            return size, True
-        expected = 0
-        for bucket in range(low >> 6, top >> 6):
-            expected += counts[bucket]
-        if expected > total / ROW_POSTINGS:
+    floor = np.int64(1)
+    if eight:
+        n, floor = rows_of_sums(
+            segment, narrow, work, kept, floor, bits, sampled, listed, contributions, cursors, near, heights, others, counts, watched, seen,
+            report
+        )  # fmt: skip
+    else:
+        n, floor = rows_of_sums(
+            segment, wide, work, kept, floor, bits, sampled, listed, contributions, cursors, near, heights, others, counts, watched, seen,
+            report
+        )  # fmt: skip
+    for i in range(n):
+        counts[heights[i] >> 6] += 1
+    top = max(floor_of(counts, first), floor)
+    scored = bring_forward(near, heights, 0, n, top)
+    least_high = np.int64(0)
+    if sampled:  # rows that a filter excludes may be those that score most for their sums
+        sort_keys(others)  # the highest are left out: a copy of the query's own text would say nothing of other rows
+        least_high = others[0] >> 32
+        report[R_SCORED] += gaps_of(segment, saturation, query, others, SAMPLED, scale, statistics)
+    size = score_rows(segment, saturation, query, near, heights, 0, scored, scale, least_high, best, 0, statistics)
+    report[R_SCORED] += scored
+    some, stride = np.zeros(LOWER, np.int64), max((n - scored) // LOWER, 1)
+    for i in range(min(LOWER, n - scored)):
+        some[i] = (np.int64(heights[scored + i * stride]) << 32) | np.int64(near[scored + i * stride])
+    report[R_SCORED] += gaps_of(segment, saturation, query, some, LOWER, scale, lower)
+    return size, scored, n, floor, top, scale, eight, total
+
+
+@inner
+def too_many(low, top, counts, total):
+    """Whether more rows are expected to have sums of [low, top) than can be scored in the time in which all postings are added up."""
+    expected = 0
+    for bucket in range(low >> 6, top >> 6):
+        expected += counts[bucket]
+    return expected > total / ROW_POSTINGS
+
+
+@inner
+def by_impacts(segment, work, saturation, share, misses, first, bound, matches, bits, places, weights, query, best, report):
+    """The plan IMPACTS: adds up the largest contributions, scores the ``first`` rows of largest sums, and then all that their scores
+    suggest. Returns (results, whether that was enough).
+    """
+    k, none = len(best) - SPARE, np.empty(0, np.int64)
+    statistics, lower = np.zeros(4), np.zeros(4)
+    size, scored, n, floor, top, scale, eight, total = first_rows(
+        segment, work, saturation, share, first, bound, matches, bits, places, weights, query, best, statistics, lower, none, none, report
+    )
+    if size < k or statistics[0] == 0:
+        return size, False
+    wide, narrow, near, heights, listed, _, contributions, cursors, counts = arrays_of(segment, work, len(places))
+    low = least_sum(kth_of(best, size, k) * scale, misses * k, statistics, lower, counts, matches, top)
+    if low == 0:
+        return size, False
+    if low >= top:
+        return size, True
+    if low < floor:
+        if too_many(low, top, counts, total):
             return size, False
         # Rows were dropped that are wanted now: all is added up again, and all from this sum on are kept.
-        floor, kept, sampled = low, np.float64(padded), False
-    return size, False
+        kept, others = np.float64(len(near)), np.zeros(1, np.int64)
+        if eight:
+            n, _ = rows_of_sums(
+                segment, narrow, work, kept, low, bits, False, listed, contributions, cursors, near, heights, others, counts, none, none,
+                report
+            )  # fmt: skip
+        else:
+            n, _ = rows_of_sums(
+                segment, wide, work, kept, low, bits, False, listed, contributions, cursors, near, heights, others, counts, none, none,
+                report
+            )  # fmt: skip
+        scored = bring_forward(near, heights, 0, n, top)
+    more = bring_forward(near, heights, scored, n, low)
+    size = score_rows(segment, saturation, query, near, heights, scored, more, 0.0, 0, best, size, statistics)
+    report[R_SCORED] += more - scored
+    return size, True
 
 
 @inner
@@ -242,7 +308,7 @@ def by_bounds(segment, work, saturation, first, bound, matches, bits, places, we
         floor = max(np.int64(kth_of(best, size, k) * scale * (1 - ROUNDING)) - 1, np.int64(1))
     contributions_of(segment, listed, weights, saturation[STRETCH], np.float32(scale), np.float32(0), True, contributions)
     opened = open_lists(segment, listed, contributions, cursors) if segment[BY_TERM] else np.int64(0)
-    others, statistics = np.zeros(1, np.int64), np.zeros(3)
+    others, statistics = np.zeros(1, np.int64), np.zeros(4)
     size = 0
     for window in range((rows + BLOCK_ROWS - 1) // BLOCK_ROWS):
         if segment[BY_TERM] and most_of_window(segment, cursors, opened, window) < floor:
@@ -280,7 +346,7 @@ def search_impacts(segment, work, saturation, plan, share, misses, first, matche
             near = carray(pointer(work[NEAR]), (rows + GROUP - 1) // GROUP * GROUP, np.int32)
             heights = carray(pointer(work[HEIGHTS]), 1, np.uint16)
             report[R_SCORED] = gather(True, bits, 0, rows, near)
-            size = score_rows(segment, saturation, query, near, heights, 0, report[R_SCORED], 0.0, 0, best, 0, np.zeros(3))
+            size = score_rows(segment, saturation, query, near, heights, 0, report[R_SCORED], 0.0, 0, best, 0, np.zeros(4))
         else:
             enough = False
             if plan == IMPACTS:
@@ -289,7 +355,20 @@ def search_impacts(segment, work, saturation, plan, share, misses, first, matche
                 )
                 if not enough and share < RETRIED:
                     size, enough = by_impacts(
-                        segment, work, saturation, RETRIED, misses, first, bound, matches, bits, places, weights, query, best, report
+                        segment,
+                        work,
+                        saturation,
+                        RETRIED,
+                        RETRIED_MISSES * misses,
+                        first,
+                        bound,
+                        matches,
+                        bits,
+                        places,
+                        weights,
+                        query,
+                        best,
+                        report,
                     )
                 report[R_FALLBACK] = not enough
             if not enough:

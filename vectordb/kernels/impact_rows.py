@@ -102,8 +102,8 @@ def prefetch_row(segment, start, end):
 def score_rows(segment, saturation, query, near, heights, begin, end, scale, least, heap, size, statistics):
     """Scores rows near[begin:end] and offers those that score above 0.
 
-    statistics: of score · scale − sum, (count, sum, sum of squares), added to for rows with sums (``heights``) of ``least`` or more; not
-    where scale is 0.
+    statistics: of score · scale − sum, see ``learn_gap``, added to for rows with sums (``heights``) of ``least`` or more; not where scale
+    is 0.
     """
     row_at = carray(pointer(segment[ROW_AT]), segment[ROWS] + 1, np.int64)
     k = len(heap)
@@ -124,7 +124,7 @@ def score_rows(segment, saturation, query, near, heights, begin, end, scale, lea
             if size < k or key > heap[0]:
                 size = offer(heap, size, k, key)
         if scale > 0 and np.int64(heights[i]) >= least:
-            learn_gap(np.float64(score) * scale - np.float64(heights[i]), statistics)
+            learn_gap(np.float64(score) * scale, np.float64(heights[i]), statistics)
     return size
 
 
@@ -144,16 +144,18 @@ def gaps_of(segment, saturation, query, others, most, scale, statistics):
     for i in range(begin, end):
         row = others[i] & np.int64(0xFFFFFFFF)
         score = row_score(segment, saturation, query, row, row_at[row], row_at[row + 1])
-        learn_gap(np.float64(score) * scale - np.float64(others[i] >> 32), statistics)
+        learn_gap(np.float64(score) * scale, np.float64(others[i] >> 32), statistics)
     return end - begin
 
 
 @inner
-def learn_gap(gap, statistics):
-    """Adds to (count, sum, sum of squares)."""
+def learn_gap(score, height, statistics):
+    """Adds to (count, sum of gaps, sum of their squares, sum of heights)."""
+    gap = score - height
     statistics[0] += 1
     statistics[1] += gap
     statistics[2] += gap * gap
+    statistics[3] += height
 
 
 @inner(ordered=True)

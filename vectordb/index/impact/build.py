@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...common import background
-from ...kernels import TINY_WEIGHT, impact_build, impact_layout
+from ...kernels import TINY_WEIGHT, impact_build, impact_layout, impact_levels
 from ..base import BuildOptions, Progress, RowSource, inverse_of, stepper
 from ..file import write
 from ..saturation import Saturation
@@ -94,7 +94,7 @@ def build(
         impacts = saturation.weights(weights, np.repeat(lengths, np.diff(indptr)))
     negative = np.zeros(0, np.bool_) if impacts is None else impacts < 0
     signed = bool(negative.any())
-    rounded, levels = _leveled(impacts, len(terms), options)
+    rounded, levels = _leveled(impacts, len(terms), options, threads)
     frequencies = np.empty(len(vocabulary), np.int64)
     impact_build.count_postings(indptr, row_terms, 0, len(docids), frequencies)
     row_lists = row_terms
@@ -186,7 +186,7 @@ def _row_weights(weights: np.ndarray | None, counted: bool) -> np.ndarray | None
     return weights.astype(np.uint8) if counted and least >= 1 and most < 256 else weights
 
 
-def _leveled(weights: np.ndarray | None, count: int, options: Options) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _leveled(weights: np.ndarray | None, count: int, options: Options, threads: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """(the level of each weight, uint8, 0 for the largest weights; the sections that describe the levels). The edges between levels are
     evenly spaced on a logarithmic scale between two quantiles of the weights, whatever their signs.
     """
@@ -197,21 +197,25 @@ def _leveled(weights: np.ndarray | None, count: int, options: Options) -> tuple[
         one = np.float32(1) if weights is None or not count else weights.max()
         return level, {"level_most": np.array([one]), "level_mean": np.array([one]), "level_share": np.ones(1, np.float32)}
     rng = np.random.default_rng(options.seed)
-    sample = np.sort(weights if count <= SAMPLE else rng.choice(weights, SAMPLE, replace=False))
+    sample = np.sort(weights if count <= SAMPLE else weights[rng.integers(0, count, SAMPLE)])
     low, high = sample[int(RARE * (len(sample) - 1))], sample[int((1 - RAREST) * (len(sample) - 1))]
     edges = np.unique(np.exp(np.linspace(np.log(low), np.log(high), options.levels))[1:].astype(np.float32))
     if weights.max() > FAR * high:  # a few huge weights would raise the bound of all others of their level
         edges = np.append(edges, np.float32(FAR * high))
-    for start in range(0, count, PIECE):
-        level[start : start + PIECE] = len(edges) - np.searchsorted(edges, weights[start : start + PIECE], side="right")
-    counts = np.bincount(level, minlength=len(edges) + 1)
-    used = np.flatnonzero(counts)
-    level = (np.cumsum(counts > 0) - 1).astype(np.uint8)[level]
-    sums = np.bincount(level, weights=weights)
-    most = np.zeros(len(used), np.float32)
-    np.maximum.at(most, level, weights)
-    means = {"level_mean": (sums / counts[used]).astype(np.float32), "level_share": (counts[used] / count).astype(np.float32)}
-    return level, {"level_most": most, **means}
+
+    def piece(start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        held = np.zeros(len(edges) + 1, np.int64), np.zeros(len(edges) + 1), np.zeros(len(edges) + 1, np.float32)
+        impact_levels.levels_of(weights[start : start + PIECE], edges, level[start : start + PIECE], *held)
+        return held
+
+    with ThreadPoolExecutor(threads) as pool:
+        pieces = list(pool.map(piece, range(0, count, PIECE)))
+    counts, sums = (np.sum([held[i] for held in pieces], axis=0) for i in range(2))
+    most, used = np.max([held[2] for held in pieces], axis=0), np.flatnonzero(counts)
+    if len(used) < len(counts):
+        level = (np.cumsum(counts > 0) - 1).astype(np.uint8)[level]
+    means = {"level_mean": (sums[used] / counts[used]).astype(np.float32), "level_share": (counts[used] / count).astype(np.float32)}
+    return level, {"level_most": most[used], **means}
 
 
 def _lists(

@@ -26,7 +26,7 @@ class ImpactFile(ImpactSegment):
     large = frozenset({"lists", "runs", "row_terms", "row_weights"})
     own_sections = large | {
         "docids", "inverse", "terms", "frequencies", "list_at", "run_at", "level_most", "level_mean", "level_share", "row_at",
-        "row_lengths", "settings", "levels", "recalls", "costs", "scan",
+        "row_lengths", "settings", "levels", "recalls", "far_recalls", "costs", "scan",
     }  # fmt: skip
 
     tiers = (frozenset({"lists", "runs"}), frozenset({"row_terms", "row_weights"}))
