@@ -64,7 +64,6 @@ KEPT_POSTINGS, MOST_KEPT = 1_000.0, 1_024.0  # a row of which is kept what sum i
 EARLY = 0.1  # share of these that is kept after the first window already [chosen]
 SEED_SHARE, SEED_MISSES = 0.03, 0.05  # the search by impacts with which SAFE begins [chosen]
 RETRIED = 0.5  # share of the postings with which a search by impacts is tried again, before all are added up [chosen]
-RETRIED_MISSES = 0.01  # of the misses that were allowed at first: what has to be tried again is hard to predict [S3]
 SPARE = 8  # results kept beyond k until they are scored in the order of terms [chosen]
 SQRT2 = math.sqrt(2.0)
 
@@ -359,7 +358,7 @@ def search_impacts(segment, work, saturation, plan, share, misses, first, matche
                         work,
                         saturation,
                         RETRIED,
-                        RETRIED_MISSES * misses,
+                        misses,
                         first,
                         bound,
                         matches,

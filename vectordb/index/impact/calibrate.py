@@ -229,7 +229,7 @@ class _Bench:
                 recalls = self._tried(share, misses, query, bits, matches, truth)
                 if (recalls < 0).any() and share < kernel.RETRIED:
                     if misses.tobytes() not in again:
-                        tried = self._tried(kernel.RETRIED, kernel.RETRIED_MISSES * misses, query, bits, matches, truth)
+                        tried = self._tried(kernel.RETRIED, misses, query, bits, matches, truth)
                         again[misses.tobytes()] = tried
                     recalls = np.where(recalls < 0, again[misses.tobytes()], recalls)
                 own[settings] = np.where(recalls < 0, 1.0, recalls)
