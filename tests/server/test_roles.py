@@ -89,6 +89,9 @@ LEAST = {
     "Aggregate": "read",
     "Explore": "read",
     "Fit": "write",
+    "Migrate": "write",
+    "CancelMigration": "write",
+    "Migration": "read",
     "Report": "read",
 }
 
