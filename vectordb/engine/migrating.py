@@ -14,6 +14,9 @@ from ..storage.migrations import Record
 from .snapshot import View
 
 
+FEW_ROWS = 64  # that are left when the index of the new vectors is built: those written meanwhile
+
+
 class Begun(NamedTuple):
     """A migration that is under way: the field's number and definition, its new definition, and the records."""
 
@@ -66,7 +69,7 @@ def facts(view: View, name: str) -> dict[str, Any]:
             told |= {} if record is None else {key: record.report[key] for key in ("map", "recall_at_10", "cosine") if key in record.report}
         return told
     record = migration.record
-    filled = record.done >= view.rows
+    filled = view.rows - record.done <= FEW_ROWS
     told["state"] = "indexing" if filled else "encoding" if record.encode else "mapping"
     rows = view.snapshot.table(view.store, migration.number, format.FORWARD).present
     return told | {

@@ -55,8 +55,9 @@ STEPS = (
 SLICE_SECONDS = 1.0  # of work, after which other jobs of maintenance get their turn
 BATCH_ROWS = 1_024  # that one transaction writes, at most
 TEXTS = 64  # encoded at a time
-CATCH_UP_ROWS = 64  # written since the last batch, that are encoded while writers wait
-CATCH_UP_MOST = 4_096  # the same after many attempts, so that writers can't keep a migration from ending
+CATCH_UP_ROWS = migrating.FEW_ROWS  # written since the last batch, that are encoded while writers wait
+CATCH_UP_MOST = 4_096  # the same after many attempts
+ATTEMPTS = 8  # after which other jobs get their turn
 BREATH_SECONDS = 0.005  # pause after each transaction, so that other writers get their turn
 
 
@@ -261,7 +262,7 @@ class Migrate:
         self._directory, self._number, self._pin, self._build = directory, number, pin, build
         self._progress, self._stop = progress, stop
         self._end = 0.0
-        self._missed = 0  # how often rows were written between the last batch and the switch
+        self._attempts = 0  # how often all rows that there were had their vectors
 
     def run(self, name: str, seconds: float = SLICE_SECONDS) -> bool:
         """Go on with the migration of a field for about so many seconds, or until an index file is built. Returns whether it is finished,
@@ -273,7 +274,7 @@ class Migrate:
         while not self._advance(name):
             if self._stop():
                 raise Cancelled("migrate")
-            if not self._missed and time.monotonic() >= self._end:
+            if time.monotonic() >= self._end and not 0 < self._attempts <= ATTEMPTS:
                 return False
             time.sleep(BREATH_SECONDS)
         return True
@@ -285,17 +286,18 @@ class Migrate:
             begun = migrating.begun(view, name)
             if begun is None:
                 return True
-            if begun.record.done < view.rows:
+            if view.rows - begun.record.done > self._few:
                 batch = _batch(view, name, begun, BATCH_ROWS)
             elif kinds_of(begun.new):
                 due_build = policy.next_build(name, begun.each.to, begun.new, policy.survey(view, begun.each.to), True)
                 task = None if due_build is None else due_build[1]
-            share = begun.record.done / max(view.rows, 1)
+            rows, share = view.rows, begun.record.done / max(view.rows, 1)
         self._progress("rows", share)
         if batch is not None:
             made = self._made(name, batch)
             reach("migrate.encoded")
             self._directory.write(lambda txn: self._write(txn, name, batch, made))
+            self._attempts += made.high == rows
             return False
         if task is not None:
             reach("migrate.filled")
@@ -307,11 +309,16 @@ class Migrate:
             return False
         files = self._directory.write(lambda txn: self._finished(txn, name))
         if files is None:
-            self._missed += 1
+            self._attempts += 1
             return False
         reach("migrate.committed")
         discard_unnamed(self._directory, self._number, files)
         return True
+
+    @property
+    def _few(self) -> int:
+        """Rows that may be left when the field is switched: more after each attempt, so that writers can't keep it from ending."""
+        return min(CATCH_UP_ROWS << self._attempts, CATCH_UP_MOST)
 
     def _made(self, name: str, batch: _Batch, hurry: bool = False) -> _Made:
         """The new vectors of a batch, of which the end may be left for later. hurry: make all."""
@@ -369,7 +376,7 @@ class Migrate:
         if begun is None:
             return []
         left, record = view.rows - begun.record.done, begun.record
-        if left > min(CATCH_UP_ROWS << self._missed, CATCH_UP_MOST):
+        if left > self._few:
             return None
         if left:
             batch = _batch(view, name, begun, left)
