@@ -13,7 +13,6 @@ from ..storage.catalog import Migrating
 from ..storage.migrations import Record
 from .snapshot import View
 
-
 FEW_ROWS = 64  # that are left when the index of the new vectors is built: those written meanwhile
 
 
