@@ -265,7 +265,8 @@ class Writing(PointWrites[WriteResult]):
             field, encoder, from and to (identities of the encoders), dim, encode; rows with a vector, and rows_with_text; state ("planned"
             after a dry run, else as in ``migration``; "none" when it is done). Of the map anchors, held_out, map ("orthogonal", "ridge",
             or None if nothing needed one), recall_at_10 and cosine: with the vectors of held-out texts by the new encoder as queries,
-            the mean share of the ten nearest that are found among mapped vectors, and the mean cosine of mapped vectors and those.
+            the mean share of the ten nearest that are found among mapped vectors, and the mean cosine of mapped vectors and those. In
+            a collection of many more points than held_out, mapped vectors find less than recall_at_10.
             After waiting also mapped: points with a mapped vector.
 
         Raises:
