@@ -155,7 +155,8 @@ def plan(pin: Callable[[], View], name: str, encoder: str, anchors: int, seed: i
     """
     with pin() as view:
         new, made = check(view, name, encoder)
-        spec, number, meta = view.schema.vectors[name], view.fields[name], view.snapshot.meta
+        spec: Any = view.schema.vectors[name]
+        number, meta = view.fields[name], view.snapshot.meta
         old = meta.encoders[name]
         there = BitMap(view.snapshot.live_between(view.store, number, 0, view.rows))
         texts = there & matching(canonical(F(spec.source).is_not_null(), view.schema), view, None)
