@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from vectordb_client.errors import InvalidArgumentError
+from vectordb_client.errors import InvalidArgumentError, PreconditionError
 from vectordb_client.model.aliases import Durability, Span
 from vectordb_client.model.alterations import altered
 from vectordb_client.model.arguments import named
@@ -15,6 +16,7 @@ from vectordb_client.model.batch import Batch, Columns, make_batch
 from vectordb_client.model.batch_ids import check_deleted_ids, check_not_a_filter, check_what, versions_of
 from vectordb_client.model.checks import check_flag
 from vectordb_client.model.history import check_history
+from vectordb_client.model.migrations import check_migration
 from vectordb_client.model.results import WriteResult
 from vectordb_client.model.schema import AttributeType, VectorField, check_field_names, check_new_names
 from vectordb_client.model.terms import check_sparse, check_words
@@ -26,7 +28,7 @@ from .engine.apply import Applied, Delete, OvertakenError, Transaction, Write, a
 from .engine.encoding import NO_TERMS, encoded, encoder_identities
 from .filters import as_filter
 from .index.base import check_options
-from .maintenance import derive
+from .maintenance import derive, migrate
 from .maintenance.jobs import discard_unnamed
 from .reads import Reads
 from .storage import alterations, catalog, change_log, history, schema_changes, term_words
@@ -207,6 +209,56 @@ class Collection(Reads, Writing):
         derive.check_fitted(self.schema, field, learned=True)
         self._handle.check_writable()
         return self._maintainer.fit(self._number, field, timeout)
+
+    @named
+    def migrate(
+        self,
+        field: str,
+        encoder: str,
+        *,
+        anchors: int = 2000,
+        seed: int = 0,
+        encode: bool = True,
+        dry_run: bool = False,
+        wait: bool = True,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        check_migration(field, encoder, anchors, seed, encode, dry_run, wait, timeout)
+        begun = time.monotonic()
+        with self._snapshots.pin() as view:
+            view.schema.vector(field)
+            going_on = migrate.going_on(view, field, encoder, encode)
+        if going_on is not None and not dry_run:
+            self._handle.check_writable()
+            report = dict(going_on.record.report)
+        else:
+            if not dry_run:
+                self._handle.check_writable()
+            planned = migrate.plan(self._snapshots.pin, field, encoder, anchors, seed, encode)
+            if planned is None:
+                return {**self.migration(field), "encoder": encoder}
+            report = dict(planned.record.report)
+            if dry_run:
+                return report | {"state": "planned"}
+            self._handle.write(lambda txn: migrate.begin(txn, self._number, field, planned))
+        self._maintainer.changed(self._number)
+        if wait:
+            left = None if timeout is None else max(timeout - (time.monotonic() - begun), 0.0)
+            self._maintainer.migrate(self._number, field, left)
+        state = self.migration(field)
+        if wait and state["answers"] != report["to"]:
+            what = f"the migration of vector field {field!r} was cancelled"
+            raise PreconditionError(what, field="field", value=field)
+        return report | {"state": state["state"], **({"mapped": state["mapped"]} if wait else {})}
+
+    @named
+    def cancel_migration(self, field: str) -> bool:
+        with self._snapshots.pin() as view:
+            view.schema.vector(field)
+        self._handle.check_writable()
+        files = self._handle.write(lambda txn: migrate.cancel(txn, self._number, field))
+        discard_unnamed(self._directory, self._number, files or ())
+        return files is not None
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
         self._handle.check_writable()

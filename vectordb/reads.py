@@ -24,6 +24,7 @@ from vectordb_client.model.steps import run_steps
 from vectordb_client.model.terms import check_page, check_sparse
 from vectordb_client.model.values import Id, check_id, is_single_id
 
+from .engine import migrating
 from .engine.directory import Handle
 from .engine.snapshot import Snapshots
 from .filters.cache import FilterCache
@@ -166,6 +167,12 @@ class Reads(Reading):
         with self._snapshots.pin() as view:
             derive.check_fitted(view.schema, field, learned=False)
             return derive.report(view, field)
+
+    @named
+    def migration(self, field: str) -> dict[str, Any]:
+        with self._snapshots.pin() as view:
+            view.schema.vector(field)
+            return migrating.facts(view, field)
 
     def info(self) -> CollectionInfo:
         with self._snapshots.pin() as view:

@@ -89,6 +89,9 @@ LEAST = {
     "Aggregate": "read",
     "Explore": "read",
     "Fit": "write",
+    "Migrate": "write",
+    "CancelMigration": "write",
+    "Migration": "read",
     "Report": "read",
 }
 
@@ -219,6 +222,8 @@ def test_only_an_admin_of_everything_names_models(client, tmp_path):
             found[holder] = caught.value.code()
         # The admin of everything is told what is wrong with the model.
         assert list(found.values()) == [grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.FAILED_PRECONDITION]
+    with pytest.raises(PermissionDeniedError, match="to name a model"):
+        scoped.collection("mine").migrate("v", f"sentence-transformers(model={tmp_path})", dry_run=True)
     assert scoped.create_collection("later", Schema({"b": Sparse(encoder="bm25", source="t")}, {"t": Text()})).count() == 0
 
 

@@ -40,6 +40,11 @@ COMMANDS = {
     "info": ("info", "(DIR | --target HOST:PORT) [COLLECTION]", "show the collections of a directory or of a running service"),
     "optimize": ("optimize", "DIR [COLLECTION]", "update the indexes of a directory, remove deleted rows, and wait until done"),
     "fit": ("fit", "(DIR | --target HOST:PORT) COLLECTION --field NAME", "fit a derived field to the points, or report how well it does"),
+    "migrate": (
+        "migrate",
+        "(DIR | --target HOST:PORT) COLLECTION FIELD --encoder NAME",
+        "bring a dense field to another encoder while searches and writes go on",
+    ),
     "drop": ("drop", "(DIR | --target HOST:PORT) COLLECTION", "delete a collection and all its points"),
     "rename": ("rename", "(DIR | --target HOST:PORT) COLLECTION NEW", "give a collection another name"),
     "alias": ("alias", "(DIR | --target HOST:PORT) [COLLECTION ALIAS]", "list aliases of collections, make one, switch it, or drop it"),

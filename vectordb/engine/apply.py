@@ -5,7 +5,7 @@ Everything that can fail (a missing id, a precondition) is checked before the fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..common import clock
 from ..filters import as_filter
 from ..filters.bitmap import matching
 from ..filters.canonical import canonical
-from ..storage import branches, catalog, expiry, history, term_words
+from ..storage import branches, catalog, expiry, history, migrations, term_words
 from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.format import Txn
@@ -172,6 +172,8 @@ def _write(inside: Transaction, change: Write) -> Applied:
             if len(column):
                 covered = docids if column.rows is None else docids[column.rows]
                 fields.write(store, inside.meta.fields[name], schema.vectors[name], column, covered, schema.is_bm25(name))
+        if batch.kind == "update" and inside.meta.mapped:
+            _carry_mapped(inside, batch, zip(replaced, docids.tolist(), strict=True))
 
     used, _ = store.write_rows(
         inside.meta,
@@ -192,6 +194,15 @@ def _write(inside: Transaction, change: Write) -> Applied:
     for name, new in words.items():
         term_words.add(inside.txn, inside.collection, inside.meta.fields[name], new)
     return Applied(WriteResult(inside.sequence, len(batch.ids)), used)
+
+
+def _carry_mapped(inside: Transaction, batch: Batch, pairs: Iterable[tuple[int, int]]) -> None:
+    """Remember which rows of an update have taken over vectors that a migration has mapped. pairs: (old docid, new docid)."""
+    rows = list(pairs)
+    for name, number in inside.meta.fields.items():
+        if number in inside.meta.mapped:
+            given = set() if name not in batch.vectors else set(batch.vectors[name].positions().tolist())
+            migrations.carry(inside.store, inside.meta, number, [pair for row, pair in enumerate(rows) if row not in given])
 
 
 def _update_matching(inside: Transaction, change: Write) -> Applied:

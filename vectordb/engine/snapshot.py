@@ -98,6 +98,9 @@ class Snapshot:
             schema = catalog.schema_of(meta)
             indexable = {meta.fields[name]: spec for name, spec in schema.vectors.items() if spec.index_options}
             vectors = frozenset(meta.fields[name] for name in schema.vectors)
+        if meta.migrating:  # maintenance builds the index before searches see the vectors
+            ahead = catalog.migrated(meta, schema)
+            indexable, vectors = indexable | ahead, vectors | ahead.keys()
         same = previous is not None and rows - live == previous.rows - previous.stored_live
         stored_dead = previous.stored_dead if previous is not None and same else store.tombstones()
         expired, ends = (BitMap(), expiry.NEVER) if schema.ttl is None or not ages else expiry.due(txn, collection, clock.now())

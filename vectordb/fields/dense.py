@@ -26,6 +26,11 @@ class DenseType(FieldType):
     def parts(self, spec: Dense, bm25: bool = False) -> dict[int, Part]:
         return {format.FORWARD: (chunks.FIXED, spec.dim * np.dtype(spec.dtype).itemsize)}
 
+    def reduced(self, spec: Dense, column: DenseColumn) -> DenseColumn:
+        if column.values.dtype == spec.dtype:
+            return column
+        return DenseColumn(column.values.astype(spec.dtype), column.rows)  # encoders make float32
+
     def encode(self, spec: Dense, column: DenseColumn, docids: np.ndarray, bm25: bool = False) -> dict[int, Any]:
         return {format.FORWARD: chunks.fixed(docids, column.values, norms(column.values) if spec.metric == "cosine" else None)}
 

@@ -25,6 +25,8 @@ class MultiType(FieldType):
         return {format.FORWARD: (chunks.RAGGED, spec.dim * np.dtype(spec.dtype).itemsize)}
 
     def reduced(self, spec: MultiVector, column: MultiColumn) -> MultiColumn:
+        if column.values.dtype != spec.dtype:  # encoders make float32
+            column = MultiColumn(column.indptr, column.values.astype(spec.dtype), column.rows)
         if spec.tokens is None:
             return column
         return MultiColumn(*pooled(column.indptr, column.values, spec.tokens, spec.metric == "cosine"), column.rows)

@@ -15,6 +15,7 @@ from vectordb_client.model.fields import VectorField
 
 from ..common import heap
 from ..common.failpoints import reach
+from ..engine import migrating
 from ..engine.directory import Directory
 from ..engine.snapshot import View
 from ..fields import FIELD_TYPES
@@ -61,8 +62,10 @@ def build(directory: Directory, number: int, view: View, task: Build, progress: 
     """
     with ExitStack() as pinned:
         pinned.enter_context(view)
-        if view.fields.get(task.name) != task.field:
+        if not view.snapshot.meta.writes(task.name, task.field):
             raise Cancelled("the field was removed")
+        if view.fields[task.name] != task.field:
+            view = migrating.ahead(view, task.name)
         spec, sequence = view.schema.vectors[task.name], view.sequence
         docids, end = rows_to_index(view, task, spec)
         dead = view.dead.range_cardinality(task.first, end)
@@ -115,7 +118,7 @@ def _register(directory: Directory, number: int, task: Build, record: Record | N
             meta = catalog.read_meta(txn, number)
         except NotFoundError:
             return False
-        replaced = meta.fields.get(task.name) == task.field and segments.replace(txn, number, task.replaced, record)
+        replaced = meta.writes(task.name, task.field) and segments.replace(txn, number, task.replaced, record)
         reach("index.recorded")
         return replaced
 

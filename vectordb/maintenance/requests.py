@@ -1,4 +1,4 @@
-"""Calls of ``optimize``, ``fit`` and ``purge`` that wait for the maintenance thread."""
+"""Calls of ``optimize``, ``fit``, ``migrate`` and ``purge`` that wait for the maintenance thread."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ WAIT_SECONDS = 0.1  # between two checks whether the caller still waits
 
 
 class Request:
-    """A call of ``optimize`` or ``fit`` for a collection, or of ``purge`` for some collections (number: None).
+    """A call of ``optimize``, ``fit`` or ``migrate`` for a collection, or of ``purge`` for some collections (number: None).
 
-    fit: the derived field to fit; None for the others. patience: seconds that a purge waits for other processes to release data.mdb.
+    fit: the derived field to fit; None for the others. migrate: the field whose migration goes on for a while, likewise. patience: seconds
+    that a purge waits for other processes to release data.mdb.
     """
 
-    def __init__(self, number: int | None, purged: Sequence[int] = (), patience: float = 0.0, fit: str | None = None):
-        self.name = "purge" if number is None else "optimize" if fit is None else "fit"
-        self.fit = fit
+    def __init__(
+        self, number: int | None, purged: Sequence[int] = (), patience: float = 0.0, fit: str | None = None, migrate: str | None = None
+    ):
+        self.name = "purge" if number is None else "fit" if fit is not None else "optimize" if migrate is None else "migrate"
+        self.fit, self.migrate = fit, migrate
         self.number = number
         self.purged = purged
         self.patience = patience

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from vectordb_client.errors import ClosedError, InvalidArgumentError, NotFoundError, StorageError, VectorDBError
+from vectordb_client.errors import ClosedError, InvalidArgumentError, NotFoundError, PreconditionError, StorageError, VectorDBError
 
 from ..common import background, clock
 from ..engine.apply import Transaction, expire
@@ -17,7 +17,7 @@ from ..engine.snapshot import Snapshots, View
 from ..index.base import Cancelled
 from ..storage import branches, change_log, expiry, segments
 from ..storage.store import Store
-from . import convert, derive, jobs, policy
+from . import convert, derive, jobs, migrate, policy
 from .backoff import Failures
 from .policy import Build
 from .purge import Purge
@@ -137,6 +137,17 @@ class Runner:
         with self.pin(number) as view:
             return derive.report(view, name)
 
+    def migrate(self, number: int, name: str) -> bool:
+        """Go on with the migration of a field for a while. Returns whether it is finished, or was cancelled."""
+        stop, directory = self._stop_of(number, None), self._directory
+        with self.status.running(number, f"migrate {name}") as progress:
+
+            def build(task: Build) -> None:
+                with background.using(background.ALL_BUT_ONE):
+                    jobs.build(directory, number, self.pin(number), task, progress, stop)
+
+            return migrate.Migrate(directory, number, lambda: self.pin(number), build, progress, stop).run(name)
+
     def _forget_erased(self, number: int) -> None:
         """Fit the fields again that were fitted to rows that are dead now. With too few points left, they lose what they have learned."""
         with self.pin(number) as view:
@@ -215,6 +226,9 @@ class Runner:
         try:
             if request.number is None:
                 done = self._purge(request)
+            elif request.migrate is not None:
+                done = {"finished": self.migrate(request.number, request.migrate)}
+                self._failures.clear((request.number, "migrate", request.migrate))
             else:
                 done = self._optimize(request.number) if request.fit is None else self.fit(request.number, request.fit)
         except Cancelled:
@@ -222,16 +236,26 @@ class Runner:
         return {"seconds": round(time.monotonic() - request.begun, 3), **done}
 
     def _purge(self, request: Request) -> dict[str, Any]:
-        for number in request.purged:
-            self._prepare(number)
         with self._directory.env.read() as txn:
             numbers = branches.with_families(txn, request.purged)
+        self._check_migrations(numbers)
+        for number in request.purged:
+            self._prepare(number)
         for number in numbers:
             if number not in request.purged:
                 self._derive_due(number)
             self._forget_erased(number)
         purge = Purge(self._directory, self.pin, self.build, lambda number: self.compact(number, 0.0, erase=True))
         return purge.run(request.purged, request.patience)
+
+    def _check_migrations(self, numbers: Collection[int]) -> None:
+        """Raise PreconditionError if a field is being migrated: the map between its encoders may be fitted to what is to be erased."""
+        for number in numbers:
+            with self.pin(number) as view:
+                names = migrate.due(view)
+            if names:
+                what = f"vector field {names[0]!r} of {self._directory.name_of(number)!r} is being migrated to another encoder"
+                raise PreconditionError(f"{what}; wait for it, or call cancel_migration({names[0]!r}), then purge", field=names[0])
 
     def _optimize(self, number: int) -> dict[str, Any]:
         done, errors, failed = dict(NOTHING_DONE), [], set()

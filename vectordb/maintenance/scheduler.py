@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vectordb_client.errors import ClosedError, CorruptionError, NotFoundError, StorageError
+from vectordb_client.errors import ClosedError, CorruptionError, DeadlineError, NotFoundError, StorageError
 from vectordb_client.model.checks import check_flag, check_wait
 
 from ..common import clock
@@ -19,7 +20,7 @@ from ..engine.snapshot import View
 from ..index.base import Cancelled, kinds_of
 from ..storage import catalog, derived, expiry, locks, modes, segments
 from ..storage.store import Store
-from . import derive, jobs, policy, requests
+from . import derive, jobs, migrate, policy, requests
 from .backoff import Failures
 from .requests import Request, Requests
 from .runner import NOTHING_DONE, Runner
@@ -90,7 +91,7 @@ class Maintainer:
                 underived = any(
                     spec.derived is not None and (not derived.is_made(txn, number, meta.fields[name]) or meta.fields[name] in meta.deriving)
                     for name, spec in schema.vectors.items()
-                )
+                ) or bool(meta.migrating)
         except (CorruptionError, NotFoundError):  # the next read of the collection raises it
             return
         covered = {field: sum(record.end - record.first for record in group) for field, group in records.items()}
@@ -103,7 +104,7 @@ class Maintainer:
             self._look(number)
 
     def changed(self, number: int) -> None:
-        """The schema of a collection changed: its derived fields may need vectors."""
+        """The schema of a collection changed: its derived fields may need vectors. Or the migration of a field has begun."""
         if self._directory.background:
             self._look(number)
 
@@ -155,6 +156,18 @@ class Maintainer:
         check_wait(timeout)
         return self._requests.answer(self._ask(Request(number, fit=name)), timeout)
 
+    def migrate(self, number: int, name: str, timeout: float | None) -> None:
+        """Work on the migration of a field until it is finished or cancelled. Others' requests are served between two pieces of work."""
+        check_wait(timeout)
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if timeout is None else max(end - time.monotonic(), 0.0)
+            if left == 0.0 and timeout:
+                later = "it goes on in the background" if self._directory.background else "call it again to go on"
+                raise DeadlineError(f"migrate isn't done after {timeout:g} s; {later}", field="timeout", value=timeout)
+            if self._requests.answer(self._ask(Request(number, migrate=name)), left)["finished"]:
+                return
+
     def purge(self, numbers: Sequence[int], timeout: float | None) -> dict[str, Any]:
         """See ``Collection.purge``."""
         check_wait(timeout)
@@ -185,7 +198,7 @@ class Maintainer:
 
     def pending(self, view: View) -> int:
         """Number of background jobs that a collection still needs."""
-        return policy.pending(view) + len(derive.due(view))
+        return policy.pending(view) + len(derive.due(view)) + len(migrate.due(view))
 
     def stop(self) -> None:
         """End the thread, and cancel a running build. After a fork this does nothing in the child, which has no such thread."""
@@ -267,7 +280,7 @@ class Maintainer:
             request.result = self._runner.run(request)
         except Exception as error:
             problem = error
-        if request.number is not None and request.fit is None:
+        if request.name == "optimize":
             if problem is None or isinstance(problem, (ClosedError, NotFoundError)):
                 self._failures.clear((request.number, "optimize"))
             else:
@@ -319,6 +332,8 @@ class Maintainer:
                 if best is not None:
                     rank, task = best
                     steps.append((rank, (task.kind, name), lambda task=task: runner.build(number, task, gives_way=True)))
+            for name in migrate.due(view):
+                steps.append((8, ("migrate", name), lambda name=name: runner.migrate(number, name)))
             before, waiting = runner.not_worth(number)
             dead = policy.worth_compacting(view, before, quiet)
             if dead is not None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..common import deadline
+from ..engine import migrating
 from ..engine.snapshot import View
 from ..fields import FIELD_TYPES
 from ..filters.cache import FilterCache
@@ -40,6 +41,8 @@ def search_arm(view: View, search: Search, arm: Arm, k: int, rows: RowFilter, ca
         plan |= examples.explained(view, arm.field, arm.spec, arm.examples, hits[0])
     if plan is not None and arm.spec.has_terms:
         plan |= terms.explained(view, arm, queries[0], hits[0], FIELD_TYPES[arm.spec.kind].saturation(view, arm.field))
+    if plan is not None:
+        plan |= migrating.explained(view, arm.field)
     return hits, plan if plan is None else plan | alignment.explained(view, arm, queries[0], hits[0])
 
 

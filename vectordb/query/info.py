@@ -9,7 +9,7 @@ from vectordb_client.model.attributes import AttributeType
 from vectordb_client.model.collection_info import CollectionInfo
 from vectordb_client.model.schema import Sparse
 
-from ..engine import deriving
+from ..engine import deriving, migrating
 from ..engine.snapshot import View
 from ..kernels import ITEMS
 from ..storage import attribute_forms, branches, format
@@ -47,6 +47,8 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
             facts["encoder"] = view.snapshot.meta.encoders[field]
         if vector is not None and vector.derived is not None:
             facts["derived"] = deriving.facts(view, field)
+        if vector is not None and (number in view.snapshot.meta.migrating or number in view.snapshot.meta.mapped):
+            facts["migration"] = migrating.facts(view, field)
         if view.schema.is_bm25(field):
             facts["texts"] = view.store.texts(number)._asdict()
         if field in view.schema.earlier:

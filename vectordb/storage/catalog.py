@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from vectordb_client.errors import AlreadyExistsError, LimitError, NotFoundError, SchemaError, shown
@@ -17,6 +19,21 @@ from .format import Txn
 MAX_COLLECTIONS = 10_000
 
 
+class Migrating(msgspec.Struct, frozen=True, omit_defaults=True):
+    """To which encoder a field is being brought. to: the number under which its new vectors are written. dim: of these. encoder: as the
+    user named it. identity: of the encoder.
+    """
+
+    to: int
+    dim: int
+    encoder: str
+    identity: str
+
+    def definition(self, spec: Any) -> Any:
+        """The definition that the field (``spec``) will have."""
+        return dataclasses.replace(spec, dim=self.dim, encoder=self.encoder)
+
+
 class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     """A collection's descriptor. fields: name → field number, never reused. next_field: new numbers are at least this. revision: raised by
     every change of the schema.
@@ -28,6 +45,9 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     history began, or rows that were dead then were removed.
 
     deriving: number of a derived field → the number under which its vectors are being derived, see ``derived``.
+
+    migrating: number of a field → to which encoder it is being brought. mapped: numbers of fields with vectors that a migration has mapped.
+    See ``migrations``.
     """
 
     name: str
@@ -40,6 +60,18 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     history: float = 0  # the same object as the default, or it would be stored
     history_from: int = 0
     deriving: dict[int, int] = {}
+    migrating: dict[int, Migrating] = {}
+    mapped: list[int] = []
+
+    def writes(self, name: str, number: int) -> bool:
+        """Whether vectors of a field are written under a number: its own, or that to which it is being migrated."""
+        own = self.fields.get(name)
+        return own is not None and (own == number or (own in self.migrating and self.migrating[own].to == number))
+
+    @property
+    def pending(self) -> list[int]:
+        """The numbers under which vectors are written that no search sees yet."""
+        return [*self.deriving.values(), *(each.to for each in self.migrating.values())]
 
 
 def names(txn: Txn) -> dict[str, int]:
@@ -196,6 +228,12 @@ def schema_of(meta: Meta) -> Schema:
         if spec.analyzer is not None:  # it was just made, so it belongs to this schema alone
             object.__setattr__(spec.analyzer, "built", (name, meta.encoders.get(name)))
     return schema
+
+
+def migrated(meta: Meta, schema: Schema) -> dict[int, VectorField]:
+    """Number → definition of the new vectors of fields that are being migrated."""
+    names = {number: name for name, number in meta.fields.items()}
+    return {each.to: each.definition(schema.vectors[names[field]]) for field, each in meta.migrating.items() if field in names}
 
 
 def bm25_fields(meta: Meta, schema: Schema) -> dict[int, str]:

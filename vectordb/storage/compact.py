@@ -32,7 +32,7 @@ class CompactionUnit:
 
 def parts(meta: Meta) -> list[tuple[int, int]]:
     """Every (field, part) that may have chunks. Row records come last: as long as they contain dead rows, other parts may too."""
-    fields = [(field, part) for field in sorted(meta.fields.values()) for part in PARTS]
+    fields = [(field, part) for field in sorted([*meta.fields.values(), *meta.pending]) for part in PARTS]
     return [*fields, (format.ROWS_FIELD, format.FORWARD)]
 
 

@@ -42,6 +42,7 @@ TERM_COUNT = b"n"  # field → next ordinal
 ENCODER = b"e"  # field → counters of a BM25 field's live texts; of earlier versions, of all texts ever written
 TERM_WORD = b"w"  # field, sparse term → its word
 DERIVATION = b"p"  # field → by what its vectors are made, of a derived field
+MIGRATION = b"y"  # field → how far it is brought to another encoder, and which rows have mapped vectors
 EXPIRY = b"t"  # moment, docid of a live row that ends then
 SEGMENT = b"g"  # field, first docid → an index file
 DERIVED = b"v"  # numbers of compactions and of replacements of index files

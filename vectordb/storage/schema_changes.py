@@ -72,16 +72,22 @@ def drop_fields(txn: Txn, number: int, names: Collection[str]) -> tuple[Meta, li
     for name in names:
         field = meta.fields[name]
         files += segments.remove_field(txn, number, field)
-        for each in (field, *((meta.deriving[field],) if field in meta.deriving else ())):
+        migrating = [meta.migrating[field].to] if field in meta.migrating else []
+        for pending in migrating:
+            files += segments.remove_field(txn, number, pending)
+        for each in (field, *((meta.deriving[field],) if field in meta.deriving else ()), *migrating):
             store.drop_chunks(each)
-            for kind in (format.TERMS, format.TERM_COUNT, format.ENCODER, format.TERM_WORD, format.DERIVATION):
+            for kind in (format.TERMS, format.TERM_COUNT, format.ENCODER, format.TERM_WORD, format.DERIVATION, format.MIGRATION):
                 store.remove(format.field_key(number, kind, each))
         reach("field.removed")
     gone = {name for name in names if name in before.attributes}
     rewrite_rows(store, lambda old: {name: value for name, value in old.items() if name not in gone} if gone & old.keys() else old)
     kept = [{name: value for name, value in part.items() if name not in names} for part in (meta.fields, meta.encoders, meta.rules)]
     deriving = {field: pending for field, pending in meta.deriving.items() if field in kept[0].values()}
-    return described(store, msgspec.structs.replace(meta, deriving=deriving), schema, *kept), files
+    migrating = {field: each for field, each in meta.migrating.items() if field in kept[0].values()}
+    mapped = [field for field in meta.mapped if field in kept[0].values()]
+    changed = msgspec.structs.replace(meta, deriving=deriving, migrating=migrating, mapped=mapped)
+    return described(store, changed, schema, *kept), files
 
 
 def rename_fields(txn: Txn, number: int, names: Mapping[str, str]) -> Meta:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60))
 # Facts of a field that have a line of their own, or that the header of the field already says.
-_SEPARATE = ("kind", "segments", "damaged", "stale", "tail", "dictionary", "recall", "note", "derived", "memory")
+_SEPARATE = ("kind", "segments", "damaged", "stale", "tail", "dictionary", "recall", "note", "derived", "migration", "memory")
 
 
 def info_text(info: CollectionInfo) -> str:
@@ -91,7 +91,7 @@ def _fact(key: str, value: Any) -> str:
 
 
 def derivations(info: CollectionInfo) -> Iterator[str]:
-    """A line for each derived field: whether it is ready, and what is known of its fit."""
+    """A line for each derived field, and for each that is being migrated or has mapped vectors."""
     for name, facts in info.statistics.items():
         if told := facts.get("derived"):
             source = getattr(info.schema.vectors[name].derived, "source", "")
@@ -104,6 +104,17 @@ def derivations(info: CollectionInfo) -> Iterator[str]:
             if told.get("deleted_since"):
                 line += f", {told['deleted_since']:,} of the sample were deleted or replaced since"
             yield line
+        if told := facts.get("migration"):
+            yield f"{name}: {migration(told)}"
+
+
+def migration(told: Mapping[str, Any]) -> str:
+    """How far the migration of a field is, and how many of its vectors are mapped."""
+    parts = [f"{told['mapped']:,} of its vectors are mapped from another encoder"] if told["mapped"] else []
+    if told["state"] != "none":
+        line = f"migrating from {told['answers']}, which answers, to {told['identity']}: {told['state']}, {told['share']:.0%} of the rows"
+        parts.append(f"{line} ({told['rows_encoded']:,} encoded, {told['rows_mapped']:,} mapped)")
+    return "; ".join(parts) or f"vectors of {told['answers']}, no migration is under way"
 
 
 def schema_text(schema: Schema) -> str:

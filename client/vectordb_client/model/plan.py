@@ -55,6 +55,9 @@ class Plan(dict):
       ten best rows what each example (or pair) adds to its score. without: directions and removed, the share of the query's squared
       length that was projected out.
     * arms of derived fields have derived, such as "pca of v".
+    * arms of fields that are being migrated, or have mapped vectors, have migration: encoder (the identity of the one whose vectors
+      answered) and mapped (points with a mapped vector); while a migration is under way also migrating (the identity of the new encoder)
+      and share (of the rows that have their new vector).
     """
 
     def __str__(self) -> str:
@@ -148,6 +151,16 @@ def _lists(fusion: Mapping[str, Any]) -> str:
     return f"; read: {read}, recall {_recall(recall['predicted'])} of {searches} measured, {_recall(recall.get('target'))} requested"
 
 
+def _migration(told: Mapping[str, Any]) -> str:
+    """Which encoder's vectors answered."""
+    line = f"vectors of {told['encoder']}"
+    if told.get("mapped"):
+        line += f", of which {told['mapped']:,} are mapped"
+    if told.get("migrating"):
+        line += f"; those of {told['migrating']} are being made, {told['share']:.0%} of the rows"
+    return line
+
+
 def _arm(arm: Mapping[str, Any]) -> Iterator[str]:
     segments, tail, recall = arm.get("segments") or (), arm.get("tail"), arm.get("recall")
     name = f"{arm['arm']} = " if arm.get("arm") else ""
@@ -163,6 +176,8 @@ def _arm(arm: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {terms} with {postings}; contributions to the best row: {_terms(arm['matched'][0])}"
     if arm.get("alignment"):
         yield f"  alignment of the best row: {_alignment(arm['alignment'][0])}"
+    if arm.get("migration"):
+        yield f"  {_migration(arm['migration'])}"
     if arm.get("contributions"):
         named = [
             " over ".join(map(str, each.values())) if len(each) > 1 else f"{next(iter(each))} {next(iter(each.values()))}"

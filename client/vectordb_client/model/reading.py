@@ -288,6 +288,26 @@ class Reading(Hinting, Searching, Exploring):
         """
         raise NotImplementedError
 
+    def migration(self, field: str) -> dict[str, Any]:
+        """How far the migration of a field is (``migrate``).
+
+        Args:
+            field: the name of a vector field.
+
+        Returns:
+            field, and state: "none": no migration is under way; "encoding" or "mapping": new vectors are being made; "indexing": all but a
+            few are, and their index is being built; then the field gets them. answers: the identity of the encoder whose vectors searches
+            use. mapped: live points whose vector was mapped by an earlier migration, and was not written again.
+
+            While a migration is under way also encoder (as it was named), identity and dim of the new encoder; rows with a vector, deleted
+            ones that are still stored among them; share of the rows that are done, 0 to 1; rows_encoded and rows_mapped, of these; and
+            report, the facts that ``migrate`` returns.
+
+        Raises:
+            SchemaError: there is no such field.
+        """
+        raise NotImplementedError
+
     def info(self) -> CollectionInfo:
         """Schema, counts, sequence number and statistics of the fields. ``print(docs.info())`` shows them as a short text.
 

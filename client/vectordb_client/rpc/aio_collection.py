@@ -395,6 +395,84 @@ class AsyncCollection(AsyncReads):
         """
         return await self._client._run(calls.fit(self._remote, field, timeout), calls.call_timeout(timeout), endless=True)
 
+    @named
+    async def migrate(
+        self,
+        field: str,
+        encoder: str,
+        *,
+        anchors: int = 2000,
+        seed: int = 0,
+        encode: bool = True,
+        dry_run: bool = False,
+        wait: bool = True,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        """Bring a dense field to another encoder, of any number of dimensions, while searches and writes go on.
+
+        Every text is encoded anew in the background, and the index of the new vectors is built. Until then searches use the old vectors
+        and the old encoder. Then one transaction exchanges all: no search compares vectors of two encoders. Points written meanwhile get
+        vectors of the new encoder, too. The work goes on after a crash. ``migration`` shows how far it is; ``cancel_migration`` ends it.
+
+        Points without a text have a vector that the database can't make again. It is mapped into the space of the new encoder, by a map
+        that is fitted to points with a text. The report says how good the map is. ``info`` counts the points with mapped vectors, until
+        they are written again. A point that has a text gets the vector of its text, also if it was written with another one.
+
+        Called again with the same field and encoder, the method goes on with the migration that is under way, or does nothing if the field
+        has the encoder.
+
+        Args:
+            field: the name of the field. It must have an encoder and a source.
+            encoder: the new encoder, such as "wordllama(dim=256)".
+            anchors: how many points with a text the map is fitted to and measured with, 40 to 100,000.
+            seed: chooses these points.
+            encode: encode the texts. False maps all vectors, which takes seconds, but finds less. A later call with the same encoder
+                encodes the texts of mapped points.
+            dry_run: only fit and measure the map, and write nothing. It encodes the anchors.
+            wait: return when everything is done; False returns when the map is fitted and the migration has begun.
+            timeout: wait at most this many seconds; None has no limit. Work that has begun continues in the background.
+
+        Returns:
+            field, encoder, from and to (identities of the encoders), dim, encode; rows with a vector, and rows_with_text; state ("planned"
+            after a dry run, else as in ``migration``; "none" when it is done). Of the map anchors, held_out, map ("orthogonal", "ridge",
+            or None if nothing needed one), recall_at_10 and cosine: with the vectors of held-out texts by the new encoder as queries,
+            the mean share of the ten nearest that are found among mapped vectors, and the mean cosine of mapped vectors and those. In
+            a collection of many more points than held_out, mapped vectors find less than recall_at_10.
+            After waiting also mapped: points with a mapped vector.
+
+        Raises:
+            SchemaError: there is no such field.
+            EncoderError: the new encoder isn't known, or a model is missing.
+            InvalidArgumentError: the field isn't dense, has no encoder or source, or is the source of derived fields; too few points have
+                a text; an argument is not valid.
+            PreconditionError: the field is being migrated to another encoder, or the migration was cancelled meanwhile.
+            DeadlineError: the timeout passed.
+
+        Example:
+            ```python
+            print(await docs.migrate("text_vector", "wordllama(dim=256)", dry_run=True)["recall_at_10"])
+            await docs.migrate("text_vector", "wordllama(dim=256)")
+            ```
+        """
+        steps = calls.migrate(self._remote, field, encoder, anchors, seed, encode, dry_run, wait, timeout)
+        return await self._client._run(steps, calls.call_timeout(timeout), endless=True)
+
+    @named
+    async def cancel_migration(self, field: str, *, timeout: float | None = None) -> bool:
+        """End the migration of a field. The field keeps its vectors and its encoder, and points written meanwhile have their vectors.
+
+        Args:
+            field: the name of the field.
+            timeout: seconds; None is the timeout of the client.
+
+        Returns:
+            Whether a migration was under way. After it has finished there is nothing to cancel.
+
+        Raises:
+            SchemaError: there is no such field.
+        """
+        return await self._client._run(calls.cancel_migration(self._remote, field), timeout)
+
     async def purge(self, timeout: float | None = None) -> dict[str, Any]:
         """Erase deleted and replaced points from every file of the directory, then search all files for leftovers.
 

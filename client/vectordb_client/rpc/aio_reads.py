@@ -946,6 +946,28 @@ class AsyncReads(AsyncPointsOfCollection):
         """
         return await self._client._run(calls.report(self._remote, field), timeout)
 
+    @named
+    async def migration(self, field: str, *, timeout: float | None = None) -> dict[str, Any]:
+        """How far the migration of a field is (``migrate``).
+
+        Args:
+            field: the name of a vector field.
+            timeout: seconds; None is the timeout of the client.
+
+        Returns:
+            field, and state: "none": no migration is under way; "encoding" or "mapping": new vectors are being made; "indexing": all but a
+            few are, and their index is being built; then the field gets them. answers: the identity of the encoder whose vectors searches
+            use. mapped: live points whose vector was mapped by an earlier migration, and was not written again.
+
+            While a migration is under way also encoder (as it was named), identity and dim of the new encoder; rows with a vector, deleted
+            ones that are still stored among them; share of the rows that are done, 0 to 1; rows_encoded and rows_mapped, of these; and
+            report, the facts that ``migrate`` returns.
+
+        Raises:
+            SchemaError: there is no such field.
+        """
+        return await self._client._run(calls.migration(self._remote, field), timeout)
+
     async def info(self, *, timeout: float | None = None) -> CollectionInfo:
         """Schema, counts, sequence number and statistics of the fields. ``print(docs.info())`` shows them as a short text.
 

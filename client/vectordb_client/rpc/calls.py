@@ -24,6 +24,7 @@ from ..model.facets import check_facets
 from ..model.foreign import repeatable
 from ..model.history import check_history, pack_as_of
 from ..model.memory import check_memory
+from ..model.migrations import check_migration
 from ..model.page_options import check_order
 from ..model.rerank import late_of
 from ..model.results import Page, WriteResult
@@ -219,6 +220,22 @@ def fit(remote: Remote, field: Any, timeout: Any) -> Steps[dict[str, Any]]:
 def report(remote: Remote, field: Any) -> Steps[dict[str, Any]]:
     request = pb.ReportRequest(collection=remote.name, field=text_of(field, "field"))
     return wire.unpack_json((yield from _ask(remote, "Report", request)).report, "report")
+
+
+def migrate(remote: Remote, *arguments: Any) -> Steps[dict[str, Any]]:
+    """arguments: those of ``check_migration``."""
+    request = pb.MigrateRequest(collection=remote.name, **check_migration(*arguments))
+    return wire.unpack_json((yield from _ask(remote, "Migrate", request)).report, "report")
+
+
+def migration(remote: Remote, field: Any) -> Steps[dict[str, Any]]:
+    request = pb.MigrationRequest(collection=remote.name, field=text_of(field, "field"))
+    return wire.unpack_json((yield from _ask(remote, "Migration", request)).facts, "facts")
+
+
+def cancel_migration(remote: Remote, field: Any) -> Steps[bool]:
+    request = pb.CancelMigrationRequest(collection=remote.name, field=text_of(field, "field"))
+    return (yield from _ask(remote, "CancelMigration", request)).cancelled
 
 
 def snapshot(path: Any, archive: Any) -> Steps[dict[str, Any]]:

@@ -140,5 +140,26 @@ class Collection(Reads, Writing):
     def fit(self, field: str, *, timeout: float | None = None) -> dict[str, Any]:
         return self._client._run(calls.fit(self._remote, field, timeout), calls.call_timeout(timeout), endless=True)
 
+    @named
+    def migrate(
+        self,
+        field: str,
+        encoder: str,
+        *,
+        anchors: int = 2000,
+        seed: int = 0,
+        encode: bool = True,
+        dry_run: bool = False,
+        wait: bool = True,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        steps = calls.migrate(self._remote, field, encoder, anchors, seed, encode, dry_run, wait, timeout)
+        return self._client._run(steps, calls.call_timeout(timeout), endless=True)
+
+    @like(Writing.cancel_migration)
+    @named
+    def cancel_migration(self, field: str, *, timeout: float | None = None) -> bool:
+        return self._client._run(calls.cancel_migration(self._remote, field), timeout)
+
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
         return self._client._run(calls.purge(self._remote, timeout), calls.call_timeout(timeout), endless=True)

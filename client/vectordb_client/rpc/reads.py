@@ -362,6 +362,11 @@ class Reads(Reading):
     def report(self, field: str, *, timeout: float | None = None) -> dict[str, Any]:
         return self._client._run(calls.report(self._remote, field), timeout)
 
+    @like(Reading.migration)
+    @named
+    def migration(self, field: str, *, timeout: float | None = None) -> dict[str, Any]:
+        return self._client._run(calls.migration(self._remote, field), timeout)
+
     @like(Reading.info)
     def info(self, *, timeout: float | None = None) -> CollectionInfo:
         return self._client._run(calls.info(self._remote), timeout)

@@ -1135,3 +1135,65 @@ class SetMemoryResponse(_message.Message):
     FACTS_FIELD_NUMBER: _ClassVar[int]
     facts: bytes
     def __init__(self, facts: _Optional[bytes] = ...) -> None: ...
+
+class MigrateRequest(_message.Message):
+    __slots__ = ("collection", "field", "encoder", "anchors", "seed", "encode", "dry_run", "wait", "timeout", "collection_number")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_FIELD_NUMBER: _ClassVar[int]
+    ANCHORS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    ENCODE_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    field: str
+    encoder: str
+    anchors: int
+    seed: int
+    encode: bool
+    dry_run: bool
+    wait: bool
+    timeout: float
+    collection_number: int
+    def __init__(self, collection: _Optional[str] = ..., field: _Optional[str] = ..., encoder: _Optional[str] = ..., anchors: _Optional[int] = ..., seed: _Optional[int] = ..., encode: _Optional[bool] = ..., dry_run: _Optional[bool] = ..., wait: _Optional[bool] = ..., timeout: _Optional[float] = ..., collection_number: _Optional[int] = ...) -> None: ...
+
+class MigrateResponse(_message.Message):
+    __slots__ = ("report",)
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    report: bytes
+    def __init__(self, report: _Optional[bytes] = ...) -> None: ...
+
+class MigrationRequest(_message.Message):
+    __slots__ = ("collection", "field", "collection_number")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    field: str
+    collection_number: int
+    def __init__(self, collection: _Optional[str] = ..., field: _Optional[str] = ..., collection_number: _Optional[int] = ...) -> None: ...
+
+class MigrationResponse(_message.Message):
+    __slots__ = ("facts",)
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    facts: bytes
+    def __init__(self, facts: _Optional[bytes] = ...) -> None: ...
+
+class CancelMigrationRequest(_message.Message):
+    __slots__ = ("collection", "field", "collection_number")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    field: str
+    collection_number: int
+    def __init__(self, collection: _Optional[str] = ..., field: _Optional[str] = ..., collection_number: _Optional[int] = ...) -> None: ...
+
+class CancelMigrationResponse(_message.Message):
+    __slots__ = ("cancelled",)
+    CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    cancelled: bool
+    def __init__(self, cancelled: _Optional[bool] = ...) -> None: ...

@@ -119,6 +119,8 @@ class AdmittedCall:
             limits.check_collections(self._guard.settings, self._guard.database.collections(), request.name)
         elif kind is pb.AddFieldsRequest:
             self._check_fields(request.fields, self._guard.database.collection(request.collection).schema)
+        elif kind is pb.MigrateRequest:
+            self._check_models({"vectors": {request.field: {"encoder": request.encoder}}})
         limits.check(self._guard.settings, method, request)
 
     def _may_use(self, name: str | None) -> bool:
@@ -146,6 +148,9 @@ class AdmittedCall:
     def _check_fields(self, data: bytes, existing: Any) -> None:
         fields = wire.unpack_json(data, "schema")
         limits.check_schema(self._guard.settings, fields, existing)
+        self._check_models(fields)
+
+    def _check_models(self, fields: Any) -> None:
         if not self._guard.may_load_models(self.key) and _names_a_model(fields):
             raise self._denied("the role admin for all collections to name a model", "encoder", None)
 

@@ -138,6 +138,27 @@ class CollectionMethods(Methods):
         collection, _ = self.served.find(request)
         return pb.ReportResponse(report=wire.pack_json(collection.report(request.field), "report"))
 
+    def migrate(self, request: pb.MigrateRequest, context: grpc.ServicerContext) -> pb.MigrateResponse:
+        collection, _ = self.served.find(request)
+        given = {name: optional(request, name) for name in ("anchors", "encode", "wait")}
+        report = collection.migrate(
+            request.field,
+            request.encoder,
+            seed=request.seed,
+            dry_run=request.dry_run,
+            timeout=longest_wait(context, optional(request, "timeout")),
+            **{name: value for name, value in given.items() if value is not None},
+        )
+        return pb.MigrateResponse(report=wire.pack_json(report, "report"))
+
+    def migration(self, request: pb.MigrationRequest, context: grpc.ServicerContext) -> pb.MigrationResponse:
+        collection, _ = self.served.find(request)
+        return pb.MigrationResponse(facts=wire.pack_json(collection.migration(request.field), "facts"))
+
+    def cancel_migration(self, request: pb.CancelMigrationRequest, context: grpc.ServicerContext) -> pb.CancelMigrationResponse:
+        collection, _ = self.served.find(request)
+        return pb.CancelMigrationResponse(cancelled=collection.cancel_migration(request.field))
+
 
 def _changed(collection: Any) -> pb.AddFieldsResponse:
     """The schema of a collection after a change."""

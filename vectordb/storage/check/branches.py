@@ -71,4 +71,4 @@ def _chunks(walker: Walker, numbers: Collection[int]) -> None:
 
 def _fields(walker: Walker, number: int) -> set[int]:
     meta = catalog.read_meta(walker.txn, number)
-    return {format.ROWS_FIELD, *meta.fields.values(), *meta.deriving.values()}
+    return {format.ROWS_FIELD, *meta.fields.values(), *meta.pending}

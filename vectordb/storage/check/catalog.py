@@ -18,7 +18,7 @@ _SINGLE = (format.META, format.STATE, format.DERIVED, format.LOG_KEPT)  # kinds 
 _KINDS = (
     *_SINGLE,
     *(format.IDS, format.TOMBSTONES, format.LOG, format.CHUNK, format.TERMS, format.TERM_COUNT, format.ENCODER, format.TERM_WORD),
-    *(format.DERIVATION, format.SEGMENT, format.EXPIRY, format.LENT, format.TOUCHED),
+    *(format.DERIVATION, format.MIGRATION, format.SEGMENT, format.EXPIRY, format.LENT, format.TOUCHED),
 )
 
 

@@ -17,6 +17,7 @@ from ..segments import Record
 from ..store import Store, Texts
 from .chunks import check_chunks
 from .ids import check_ids
+from .migrations import check_migrations
 from .rows import check_block
 from .walker import Walker
 
@@ -72,6 +73,7 @@ class CollectionCheck:
             if pending is not None:
                 layout |= {(pending, part): form for part, form in self.parts(field, spec).items()}
         self._derivations()
+        layout |= check_migrations(self)
         self.unmade = self._unmade()
         self.damaged = check_chunks(self, layout)
         self.dead = self._dead()
@@ -250,6 +252,7 @@ class CollectionCheck:
         records, damaged = segments.records(self.txn, self.number)
         self.walker.notes.extend(f"{self.where()}: {line}; its rows will be indexed again" for line in damaged)
         names = {self.meta.fields[name]: name for name, spec in self.schema.vectors.items() if spec.index_options}
+        names |= {each.to: names[field] for field, each in self.meta.migrating.items() if field in names}
         for field, group in records.items():
             what = f"index of {names.get(field, f'field {field}')!r}"
             self.expect(field in names, what, "belongs to no field that can have one")
