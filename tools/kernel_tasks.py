@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import vectordb
-from vectordb import IVF, Dense, F, Float, Geo, Int, Keyword, Linear, MultiVector, Prefetch, Project, Schema, Sparse, Text, TokenLists
+from vectordb import IVF, SAE, Dense, F, Float, Geo, Int, Keyword, Linear, MultiVector, Prefetch, Project, Schema, Sparse, Text, TokenLists
 from vectordb.engine.check import check
 
 ROWS = 1_500
@@ -129,6 +129,10 @@ def more(folder: Path) -> None:
         docs.search({"s": {1: 1.0}})
         docs.optimize()
         docs.purge()
+        coded = database.create_collection("coded", Schema({"d": Dense(4), "c": Sparse(derived=SAE("d", hidden=16, k=2))}))
+        coded.upsert(ids=range(40), vectors={"d": np.random.default_rng(0).standard_normal((40, 4))})
+        coded.fit("c")
+        coded.count(F.concept("c", 1) >= 0.1)
         database.snapshot(folder / "copy")
     if check(folder / "more").problems:
         raise AssertionError("the database that was to call kernels is damaged")

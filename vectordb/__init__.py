@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         Sparse, SparseIndex, SparseVector, StorageError, Text, TokenLists, UnavailableError, Uuid, Value, Vector, VectorColumn,
         VectorDBError, WriteResult, read_synonyms,
         Axis, Classification, Clusters, Duplicates, Health, Neighbours, Probe,
-        CSR, Concepts, Derivation, PCA, Pick, Prefix, Project, TopTerms,
+        CSR, Concepts, Derivation, PCA, Pick, Prefix, Project, SAE, TopTerms,
     )  # fmt: skip
 
     from .collection import Collection
@@ -54,6 +54,7 @@ __all__ = [
     "IVF",
     "PCA",
     "RRF",
+    "SAE",
     "AlreadyExistsError",
     "Analyzer",
     "Arm",

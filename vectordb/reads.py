@@ -24,7 +24,7 @@ from vectordb_client.model.steps import run_steps
 from vectordb_client.model.terms import check_page, check_sparse
 from vectordb_client.model.values import Id, check_id, is_single_id
 
-from .engine import migrating
+from .engine import deriving, migrating
 from .engine.directory import Handle
 from .engine.snapshot import Snapshots
 from .filters.cache import FilterCache
@@ -34,7 +34,6 @@ from .query.changes import changes
 from .query.info import describe
 from .query.pieces import PieceReader
 from .query.row_filter import RowFilter
-from .storage import term_words
 
 
 class Reads(Reading):
@@ -160,7 +159,7 @@ class Reads(Reading):
     def terms(self, field: str, *, after: int | None = None, limit: int = 10_000) -> dict[int, str]:
         after, limit = check_page(after, limit)
         with self._snapshots.pin() as view:
-            return term_words.page(view.txn, self._number, view.fields[check_sparse(view.schema, field)], after, limit)
+            return deriving.page_of_words(view.txn, self._number, view.fields[check_sparse(view.schema, field)], after, limit)
 
     @named
     def report(self, field: str) -> dict[str, Any]:

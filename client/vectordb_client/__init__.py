@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .model.batch import UNSET, Batch, make_batch
     from .model.branches import BranchDiff, MergeResult
     from .model.boosts import Boost, Decay, If, Value
-    from .model.derivations import CSR, PCA, Concepts, Derivation, Pick, Prefix, Project
+    from .model.derivations import CSR, PCA, SAE, Concepts, Derivation, Pick, Prefix, Project
     from .model.examples import Like
     from .model.of_source import TopTerms
     from .model.diversity import Diversity
@@ -72,7 +72,7 @@ _EXPORTS = {
     ),
     "model.branches": "BranchDiff MergeResult",
     "model.boosts": "Boost Decay If Value",
-    "model.derivations": "CSR Concepts Derivation PCA Pick Prefix Project",
+    "model.derivations": "CSR Concepts Derivation PCA Pick Prefix Project SAE",
     "model.examples": "Like",
     "model.of_source": "TopTerms",
     "model.diversity": "Diversity",
@@ -102,6 +102,7 @@ __all__ = [
     "IVF",
     "PCA",
     "RRF",
+    "SAE",
     "UNSET",
     "AlreadyExistsError",
     "Analyzer",

@@ -89,6 +89,7 @@ WORDS = [
     "Pick",
     "CSR",
     "Concepts",
+    "SAE",
     "Plan",
     "Point",
     "PointsLike",

@@ -7,9 +7,10 @@ from .base import Method, Parts, lengths
 from .concepts import ConceptsMethod
 from .fixed import PrefixMethod, ProjectMethod
 from .learned import PCAMethod, PickMethod
+from .sae import SAEMethod
 from .sparse import CSRMethod
 
-_METHODS = (PrefixMethod(), ProjectMethod(), PCAMethod(), PickMethod(), CSRMethod(), ConceptsMethod())
+_METHODS = (PrefixMethod(), ProjectMethod(), PCAMethod(), PickMethod(), CSRMethod(), ConceptsMethod(), SAEMethod())
 DERIVATIONS: dict[str, Method] = {each.name: each for each in _METHODS}
 
 __all__ = ["DERIVATIONS", "Method", "Parts", "lengths"]

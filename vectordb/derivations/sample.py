@@ -50,7 +50,7 @@ def recall_of_terms(source: Any, rows: np.ndarray, codes: Any, queries: int, k: 
         deadline.check()
         true = np.argpartition(-(values[:n] @ values[q]), near - 1)[:near]
         own, strength = codes.vector(q)
-        heaviest = np.argsort(-strength, kind="stable")
+        heaviest = np.argsort(-np.abs(strength), kind="stable")
         for cut in cuts:
             asked[:] = 0
             asked[own[heaviest[:cut]].astype(np.int64)] = strength[heaviest[:cut]]

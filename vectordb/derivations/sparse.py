@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from vectordb_client.model.fields import SparseColumn
@@ -41,11 +41,7 @@ class CSRMethod(Method):
         return column_of(self._codes(given, spec, parts, rows))
 
     def _codes(self, given: Any, spec: Any, parts: Parts, rows: np.ndarray) -> Iterator[np.ndarray]:
-        sizes = lengths(rows)
-        for low in deadline.each(range(0, len(rows), _ROWS), 1):
-            size = sizes[low : low + _ROWS]
-            unit = np.ascontiguousarray(rows[low : low + _ROWS] / np.where(size > 0, size, 1.0)[:, None], np.float32)
-            codes = strongest(product(unit, parts["encoder"]) + parts["bias"], given.k)
+        for size, codes in activations(parts, rows, given.k):
             scale = lengths(codes)
             scale = np.where(scale > 0, 1.0 / np.where(scale > 0, scale, 1.0), 0.0)
             if spec.source_metric == "dot":
@@ -53,12 +49,25 @@ class CSRMethod(Method):
             yield (codes * scale[:, None]).astype(np.float32)
 
     def fit(self, given: Any, spec: Any, rows: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        sizes = lengths(rows)
-        unit = (rows[sizes > 0] / sizes[sizes > 0, None]).astype(np.float32)
-        encoder, bias, lost = trained(unit, given.width(rows.shape[1]), given.k, given.seed)
-        parts = {"encoder": encoder, "bias": bias}
+        made = trained(units(rows), given.width(rows.shape[1]), given.k, given.seed)
+        parts = {"encoder": made.encoder, "bias": made.bias}
         used = np.unique(self.derive(given, spec, parts, rows).terms)
-        return parts, {"explained": round(1.0 - lost, 4), "dead": round(1.0 - len(used) / len(bias), 4)}
+        return parts, {"explained": round(1.0 - made.lost, 4), "dead": round(1.0 - len(used) / len(made.bias), 4)}
+
+
+def units(rows: np.ndarray) -> np.ndarray:
+    """The rows that aren't all zeros, scaled to length 1, float32."""
+    sizes = lengths(rows)
+    return (rows[sizes > 0] / sizes[sizes > 0, None]).astype(np.float32)
+
+
+def activations(parts: Parts, rows: np.ndarray, k: int, signed: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of each block of rows: (their lengths; float32 ``(n, hidden)``, the k strongest activations of each row scaled to length 1)."""
+    sizes = lengths(rows)
+    for low in deadline.each(range(0, len(rows), _ROWS), 1):
+        size = sizes[low : low + _ROWS]
+        unit = np.ascontiguousarray(rows[low : low + _ROWS] / np.where(size > 0, size, 1.0)[:, None], np.float32)
+        yield size, strongest(product(unit, parts["encoder"]) + parts["bias"], k, signed)
 
 
 def column_of(blocks: Iterable[np.ndarray]) -> SparseColumn:
@@ -75,25 +84,39 @@ def column_of(blocks: Iterable[np.ndarray]) -> SparseColumn:
     return SparseColumn(indptr, np.concatenate(terms), np.concatenate(weights))
 
 
-def strongest(values: np.ndarray, k: int) -> np.ndarray:
-    """The k largest positive numbers of each row of float32 ``(n, m)``, and 0 elsewhere. Of equal ones the first are kept."""
-    positive = np.maximum(values, 0.0)
+def strongest(values: np.ndarray, k: int, signed: bool = False) -> np.ndarray:
+    """The k largest positive numbers of each row of float32 ``(n, m)``, and 0 elsewhere. Of equal ones the first are kept.
+
+    signed: the k largest in absolute value, with their signs (AbsTopK, Zhu et al. 2025).
+    """
+    positive = np.abs(values) if signed else np.maximum(values, 0.0)
     if k >= values.shape[1]:
-        return positive
+        return values if signed else positive
     limit = np.partition(positive, values.shape[1] - k, axis=1)[:, -k][:, None]
     kept = (positive >= limit) & (positive > 0)
     for row in np.flatnonzero(kept.sum(axis=1) > k):
         equal = np.flatnonzero(positive[row] == limit[row])
         kept[row, equal[k - int((positive[row] > limit[row]).sum()) :]] = False
-    return np.where(kept, positive, np.float32(0))
+    return np.where(kept, values if signed else positive, np.float32(0))
 
 
-def trained(rows: np.ndarray, hidden: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Train the autoencoder ``z = strongest(E (x − b) + a, k)``, ``x ≈ D z + b`` on unit vectors, float32 ``(n, dim)``.
+class Trained(NamedTuple):
+    """What ``trained`` makes: E transposed, float32 ``(dim, hidden)``; ``a − E b``, ``(hidden,)``; D transposed, ``(hidden, dim)``, whose
+    rows have length 1; b, ``(dim,)``; the share of the variance that the last batch lost.
+    """
+
+    encoder: np.ndarray
+    bias: np.ndarray
+    decoder: np.ndarray
+    centre: np.ndarray
+    lost: float
+
+
+def trained(rows: np.ndarray, hidden: int, k: int, seed: int, signed: bool = False) -> Trained:
+    """Train the autoencoder ``z = strongest(E (x − b) + a, k, signed)``, ``x ≈ D z + b`` on unit vectors, float32 ``(n, dim)``.
 
     The loss is the squared error with k terms, an eighth of that with 4k, and for latents that no vector of the last steps has, how well
-    they explain what is left over. Each latent begins as the direction of a vector from the mean. Returns (E transposed, float32
-    ``(dim, hidden)``; ``a − E b``, float32 ``(hidden,)``; the share of the variance that the last batch lost).
+    they explain what is left over. Each latent begins as the direction of a vector from the mean.
     """
     n = len(rows)
     centre = rows.mean(axis=0)
@@ -110,7 +133,7 @@ def trained(rows: np.ndarray, hidden: int, k: int, seed: int) -> tuple[np.ndarra
             epoch += 1
             order = _shuffled(n, seed, epoch)
         chosen, order = rows[order[:batch]], order[batch:]
-        slopes, fired, lost = _slopes(chosen, values, k, spread, step - seen > max(IDLE_STEPS, n // batch // 2))
+        slopes, fired, lost = _slopes(chosen, values, k, spread, step - seen > max(IDLE_STEPS, n // batch // 2), signed)
         seen[fired] = step
         rate = RATE * min(1.0, step / WARM_STEPS) * min(1.0, (STEPS - step + 1) / (STEPS * FALL))
         for value, slope, mean, square in zip(values, slopes, means, squares, strict=True):
@@ -119,12 +142,12 @@ def trained(rows: np.ndarray, hidden: int, k: int, seed: int) -> tuple[np.ndarra
             root = np.sqrt(square / np.float32(1 - 0.99**step)) + np.float32(1e-8)
             value -= np.float32(rate / (1 - 0.9**step)) * mean / root
         values[1] /= np.maximum(np.linalg.norm(values[1], axis=1, keepdims=True), np.float32(1e-6))
-    encoder, _, bias, centre = values
-    return np.ascontiguousarray(encoder.T), bias - encoder @ centre, lost
+    encoder, decoder, bias, centre = values
+    return Trained(np.ascontiguousarray(encoder.T), bias - encoder @ centre, decoder, centre, lost)
 
 
 def _slopes(
-    rows: np.ndarray, values: list[np.ndarray], k: int, spread: float, idle: np.ndarray
+    rows: np.ndarray, values: list[np.ndarray], k: int, spread: float, idle: np.ndarray, signed: bool
 ) -> tuple[list[np.ndarray], np.ndarray, float]:
     """(the derivatives of the loss by each of ``values``, which latents some row has, the share of the variance that is lost).
 
@@ -135,23 +158,23 @@ def _slopes(
     before = multiplied(moved, encoder.T) + bias
     by_decoder, by_centre = np.zeros_like(decoder), np.zeros_like(centre)
     by_before = np.zeros_like(before)
-    codes = strongest(before, k)
+    codes = strongest(before, k, signed)
     error = multiplied(codes, decoder) - moved
-    for kept, weight in ((codes, 1.0), (strongest(before, WIDE * k), WIDE_WEIGHT)):
+    for kept, weight in ((codes, 1.0), (strongest(before, WIDE * k, signed), WIDE_WEIGHT)):
         slope = (error if kept is codes else multiplied(kept, decoder) - moved) * (unit * np.float32(weight))
         by_decoder += multiplied(kept.T, slope)
-        by_before += multiplied(slope, decoder.T) * (kept > 0)
+        by_before += multiplied(slope, decoder.T) * (kept != 0)
         by_centre += slope.sum(axis=0)
     by_centre -= by_before.sum(axis=0) @ encoder
     helped = np.flatnonzero(idle)
     if len(helped):
-        kept = strongest(np.ascontiguousarray(before[:, helped]), min(len(helped), 2 * k))
+        kept = strongest(np.ascontiguousarray(before[:, helped]), min(len(helped), 2 * k), signed)
         slope = (multiplied(kept, decoder[helped]) + error) * (unit * np.float32(HELP_WEIGHT))
         by_decoder[helped] += multiplied(kept.T, slope)
-        by_before[:, helped] += multiplied(slope, decoder[helped].T) * (kept > 0)
+        by_before[:, helped] += multiplied(slope, decoder[helped].T) * (kept != 0)
     slopes = [multiplied(by_before.T, moved), by_decoder, by_before.sum(axis=0), by_centre]
     lost = float(np.square(error, dtype=np.float64).sum() / (len(rows) * spread))
-    return slopes, np.any(codes > 0, axis=0), lost
+    return slopes, np.any(codes != 0, axis=0), lost
 
 
 def _shuffled(n: int, seed: int, turn: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from vectordb_client.model.vectors import query_vector
 
 from ..derivations import DERIVATIONS, Parts, lengths
 from ..fields.base import writable
-from ..storage import derived, format
+from ..storage import derived, format, term_words
 from ..storage.catalog import Meta
 from ..storage.derived import Record
 from ..storage.format import Txn
@@ -132,7 +132,7 @@ def _terms_of(spec: Any, made: Made, query: Any) -> Any:
     rows = writable(np.asarray(vector, np.float32).reshape(1, -1))
     terms, weights = DERIVATIONS[spec.derived.name].derive(spec.derived, spec, made.parts, rows).vector(0)
     if most is not None and most < len(terms):
-        kept = np.sort(np.argsort(-weights, kind="stable")[:most])
+        kept = np.sort(np.argsort(-np.abs(weights), kind="stable")[:most])
         terms, weights = terms[kept], weights[kept]
     return terms, weights
 
@@ -149,6 +149,31 @@ def ready(view: Any, field: str) -> Made:
             what += f"it is not fitted to the vectors of {spec.derived.source!r}; call fit({field!r}), or write more points"
         raise PreconditionError(what, field=field)
     return made
+
+
+def words_of(txn: Txn, collection: int, field: int, terms: Iterable[int]) -> dict[int, str]:
+    """term → word, for those of the terms of a field number that have one; else the label that a fit gave."""
+    asked = list(terms)
+    labels = labels_of(txn, collection, field)
+    found = {term: labels[term] for term in asked if term < len(labels) and labels[term]}
+    return found | term_words.read(txn, collection, field, asked)
+
+
+def labels_of(txn: Txn, collection: int, field: int) -> list[str]:
+    """The labels that the fit of a field number gave to its terms; empty where there are none."""
+    made = made_of(txn, collection, field)
+    return [] if made is None else made.record.labels
+
+
+def page_of_words(txn: Txn, collection: int, field: int, after: int | None, limit: int) -> dict[int, str]:
+    """``term_words.page`` with the labels of terms that have no word."""
+    words = term_words.page(txn, collection, field, after, limit)
+    labels = labels_of(txn, collection, field)
+    if not labels:
+        return words
+    first = 0 if after is None else after + 1
+    both = {term: label for term, label in enumerate(labels[first:], first) if label} | words
+    return {term: both[term] for term in sorted(both)[:limit]}
 
 
 def facts(view: Any, field: str) -> dict[str, Any]:

@@ -25,8 +25,9 @@ from ..storage.attribute_forms import FORMS, main_part
 from . import scans
 from .bitmaps import bitmap_of
 from .cache import FilterCache, Reader
+from .concepts import weighted
 from .docids import LEAST_MANY, docids_of, numbers_of
-from .nodes import AtLeast, CountRange, Leaf, MatchWords, Near, Part, PathAny, PathTest, Range, TermRange, TermsOutside
+from .nodes import AtLeast, ConceptRange, CountRange, Leaf, MatchWords, Near, Part, PathAny, PathTest, Range, TermRange, TermsOutside
 from .path_index import matching_path
 from .vocabulary import expanded, vocabulary
 
@@ -268,6 +269,7 @@ _LEAVES: dict[type[Filter], Callable[[Any, Reader, int], BitMap]] = {
     Part: scans.part,
     GeoPolygon: lambda node, reader, start: scans.polygon(node, reader, start, lambda box: _area(reader, node.field, False, box, start)),
     HasVector: _has_vector,
+    ConceptRange: lambda node, reader, start: weighted(node, reader, start, _kernel_rows),
     GeoRadius: lambda node, reader, start: _area(reader, node.field, True, (node.lat, node.lon, 0.0, 0.0, node.meters), start),
     GeoBox: lambda node, reader, start: _area(reader, node.field, False, (node.south, node.west, node.north, node.east, 0.0), start),
 }

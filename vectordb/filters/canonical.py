@@ -1,7 +1,7 @@
 """Canonical form: bind a filter to a schema and normalise it, so that equivalent filters share a bitmap, a plan and a cache entry.
 
 Binding checks every value and converts it to its stored form. A canonical filter consists of these nodes: In, Range, IsNull, CountRange,
-TermRange, TermsOutside, MatchWords, Near, Part, Prefix, Glob, Fold, HasId, HasVector, GeoRadius, GeoBox, GeoPolygon, PathTest, PathAny,
+TermRange, TermsOutside, MatchWords, Near, Part, Prefix, Glob, Fold, HasId, HasVector, ConceptRange, GeoRadius, GeoBox, GeoPolygon, PathTest, PathAny,
 AtLeast, And, Or, Not, All, Nothing. Of a name that the schema doesn't have, PathTest and PathAny test the payload (``paths.py``).
 
 * NOT is pushed down to the leaves (De Morgan), so the child of a Not is a leaf. An And has no And child, an Or no Or child. Both have at
@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vectordb_client.errors import FilterError, InvalidArgumentError, listing, shown
+from vectordb_client.model.filter_concepts import Concept
 from vectordb_client.model.filter_extended import AnyElement, Fold, GeoPolygon, IsMissing, MinShould, SomeNotIn
 from vectordb_client.model.filter_nodes import (
     All,
@@ -57,7 +58,22 @@ from ..common.near import near_words
 from ..common.tokenize import RULE
 from . import glob
 from .boolean import Joined, flip, join
-from .nodes import AtLeast, CountRange, Joining, MatchWords, Near, Part, PathAny, PathTest, Range, TermRange, TermsOutside, make
+from .concepts import bind_concept
+from .nodes import (
+    AtLeast,
+    ConceptRange,
+    CountRange,
+    Joining,
+    MatchWords,
+    Near,
+    Part,
+    PathAny,
+    PathTest,
+    Range,
+    TermRange,
+    TermsOutside,
+    make,
+)
 from .paths import bind_path, is_path
 from .sets import COUNTS, DOMAINS, IDS, KEYWORDS, Elements, Scalar, elements
 
@@ -84,7 +100,7 @@ def _emit(part: Any) -> Filter:
 
 
 _KINDS: tuple[type, ...] = (HasId, IsNull, In, Range, CountRange, TermRange, TermsOutside, Prefix, Glob, Fold, MatchWords, Near, Part)
-_KINDS += (HasVector, GeoBox, GeoRadius, GeoPolygon, PathTest, PathAny, AtLeast, Not, And, Or)
+_KINDS += (HasVector, ConceptRange, GeoBox, GeoRadius, GeoPolygon, PathTest, PathAny, AtLeast, Not, And, Or)
 _RANK: dict[type, int] = {kind: rank for rank, kind in enumerate(_KINDS)}
 
 
@@ -127,7 +143,12 @@ def _bind(node: Filter, schema: Schema, negate: bool) -> Any:
         part = _min_should(node, schema)
         return flip(part) if negate else part
     bind = _BINDERS.get(type(node))
-    if bind is not None and type(node) is not HasVector and (field := getattr(node, "field", None)) is not None and is_path(field, schema):
+    if (
+        bind is not None
+        and type(node) not in (HasVector, Concept)
+        and (field := getattr(node, "field", None)) is not None
+        and is_path(field, schema)
+    ):
         part = bind_path(node, _inside)
         return flip(part) if negate else part
     if bind is None:
@@ -148,8 +169,8 @@ def _inside(node: Filter) -> Filter:
     waiting = [node]
     while waiting:
         one = waiting.pop()
-        if isinstance(one, (HasId, HasVector)):
-            what = "HAS_ID and HAS_VECTOR are about points; inside ANY (…) write conditions on the keys of an element"
+        if isinstance(one, (HasId, HasVector, Concept)):
+            what = "HAS_ID, HAS_VECTOR and CONCEPT are about points; inside ANY (…) write conditions on the keys of an element"
             raise FilterError(what, field="filter", value=one)
         waiting.extend(getattr(one, "children", ()))
         if isinstance(one, (Not, AnyElement)):
@@ -455,6 +476,7 @@ _BINDERS = {
     Glob: lambda node, schema: _pattern(node.field, schema, "GLOB", node.pattern, *glob.normal(node.pattern)),
     HasId: lambda node, schema: Scalar("", IDS, IDS.of(node.ids), False).reduced(),
     HasVector: _has_vector,
+    Concept: bind_concept,
     GeoRadius: _geo,
     GeoBox: _geo,
     GeoPolygon: _geo,

@@ -83,6 +83,16 @@ class TermsOutside(Filter):
 
 
 @dataclass(frozen=True, eq=False)
+class ConceptRange(Filter):
+    """The weight of a term of a derived sparse field is in [low, high], both float32 values. A row with a vector without the term has 0."""
+
+    field: str
+    term: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
 class Part(Filter):
     """A text contains ``value``. fold: without regard to case; then ``value`` is case-folded."""
 
@@ -155,6 +165,7 @@ Leaf = (
     | Near
     | Part
     | HasVector
+    | ConceptRange
     | GeoBox
     | GeoRadius
     | GeoPolygon

@@ -5,7 +5,8 @@
     filter    = conj {OR conj}
     conj      = {NOT} term {AND {NOT} term}
     term      = "(" filter ")" | ALL | TRUE | FALSE | field test | COUNT "(" field ")" compare integer
-              | HAS_ID list | HAS_VECTOR "(" field ")" | GEO_RADIUS "(" field, lat, lon, meters ")"
+              | HAS_ID list | HAS_VECTOR "(" field ")" | CONCEPT "(" field, value ")" compare number
+              | GEO_RADIUS "(" field, lat, lon, meters ")"
               | GEO_BOX "(" field, south, west, north, east ")" | GEO_POLYGON "(" field {, lat, lon} ")"
               | MIN_SHOULD "(" integer {, filter} ")"
     test      = compare value | IS [NOT] (NULL | MISSING) | [NOT] (IN list | BETWEEN value AND value
@@ -33,6 +34,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from vectordb_client.errors import FilterError, LimitError, VectorDBError, shown
 from vectordb_client.model import filter_nodes as nodes
+from vectordb_client.model.filter_concepts import Concept
 from vectordb_client.model.filter_extended import AnyElement, Fold, GeoPolygon, IsMissing, MinShould, SomeNotIn
 from vectordb_client.model.filter_nodes import Filter
 from vectordb_client.model.filter_words import MatchNear
@@ -407,6 +409,15 @@ class _Parser:
         self.expect(")", "')'")
         return self.build(position, nodes.HasVector, field)
 
+    def _concept(self, position: int) -> Filter:
+        field = self._field()
+        self.expect(",", "',' and the number of the concept")
+        concept = self._value("the number of the concept")
+        self.expect(")", "')'")
+        op = _COMPARE.get(self.token.word) or self.expected("a comparison (= != < <= > >=)")
+        self.advance()
+        return self.build(position, Concept, field, concept, op, self._value("a number"))
+
     def _geo(self, position: int, kind: type[Filter], *parts: str) -> Filter:
         given: list = [self._field()]
         for part in parts:
@@ -441,6 +452,7 @@ _FUNCTIONS: dict[str, Callable[[_Parser, int], Filter]] = {
     "COUNT": _Parser._count,
     "HAS_ID": _Parser._has_id,
     "HAS_VECTOR": _Parser._has_vector,
+    "CONCEPT": _Parser._concept,
     "GEO_RADIUS": lambda parser, position: parser._geo(position, nodes.GeoRadius, "lat", "lon", "meters"),
     "GEO_POLYGON": _Parser._polygon,
     "MIN_SHOULD": _Parser._min_should,

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable
 from typing import Any, cast
 
+import numpy as np
 from vectordb_client.model.filter import Filter
 from vectordb_client.model.filter_extended import Fold, GeoPolygon
 from vectordb_client.model.filter_nodes import All, And, GeoBox, GeoRadius, Glob, HasId, HasVector, In, IsNull, Not, Nothing, Or, Prefix
 
-from .nodes import AtLeast, CountRange, Leaf, MatchWords, Near, Part, PathAny, PathTest, Range, TermRange, TermsOutside
+from .nodes import AtLeast, ConceptRange, CountRange, Leaf, MatchWords, Near, Part, PathAny, PathTest, Range, TermRange, TermsOutside
 
 SHOWN_VALUES = 10  # of a list; the others become "…"
 SHOWN_CHARACTERS = 2_000
@@ -107,6 +108,12 @@ def _leaf(node: Filter, values: bool) -> str:
             return f"has_id {many(node.ids, 'id')}"
         case HasVector():
             return f"has_vector({field})"
+        case ConceptRange():
+            name = f"concept({field}, {node.term})"
+            low, high = ("" if np.isinf(bound) else one(bound) for bound in (node.low, node.high))
+            if low and high:
+                return f"{name} between {low} and {high}"
+            return f"{name} >= {low}" if low else f"{name} <= {high}"
         case GeoRadius():
             place = f"{node.lat}, {node.lon}, {node.meters}" if values else "?"
             return f"{field} within radius ({place})"

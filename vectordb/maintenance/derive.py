@@ -29,6 +29,7 @@ from ..storage.catalog import Meta
 from ..storage.derived import Record
 from ..storage.format import Txn
 from ..storage.store import Store
+from . import concepts
 from .jobs import discard_unnamed
 from .status import Progress
 
@@ -136,7 +137,10 @@ class Derive:
                 return word_vectors.record(view.schema, name, view.snapshot.meta.encoders, version)
             self._progress("sample", 0.0)
             docids, rows = sampled(view, name, spec.derived.sample)
-        return self._fitted(name, spec, source, docids, rows, version, sequence)
+            words = concepts.words_in(view, docids, spec.derived.seed) if spec.derived.steers else []
+            names = concepts.named(view.txn, self._number, view.fields[name]) if spec.derived.steers else {}
+        record = self._fitted(name, spec, source, docids, rows, version, sequence)
+        return concepts.finished(record, spec, rows, words, made, names) if spec.derived.steers else record
 
     def _fitted(self, name: str, spec: Any, source: Any, docids: np.ndarray, rows: np.ndarray, version: int, sequence: int) -> Record:
         """The record of a fit to the vectors ``rows`` of the rows ``docids``."""
@@ -207,8 +211,10 @@ class Derive:
         txn, old = store.txn, meta.fields[name]
         files = segments.remove_field(txn, self._number, old)
         store.drop_chunks(old)
+        words, before = concepts.named(txn, self._number, old), derived.read(txn, self._number, old)
         store.remove(format.field_key(self._number, format.TERM_WORD, old))  # words of terms that mean something else now
         derived.remove(txn, self._number, old)
+        concepts.carry(txn, self._number, new, words, before)
         derived.add_words(txn, self._number, new, catalog.schema_of(meta).vectors[name].derived.to_dict())
         reach("derive.switched")
         fields_now = meta.fields | {name: new}
@@ -256,6 +262,8 @@ def report(view: View, name: str) -> dict[str, Any]:
     size = DERIVATIONS[spec.derived.name].size(spec.derived, spec)
     facts = {"field": name, **spec.derived.to_dict(), "dim": size, "source_dim": spec.source_dim, **deriving.facts(view, name)}
     made = deriving.made_of(view.txn, view.store.collection, view.fields[name])
+    if made is not None and spec.derived.steers:
+        facts |= concepts.told(view, name, made)
     if made is None or spec.derived.learned:
         return facts
     _, rows = sampled(view, name, REPORT_ROWS, REPORT_NUMBERS)

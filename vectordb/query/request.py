@@ -30,6 +30,7 @@ from .examples import Pooled, left_out, pooled
 from .highlight import check_highlight
 from .near_words import NearQueries, can_be_near, wants_near
 from .projection import project
+from .steering import steer
 from .thresholds import check_bounds
 
 _ONE_FILTER = ("facets", "group_by")  # options that can't have a filter for each query
@@ -50,7 +51,8 @@ class Arm:
 
     of: the field, where it isn't the name. filter: canonical, of this arm alone. limit, weight: as in ``vectordb_client.Arm``. examples: of
     the first query, if it was given by examples. without: what was projected out of the first query, for its entry of the plan. left_out:
-    of each query, the filter that leaves out points that are examples. texts: of the queries, where they were given as texts.
+    of each query, the filter that leaves out points that are examples. texts: of the queries, where they were given as texts. steered: along
+    which concepts the first query was moved, for its entry of the plan.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Arm:
     without: dict[str, Any] | None = None
     left_out: Sequence[Filter | None] = ()
     texts: Sequence[str] | None = None
+    steered: list[dict[str, Any]] | None = None
 
     @property
     def field(self) -> str:
@@ -74,7 +77,14 @@ class Arm:
     @property
     def plain(self) -> bool:
         """Whether it is a field with a query and nothing else, apart from its weight."""
-        return self.of is None and self.filter is None and self.limit is None and self.without is None and not self.pooled
+        return (
+            self.of is None
+            and self.filter is None
+            and self.limit is None
+            and self.without is None
+            and self.steered is None
+            and not self.pooled
+        )
 
     @property
     def pooled(self) -> bool:
@@ -98,7 +108,9 @@ class Arm:
     def with_queries(self, queries: Sequence[Any], first: bool = True, texts: Sequence[str] | None = None) -> Arm:
         """The same arm with some of its queries. first: they begin with its first query. texts: of these queries."""
         facts = (self.words, self.examples, self.without) if first else (None, None, None)
-        return Arm(self.name, self.spec, queries, facts[0], self.of, self.filter, self.limit, self.weight, *facts[1:], texts=texts)
+        arm = Arm(self.name, self.spec, queries, facts[0], self.of, self.filter, self.limit, self.weight, *facts[1:], texts=texts)
+        arm.steered = self.steered if first else None
+        return arm
 
     def of_queries(self, some: Sequence[int]) -> Arm:
         """The same arm with the queries of these places in a batch."""
@@ -115,6 +127,7 @@ class Arm:
             "filter": condition,
             "limit": self.limit,
             "without": self.without,
+            "steered": self.steered,
         }
         return {name: value for name, value in facts.items() if value is not None}
 
@@ -225,6 +238,8 @@ class RequestCache:
         if search.filters is not None:
             check_filters(request.filter, batch, search.queries)
         search = _without_examples(search)
+        if request.steer is not None:
+            steer(view, [stage.arms for stage in search.stages], request.steer)
         if request.without is not None:
             project(view, [stage.arms for stage in search.stages], request.without)
         return search

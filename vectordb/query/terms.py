@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ..engine import deriving
 from ..engine.snapshot import View
 from ..index import exact as flat
 from ..index.saturation import Saturation
-from ..storage import format, term_words
+from ..storage import format
 from ..storage.tables import ChunkTable
 from .read import vectors_of
 from .request import Arm
@@ -88,7 +89,7 @@ def _contributions(
 
 
 def _stored(view: View, field: int, terms: Iterable[int]) -> dict[int, str]:
-    return term_words.read(view.txn, view.store.collection, field, terms)
+    return deriving.words_of(view.txn, view.store.collection, field, terms)
 
 
 def _name(parts: Sequence[dict[str, Any]], words: dict[int, str]) -> None:

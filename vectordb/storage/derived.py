@@ -22,7 +22,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     by: the JSON form of the derivation. version: how often the field was fitted, this time included. sequence: of the state that it was
     fitted to. arrays: what it has learned, or the vectors of its words: name → (dtype, shape, bytes). report: facts about the fit, or
     ``encoder``, the identity of what encoded the words. sample: docids of the rows that it was fitted to, as a roaring bitmap; empty if
-    it has learned nothing. done: docids below are derived; only while the field is not switched to this number.
+    it has learned nothing. done: docids below are derived; only while the field is not switched to this number. labels: what the fit called
+    each of its terms, "" where it found nothing; empty where a derivation labels none. A word of a term goes before its label.
     """
 
     by: dict[str, Any]
@@ -32,6 +33,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     report: dict[str, Any] = {}
     sample: bytes = b""
     done: int = 0
+    labels: list[str] = []
 
     @property
     def parts(self) -> dict[str, np.ndarray]:

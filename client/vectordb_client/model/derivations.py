@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from ..errors import SchemaError, shown
 from .arguments import named_class
+from .checks import check_flag
 from .options import check_integer
 
 MAX_SEED = 2**63 - 1
@@ -33,12 +34,14 @@ class Derivation:
         makes: the kind of the derived field.
         source: the dense field whose vectors it reads.
         words: of which it needs the vectors, as the encoder of the source makes them; the word at position i is the word of term i.
+        steers: whether a search of the source can be steered along what it has learned, and a fit labels its terms.
     """
 
     name: ClassVar[str]
     learned: ClassVar[bool] = False
     makes: ClassVar[str] = "dense"
     words: Sequence[str] = ()
+    steers: ClassVar[bool] = False
     source: str
 
     def __post_init__(self):
@@ -172,15 +175,62 @@ class CSR(Derivation):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.hidden is not None:
-            check_integer("hidden", self.hidden, MIN_HIDDEN, MAX_HIDDEN)
-        check_integer("k", self.k, 1, MAX_K)
-        check_integer("sample", self.sample, MIN_SAMPLE, MAX_SAMPLE)
-        check_integer("seed", self.seed, 0, MAX_SEED)
+        _check_width(self)
 
     def width(self, source_dim: int) -> int:
         """The number of different terms."""
         return self.hidden or 4 * source_dim
+
+
+@named_class
+@dataclass(frozen=True)
+class SAE(Derivation):
+    """Concepts that are found in dense vectors by a sparse autoencoder ("Sparse Autoencoders Find Highly Interpretable Features in Language
+    Models", Cunningham et al. 2023). It is for sparse fields: ``Sparse(derived=SAE("v"))``.
+
+    Term i is the concept with the number i. Its weight is how much of the concept's direction the vector has, when it is scaled to length 1.
+    A point has the k strongest of ``hidden`` concepts. A fit gives each concept a label from the attributes of the points that have most of
+    it; ``set_terms`` gives it a name of yours, which later fits keep. ``F.concept("codes", 17) >= 0.3`` filters by a concept, and the option
+    ``steer={17: 0.8}`` of a search moves the query towards one. The source has the metric "cosine" or "dot".
+
+    Attributes:
+        source: the dense field whose vectors are looked at. It has at most 4,096 dimensions.
+        hidden: the number of concepts, 16 to 16,384; None: four times the dimensions of the source.
+        k: concepts of a point, 1 to 512, fewer than ``hidden``.
+        signed: keep the k largest in absolute value, with their signs (AbsTopK), so that one concept has two opposite sides. Such a field
+            has negative weights and is searched exactly.
+        sample: the largest number of vectors that it is fitted to, 100 to 1,000,000. A fit needs twice as many as ``hidden``.
+        seed: which of the vectors these are, and their order, 0 to 2^63 − 1. The same seed and the same points give the same concepts.
+    """
+
+    source: str
+    hidden: int | None = None
+    k: int = 32
+    signed: bool = False
+    sample: int = USUAL_SAMPLE
+    seed: int = 0
+    name = "sae"
+    learned = True
+    makes = "sparse"
+    steers = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_width(self)
+        check_flag("signed", self.signed, SchemaError)
+
+    def width(self, source_dim: int) -> int:
+        """The number of concepts."""
+        return self.hidden or 4 * source_dim
+
+
+def _check_width(given: CSR | SAE) -> None:
+    """Check the options that autoencoders have in common. Raises SchemaError."""
+    if given.hidden is not None:
+        check_integer("hidden", given.hidden, MIN_HIDDEN, MAX_HIDDEN)
+    check_integer("k", given.k, 1, MAX_K)
+    check_integer("sample", given.sample, MIN_SAMPLE, MAX_SAMPLE)
+    check_integer("seed", given.seed, 0, MAX_SEED)
 
 
 @named_class
@@ -242,7 +292,7 @@ def _checked_concepts(words: Any) -> tuple[str, ...]:
     return tuple(words)
 
 
-DERIVATIONS: dict[str, type[Derivation]] = {each.name: each for each in (Prefix, Project, PCA, Pick, CSR, Concepts)}
+DERIVATIONS: dict[str, type[Derivation]] = {each.name: each for each in (Prefix, Project, PCA, Pick, CSR, Concepts, SAE)}
 MAX_PCA_DIM = 4_096  # of the source: a fit takes dim² numbers and dim³ steps
 
 

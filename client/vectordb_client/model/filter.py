@@ -16,6 +16,7 @@ from ..errors import FilterError, LimitError, shown
 from . import filter_extended as extended
 from . import filter_nodes as nodes
 from .attributes import ATTRIBUTE_TYPES, type_of
+from .filter_concepts import Concept
 from .filter_nodes import Filter
 from .filter_words import MatchNear
 
@@ -62,6 +63,17 @@ class _CountOf(_Comparable):
 
     def _compare(self, op: str, value: Any) -> Filter:
         return nodes.Count(self._name, op, value)
+
+
+class _ConceptOf(_Comparable):
+    def __init__(self, field: str, concept: int | str):
+        self._name, self._concept = field, concept
+
+    def __repr__(self) -> str:
+        return f"F.concept({self._name!r}, {self._concept!r})"
+
+    def _compare(self, op: str, value: Any) -> Filter:
+        return Concept(self._name, self._concept, op, value)
 
 
 class NoSuchTestError(FilterError, AttributeError):
@@ -263,6 +275,19 @@ class F(_Comparable, metaclass=_Builder):
         """The point has a vector in the vector field."""
         return nodes.HasVector(field)
 
+    @staticmethod
+    def concept(field: str, concept: int | str) -> _ConceptOf:
+        """The weight that the point has of a concept, to compare with a number: ``F.concept("codes", 17) >= 0.3``.
+
+        In the string notation: ``CONCEPT(codes, 17) >= 0.3``. Weights are float32, so the number is rounded to float32. A point that has a
+        vector in the field without the concept has 0. A point without a vector there satisfies no comparison but ``!=``.
+
+        Args:
+            field: a derived sparse field (``SAE``, ``CSR``, ``Concepts``).
+            concept: the number of the concept; of ``Concepts`` also its word.
+        """
+        return _ConceptOf(field, concept)
+
 
 def not_a_filter(value: Any) -> FilterError:
     """The error for a value that is not a filter in any notation. It says what to write."""
@@ -330,6 +355,7 @@ _LEAVES: dict[str, tuple[type[Filter], tuple[str, ...]]] = {
     "glob": (nodes.Glob, ("field", "value")),
     "has_id": (nodes.HasId, ("values",)),
     "has_vector": (nodes.HasVector, ("field",)),
+    "concept": (Concept, ("field", "concept", "compare", "value")),
     "geo_radius": (nodes.GeoRadius, ("field", "lat", "lon", "meters")),
     "geo_box": (nodes.GeoBox, ("field", "south", "west", "north", "east")),
     "is_missing": (extended.IsMissing, ("field",)),

@@ -37,6 +37,7 @@ _APART = (
     ("order_by", "unlike", "an ordered search has no query"),
     ("order_by", "context", "an ordered search has no query"),
     ("order_by", "without", "an ordered search has no query"),
+    ("order_by", "steer", "an ordered search has no query"),
     ("order_by", "highlight", "an ordered search has no query"),
     ("order_by", "facets", "count them in a call of their own"),
     ("order_by", "group_by", "groups are ordered by their best score"),

@@ -53,7 +53,8 @@ class Plan(dict):
       best hits scores, without boosts, and factors, one for each boost.
     * arms with queries by examples have examples (role → id, or the first numbers of a vector), pool, and contributions: for each of the
       ten best rows what each example (or pair) adds to its score. without: directions and removed, the share of the query's squared
-      length that was projected out.
+      length that was projected out. steered: of each concept that ``steer`` moved the first query along, field, concept, label, and its
+      weight before and as it was asked for.
     * arms of derived fields have derived, such as "pca of v".
     * arms of fields that are being migrated, or have mapped vectors, have migration: encoder (the identity of the one whose vectors
       answered) and mapped (points with a mapped vector); while a migration is under way also migrating (the identity of the new encoder)
@@ -189,6 +190,9 @@ def _arm(arm: Mapping[str, Any]) -> Iterator[str]:
         without = arm["without"]
         share = f"{100 * without['removed']:.3g} %"
         yield f"  without {_many(without['directions'], 'direction')}, which had {share} of the query's squared length"
+    for move in arm.get("steered") or ():
+        label = f" ({move['label']})" if move.get("label") else ""
+        yield f"  steered along concept {move['concept']}{label} of {move['field']}: from {move['before']:.3g} to {move['asked']:.3g}"
     for number, segment in enumerate(segments, 1):
         yield from _segment(segment, f"segment {number} of {len(segments)}", (recall or {}).get("target"))
     if tail:

@@ -279,6 +279,11 @@ class Reading(Hinting, Searching, Exploring):
             the number of different terms. ``CSR`` has explained, the share of the variance that the codes hold, and dead, the share of the
             terms that no point of the sample has. ``Concepts`` has encoder, the identity of what made the vectors of the words.
 
+            ``SAE`` has, besides explained and dead: residual, the share of the squared length of held-out vectors that their concepts don't
+            explain; families, lists of concepts whose directions have a cosine of at least 0.7 or at most -0.7; and concepts: number (as a
+            string) → label, named (whether a user gave it that name) and frequency, the share of the sample that has it. lost: names of
+            the fit before whose concepts have no match in this one, by their old numbers.
+
             A fitted field also has version (how often it was fitted), sequence (the state that it was fitted to), variance (the share of
             the variance that its dimensions hold), and deleted_since: points of the sample that were deleted or replaced since.
 

@@ -42,6 +42,7 @@ from .page_options import (
 )
 from .ranking import DBSF, RRF, Fusion, Linear, Prefetch, Relative, check_prefetch
 from .rerank import RerankLike, check_rerank, not_sent, shown_as
+from .steering import SteerLike, check_steer, steer_as_json
 
 MAX_KEPT = 512  # checked requests kept for searches with the same options
 MAX_KEPT_TEXT = 1 << 14  # characters of a text, such as a filter, in a request that is kept
@@ -147,6 +148,7 @@ _RECALL = Flag("share", "target recall, above 0 and at most 1 (default: 0.95)", 
 _EXACT = Flag("switch", "bypass the indexes and return the exact result")
 _VECTORS = Flag("switch", "also show the vectors")
 _WITHOUT = Flag("text", "project the direction of this text out of the query of a dense field", "TEXT")
+_STEER = Flag("text", "move the query so that concepts of an SAE field have these weights, such as 17=0.8,40=0", "[FIELD:]N=W[,N=W…]")
 _GROUP_BY = Flag("text", "group the hits by the values of this attribute", "NAME")
 _GROUP_SIZE = Flag("count", "number of hits in a group (default: 1)", "N")
 _GROUPS = Flag("count", "number of groups (default: 10)", "N")
@@ -216,6 +218,9 @@ class SearchOptions(TypedDict, total=False):
             their factors, as exactly as they would be without; RRF, relative and dbsf boost their candidates.
         without: a text, a list of texts or vectors for all fields of the search, or field → such a list; of dense fields. The part of
             the query along them is projected out: it becomes q − Σ (q · u) u over the orthonormal directions u that they span.
+        steer: concept → the weight that it is to have in the query, which is moved along the concept's direction: a vector scaled to
+            length 1 usually has up to 0.6 of one, and 0 takes the concept away. ``{17: 0.8}``, or field → such a mapping where several
+            fields hold concepts (``SAE``) of the dense field that is searched.
         diversity: choose hits that differ from one another (maximal marginal relevance): a weight from 0 to 1, such as 0.3, or
             ``Diversity(weight, field=…, over=…)``. Hits come in the order in which they were chosen, with the scores of the search.
         rerank: put the best hits in a new order by a function, or by ``Rerank(…)``, which can be a cross-encoder. It runs where
@@ -265,6 +270,7 @@ class SearchOptions(TypedDict, total=False):
     context: Annotated[ExamplesLike | None, Option(None, check_listed, show=listed_shown, to_json=listed_as_json, batch_doc=_IN_VECTORS)]
     boost: Annotated[BoostLike | None, Option(None, check_boosts, show=boosts_as_json, to_json=boosts_as_json)]
     without: Annotated[ExamplesLike | str | None, Option(None, check_listed, _WITHOUT, show=listed_shown, to_json=listed_as_json)]
+    steer: Annotated[SteerLike | None, Option(None, check_steer, _STEER, show=steer_as_json, to_json=steer_as_json)]
     diversity: Annotated[DiversityLike | None, Option(None, check_diversity, _DIVERSITY, show=Diversity.to_json, to_json=Diversity.to_json)]
     rerank: Annotated[RerankLike | None, Option(None, check_rerank, show=shown_as, to_json=not_sent)]
     group_by: Annotated[str | None, Option(None, check_name, _GROUP_BY)]

@@ -181,6 +181,9 @@ class AsyncReads(AsyncPointsOfCollection):
                 their factors, as exactly as they would be without; RRF, relative and dbsf boost their candidates.
             without: a text, a list of texts or vectors for all fields of the search, or field → such a list; of dense fields. The part of
                 the query along them is projected out: it becomes q − Σ (q · u) u over the orthonormal directions u that they span.
+            steer: concept → the weight that it is to have in the query, which is moved along the concept's direction: a vector scaled to
+                length 1 usually has up to 0.6 of one, and 0 takes the concept away. ``{17: 0.8}``, or field → such a mapping where several
+                fields hold concepts (``SAE``) of the dense field that is searched.
             diversity: choose hits that differ from one another (maximal marginal relevance): a weight from 0 to 1, such as 0.3, or
                 ``Diversity(weight, field=…, over=…)``. Hits come in the order in which they were chosen, with the scores of the search.
             rerank: put the best hits in a new order by a function, or by ``Rerank(…)``, which can be a cross-encoder. It runs where
@@ -256,6 +259,7 @@ class AsyncReads(AsyncPointsOfCollection):
             context: as in ``search``, but it is given as a ``Like`` for each query: ``vectors={field: [Like([…]), …]}``.
             boost: as in ``search``.
             without: as in ``search``.
+            steer: as in ``search``.
             diversity: as in ``search``.
             rerank: as in ``search``.
             group_by: as in ``search``.
@@ -307,6 +311,7 @@ class AsyncReads(AsyncPointsOfCollection):
             context: as in ``search``.
             boost: as in ``search``.
             without: as in ``search``.
+            steer: as in ``search``.
             diversity: as in ``search``.
             rerank: as in ``search``.
             group_by: as in ``search``.
@@ -936,6 +941,11 @@ class AsyncReads(AsyncPointsOfCollection):
             A sparse field also has recall_by_terms: the same with queries of fewer terms (their number, as a string → recall). Its dim is
             the number of different terms. ``CSR`` has explained, the share of the variance that the codes hold, and dead, the share of the
             terms that no point of the sample has. ``Concepts`` has encoder, the identity of what made the vectors of the words.
+
+            ``SAE`` has, besides explained and dead: residual, the share of the squared length of held-out vectors that their concepts don't
+            explain; families, lists of concepts whose directions have a cosine of at least 0.7 or at most -0.7; and concepts: number (as a
+            string) → label, named (whether a user gave it that name) and frequency, the share of the sample that has it. lost: names of
+            the fit before whose concepts have no match in this one, by their old numbers.
 
             A fitted field also has version (how often it was fitted), sequence (the state that it was fitted to), variance (the share of
             the variance that its dimensions hold), and deleted_since: points of the sample that were deleted or replaced since.
