@@ -97,7 +97,7 @@ def test_steering_raises_a_concept_in_the_results(database):
 
 
 def test_names_keep_their_concepts_through_fits_and_lost_ones_are_told(database):
-    docs, vectors = filled(database)
+    docs, _ = filled(database)
     docs.fit("c")
     whole, parts = codes(docs), made(docs).parts
     often = np.argsort(-(whole > 0).sum(axis=0))[:8].tolist()

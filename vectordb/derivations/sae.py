@@ -1,4 +1,4 @@
-"""Concepts found by a sparse autoencoder (Cunningham et al. 2023; with signs: AbsTopK): its codes, families, labels, and what a later fit keeps."""
+"""Concepts found by a sparse autoencoder (Cunningham et al. 2023; with signs: AbsTopK): codes, families, labels, what a later fit keeps."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def matched(old: np.ndarray, new: np.ndarray, latents: Sequence[int], opposite: 
     rows, columns = np.nonzero(sizes >= ALIKE)
     pairs, taken_old, taken_new = [], set(), set()
     for i in np.lexsort((columns, rows, -sizes[rows, columns])).tolist():
-        one, other = int(latents[rows[i]]), int(columns[i])
+        one, other = int(latents[int(rows[i])]), int(columns[i])
         if one not in taken_old and other not in taken_new:
             taken_old.add(one)
             taken_new.add(other)

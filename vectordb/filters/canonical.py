@@ -1,8 +1,9 @@
 """Canonical form: bind a filter to a schema and normalise it, so that equivalent filters share a bitmap, a plan and a cache entry.
 
 Binding checks every value and converts it to its stored form. A canonical filter consists of these nodes: In, Range, IsNull, CountRange,
-TermRange, TermsOutside, MatchWords, Near, Part, Prefix, Glob, Fold, HasId, HasVector, ConceptRange, GeoRadius, GeoBox, GeoPolygon, PathTest, PathAny,
-AtLeast, And, Or, Not, All, Nothing. Of a name that the schema doesn't have, PathTest and PathAny test the payload (``paths.py``).
+TermRange, TermsOutside, MatchWords, Near, Part, Prefix, Glob, Fold, HasId, HasVector, ConceptRange, GeoRadius, GeoBox, GeoPolygon,
+PathTest, PathAny, AtLeast, And, Or, Not, All, Nothing. Of a name that the schema doesn't have, PathTest and PathAny test the payload
+(``paths.py``).
 
 * NOT is pushed down to the leaves (De Morgan), so the child of a Not is a leaf. An And has no And child, an Or no Or child. Both have at
   least two children, sorted and distinct. All and Nothing occur only as the whole filter.

@@ -1,4 +1,4 @@
-"""What a fit of concepts (``SAE``) does beyond learning: labels of attributes, and the names that users gave carried over from an earlier fit."""
+"""What a fit of concepts (``SAE``) does beyond learning: it labels them by attributes, and keeps the names that users gave."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ class Arm:
 
     of: the field, where it isn't the name. filter: canonical, of this arm alone. limit, weight: as in ``vectordb_client.Arm``. examples: of
     the first query, if it was given by examples. without: what was projected out of the first query, for its entry of the plan. left_out:
-    of each query, the filter that leaves out points that are examples. texts: of the queries, where they were given as texts. steered: along
-    which concepts the first query was moved, for its entry of the plan.
+    of each query, the filter that leaves out points that are examples. texts: of the queries, where they were given as texts. steered:
+    along which concepts the first query was moved, for its entry of the plan.
     """
 
     name: str

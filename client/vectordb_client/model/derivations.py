@@ -188,10 +188,10 @@ class SAE(Derivation):
     """Concepts that are found in dense vectors by a sparse autoencoder ("Sparse Autoencoders Find Highly Interpretable Features in Language
     Models", Cunningham et al. 2023). It is for sparse fields: ``Sparse(derived=SAE("v"))``.
 
-    Term i is the concept with the number i. Its weight is how much of the concept's direction the vector has, when it is scaled to length 1.
-    A point has the k strongest of ``hidden`` concepts. A fit gives each concept a label from the attributes of the points that have most of
-    it; ``set_terms`` gives it a name of yours, which later fits keep. ``F.concept("codes", 17) >= 0.3`` filters by a concept, and the option
-    ``steer={17: 0.8}`` of a search moves the query towards one. The source has the metric "cosine" or "dot".
+    Term i is the concept with the number i. Its weight is how much of the concept's direction the vector has, when it is scaled to
+    length 1. A point has the k strongest of ``hidden`` concepts. A fit gives each concept a label from the attributes of the points that
+    have most of it; ``set_terms`` gives it a name of yours, which later fits keep. ``F.concept("codes", 17) >= 0.3`` filters by a concept,
+    and the option ``steer={17: 0.8}`` of a search moves the query towards one. The source has the metric "cosine" or "dot".
 
     Attributes:
         source: the dense field whose vectors are looked at. It has at most 4,096 dimensions.

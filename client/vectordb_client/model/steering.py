@@ -37,7 +37,7 @@ def check_steer(name: str, value: Any) -> dict[str, dict[int, float]]:
 def _targets(name: str, value: Mapping[Any, Any]) -> dict[int, float]:
     targets = {}
     for concept, weight in value.items():
-        number = int(concept) if isinstance(concept, str) and concept.isdecimal() else concept  # keys of JSON are texts
+        number: Any = int(concept) if isinstance(concept, str) and concept.isdecimal() else concept  # keys of JSON are texts
         if not is_integer(number) or number < 0:
             what = f"{name} names concepts by their numbers: {_SUCH}, not {shown(concept)}"
             raise InvalidArgumentError(what, field=name, value=concept)
