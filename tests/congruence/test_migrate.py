@@ -23,7 +23,6 @@ from vectordb import (
     encoders,
 )
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
 N = 200
 
 

@@ -18,7 +18,6 @@ from vectordb.engine.check import check
 from vectordb.maintenance import migrate, policy
 from vectordb.maintenance.migrate import STEPS
 
-pytestmark = pytest.mark.usefixtures("few_calibration_queries")
 INSIDE = ("migrate.begun", "migrate.batch", "migrate.switched")  # steps within a write transaction
 
 

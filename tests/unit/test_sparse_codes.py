@@ -34,19 +34,21 @@ def test_the_strongest_are_kept_and_of_equal_ones_the_first():
         assert np.flatnonzero(code).tolist() == sorted(np.argsort(-row)[:5].tolist())
 
 
-def test_slopes_are_those_of_the_loss():
+@pytest.mark.parametrize("signed", [False, True])
+def test_slopes_are_those_of_the_loss(signed):
     """Against differences of the loss, written out again in float64."""
     rng, k = np.random.default_rng(3), 3
     x = rng.standard_normal((6, 5)).astype(np.float32)
     values = [rng.standard_normal(shape).astype(np.float32) for shape in ((20, 5), (20, 5), 20, 5)]
     spread = 2.5
-    slopes, _, lost = sparse._slopes(x, values, k, spread, np.zeros(20, bool))
+    slopes, _, lost = sparse._slopes(x, values, k, spread, np.zeros(20, bool), signed)
 
     def loss(encoder, decoder, bias, centre):
         moved = x.astype(np.float64) - centre
         before, total = moved @ encoder.T + bias, 0.0
         for most, weight in ((k, 1.0), (4 * k, 1 / 8)):
-            code = np.where(np.argsort(np.argsort(-before, axis=1), axis=1) < most, np.maximum(before, 0), 0)
+            sizes, kept = (np.abs(before), before) if signed else (before, np.maximum(before, 0))
+            code = np.where(np.argsort(np.argsort(-sizes, axis=1), axis=1) < most, kept, 0)
             total += weight * np.square(code @ decoder - moved).sum() / (len(x) * spread)
         return total
 

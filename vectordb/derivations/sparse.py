@@ -147,7 +147,7 @@ def trained(rows: np.ndarray, hidden: int, k: int, seed: int, signed: bool = Fal
 
 
 def _slopes(
-    rows: np.ndarray, values: list[np.ndarray], k: int, spread: float, idle: np.ndarray, signed: bool
+    rows: np.ndarray, values: list[np.ndarray], k: int, spread: float, idle: np.ndarray, signed: bool = False
 ) -> tuple[list[np.ndarray], np.ndarray, float]:
     """(the derivatives of the loss by each of ``values``, which latents some row has, the share of the variance that is lost).
 
