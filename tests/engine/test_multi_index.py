@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from vectordb import Dense, F, Int, Linear, MultiVector, Prefetch, Schema, Token
 from vectordb.common import deadline
 from vectordb.engine.check import check
 from vectordb.index import base, file
-from vectordb.index.multi import build, plans, search
+from vectordb.index.multi import build, plans, sample, search
 from vectordb.index.multi.centroids import LEAST_OF_CENTROID, shares_of
 from vectordb.index.multi.model import Choice
 from vectordb.kernels import token_lists
@@ -126,6 +128,32 @@ def test_queries_of_few_vectors_read_no_lists(database):
         (segment,) = docs.search({"m": queries[0]}, explain=True).plan["arms"][0]["segments"]
         assert segment["plan"] in ("byte scan", "exact scan")
         assert share_found(docs, queries=queries) > FLOOR  # observed: 1
+
+
+def test_vectors_of_the_calibration_queries_are_not_learned_from():
+    """Centroids that were learned from a query find more for it than for others."""
+    column = MultiVector(DIM).column.of(MultiVector(DIM), DOCUMENTS)
+    rows = SimpleNamespace(docids=np.arange(ROWS), blocks=lambda: iter([(0, column)]))
+    made = sample.sampled(rows, DIM, True, 40, np.random.default_rng(0), lambda *step: None)
+    own = np.concatenate([DOCUMENTS[row] for row, _ in made.queries])
+    assert len(made.queries) == 40 and len(made.vectors) + len(own) == len(column.values)
+    assert not (made.vectors[:, None, 0] == own[None, :, 0]).any()
+    few = sample.sampled(rows, DIM, True, 400, np.random.default_rng(0), lambda *step: None)
+    assert len(few.vectors) == len(column.values)  # too many rows would be missing
+
+
+def test_a_setting_that_finds_little_for_some_queries_is_not_chosen(database):
+    docs = filled(database, MultiVector(DIM, index=LISTS))
+    docs.optimize()
+    segment = segment_of(docs)
+    model, target = segment.model(10), SimpleNamespace(segment=segment, free=False, allowed=SimpleNamespace(matches=[ROWS], filtered=False))
+    recalls, lows = np.where(model.settings[:, 0] == plans.LISTS, 0.985, 1.0), np.ones(model.recalls.shape)
+    even = replace(model, recalls=np.broadcast_to(recalls, model.recalls.shape), lows=lows, costs=np.ones(model.costs.shape))
+    assert even.choose(target, 10, 0.95).recall == pytest.approx(0.985)
+    uneven = replace(even, lows=np.where(model.settings[:, 0] == plans.LISTS, 0.3, lows))
+    assert uneven.lowest(target, -1, int(np.flatnonzero(model.settings[:, 0] == plans.LISTS)[0])) == {"lowest_recall": pytest.approx(0.3)}
+    assert uneven.choose(target, 10, 0.95).recall > 0.99  # 5 % of the queries have to reach .57 for .95
+    assert all("lowest_recall" in row for row in plans_of(docs)[0]["considered"])
 
 
 @pytest.mark.parametrize("aggregation", ["maxsim", "max"])

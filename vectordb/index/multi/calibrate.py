@@ -19,7 +19,7 @@ import numpy as np
 
 from ...kernels import AUX, COUNT, DATA, ITEMS, LAST, NORMS, TABLE_WIDTH, dense, token_lists
 from ..base import Progress, RowSource
-from ..dense.points import POINTS, USUAL, points_by_distance
+from ..dense.points import POINTS, TAIL, USUAL, points_by_distance
 from ..model import DEPTHS, PLAN, lowered, settings_of
 from .far import NOISE, distance_of, kinds_of, reach_of
 from .model import BYTE_ROW, EXACT_ROW
@@ -115,7 +115,7 @@ class Calibration:
         segment = self.segment
         shares = [1.0, *(share for share in SELECTIVITIES if share * segment.rows >= LEAST_MATCHES)]
         shape = len(DEPTHS), len(shares), len(SETTINGS)
-        recalls, costs = np.zeros(shape, np.float32), np.full(shape, np.inf, np.float32)
+        recalls, lows, costs = np.zeros(shape, np.float32), np.ones(shape, np.float32), np.full(shape, np.inf, np.float32)
         recalls[:, :, SETTINGS[:, PLAN] == EXACT] = 1
         far = np.ones((len(DEPTHS), len(self.queries), len(SETTINGS)), np.float32)  # recalls
         away = np.zeros(far.shape, np.float32)  # distances of what is found
@@ -128,16 +128,17 @@ class Calibration:
             away[d] = true[:, None]
             for s in scans if self.queries else ():
                 far[d, :, s] = self._found_by_scan(exact_rows(SETTINGS[s, 1], k, k), k)
+                lows[d, :, s] = _lowest(far[d, : self.usual, s])
             sure = next((i for i, recall in enumerate(found) if recall >= SURE), len(scans) - 1)
             exact.append(float(SETTINGS[scans[sure], 1]))
         facts = {"exact": exact, "missing": MISSING[0]}
         if segment.has_lists and self.queries:
             segment.meta |= facts
             facts["missing"] = segment.meta["missing"] = self._missing(exact[0])
-            self._lists(shares, exact, threads, recalls, costs, far, away, step)
+            self._lists(shares, exact, threads, recalls, lows, costs, far, away, step)
         units = np.zeros(2)
         units[BYTE_ROW], units[EXACT_ROW] = self.byte_row, self.exact_row
-        sections = {"settings": SETTINGS, "levels": np.log2(shares), "recalls": recalls, "costs": costs, "units": units}
+        sections = {"settings": SETTINGS, "levels": np.log2(shares), "recalls": recalls, "lows": lows, "costs": costs, "units": units}
         return facts, sections | (self._by_distance(far, away, shares) if self.queries else {})
 
     def _by_distance(self, far: np.ndarray, away: np.ndarray, shares: Sequence[float]) -> dict[str, np.ndarray]:
@@ -199,12 +200,13 @@ class Calibration:
         exact: Sequence[float],
         threads: int,
         recalls: np.ndarray,
+        lows: np.ndarray,
         costs: np.ndarray,
         far: np.ndarray,
         away: np.ndarray,
         step: Progress,
     ) -> None:
-        """Measure the plan LISTS, into ``recalls`` and ``costs``; of each query without a filter, into ``far`` and ``away``."""
+        """Measure the plan LISTS, into ``recalls``, ``lows`` and ``costs``; of each query without a filter, into ``far`` and ``away``."""
         filters = [self._filters(q, shares if q < self.usual else shares[:1]) for q in range(len(self.queries))]
         done = []
 
@@ -231,6 +233,7 @@ class Calibration:
                 for i, setting in enumerate(_LISTED.tolist()):
                     recall = min(lowered(right[:, d, f, i]) for f in own)
                     recalls[d, level, setting] = recall if level == 0 else recall * scanned
+                    lows[d, level, setting] = min(_lowest(right[:, d, f, i]) for f in own)
                     scored = candidates(SETTINGS[setting, 2], k)
                     time_read = float(np.mean(spent[own, i // len(_NUMBERS)]))
                     costs[d, level, setting] = time_read + scored * self.byte_row + min(kept, scored) * self.exact_row
@@ -318,6 +321,13 @@ class Calibration:
         """The best k rows that pass by byte codes."""
         rows = np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little")[: self.segment.rows]).astype(np.int32)
         return best_rows(self.scores[q][rows], rows, min(k, len(rows))) if len(rows) else rows
+
+
+def _lowest(recalls: np.ndarray) -> float:
+    """The mean of the lowest TAIL of some measured recalls, or the lowest alone where that is less than one."""
+    ordered, share = np.sort(recalls), max(TAIL * len(recalls), 1.0)
+    counted = np.clip(share - np.arange(len(ordered)), 0, 1)
+    return float(counted @ ordered / share)
 
 
 def _top(scores: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:

@@ -33,7 +33,7 @@ class MultiFile(MultiSegment):
     large = frozenset({"codes"})
     own_sections = large | {
         "docids", "inverse", "starts", "flips", "centroids", "list_at", "entries", "apart", "settings", "levels", "recalls", "costs",
-        "units", "far_recalls", "distances", "shifts",
+        "lows", "units", "far_recalls", "distances", "shifts",
     }  # fmt: skip
 
     tiers = (frozenset({"codes"}),)

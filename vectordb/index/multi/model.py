@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..base import Run, SegmentTarget
+from ..dense.model import held_by
 from ..model import DEPTHS, PLAN, PlanModel
 from .plans import EXACT, LISTS, PLANS, SCAN, exact_rows
 
 # Constants: unit and meaning. Chosen, not measured.
 NOT_EXACT = 0.9999  # highest recall that is predicted of a plan that may miss rows
-MARGIN = 0.005  # predicted recall that is required above the target, at most
+MARGIN = 0.01  # predicted recall that is required above the target, at most: predictions are measured on few queries
 ALIKE = 1.1  # ratio of two costs below which the setting of higher recall is taken; measured times vary as much
 FIXED = 40.0  # microseconds of a search beside what is measured for each row
 BYTE_ROW, EXACT_ROW = range(2)  # of ``units``
@@ -35,7 +36,8 @@ class MultiModel(PlanModel):
     a file has none. units: microseconds of a row scored by byte codes, and exactly, for a query of as many vectors as those of the
     calibration. exact: rows that the plan LISTS scores exactly, times the results. distances: float64, rising, how far what is found may be
     (``far.distance_of``), or None in files of earlier versions; far_recalls: float32 ``(distances, settings)``, what is found there;
-    shifts: float64 ``(levels,)``, how much farther filters make it.
+    shifts: float64 ``(levels,)``, how much farther filters make it. lows: the mean recall of the queries with the lowest, as ``recalls``, or
+    None in files of earlier versions.
     """
 
     levels: np.ndarray
@@ -44,6 +46,7 @@ class MultiModel(PlanModel):
     distances: np.ndarray | None = None
     far_recalls: np.ndarray | None = None
     shifts: np.ndarray | None = None
+    lows: np.ndarray | None = None
     unusable = 1e12
 
     def predictions(self, target: SegmentTarget, local: float, k: int) -> tuple[Any, Any]:
@@ -53,10 +56,7 @@ class MultiModel(PlanModel):
         rows. local: the distance of what a search found, −1 if there was none.
         """
         rows, matches = target.segment.rows, int(target.allowed.matches[0])
-        level = np.log2(max(matches, 1) / rows)
-        if matches < rows and not target.free and len(self.levels) > 1:
-            level = min(level, self.levels[1])
-        plans = self.settings[:, PLAN].astype(int)
+        level, plans = self._level(target), self.settings[:, PLAN].astype(int)
         recalls = np.array([np.interp(-level, -self.levels, column) for column in self.recalls.T])
         if local >= 0 and self.distances is not None and self.far_recalls is not None and self.shifts is not None:
             near = local - (np.interp(-level, -self.levels, self.shifts) if matches < rows else 0.0)
@@ -83,11 +83,31 @@ class MultiModel(PlanModel):
         if not lists:
             costs = np.where(self.settings[:, PLAN] == LISTS, np.inf, costs)
         needed = recall + min((1.0 - recall) / 2, MARGIN)
-        reaching = np.where(recalls >= needed, costs, np.inf)
+        reaching = np.where(self._held(target, recalls) >= needed, costs, np.inf)
         setting = int(np.argmax(np.where(reaching <= ALIKE * reaching.min(), recalls, -np.inf)))
         plan = self.plans[int(self.settings[setting, PLAN])]
         offset, factor = target.segment.corrections.table[0, plan.id], target.segment.corrections.factors[plan.id]
         return Choice(setting, float(costs[setting] / factor), 1.0 if plan.exact else float(recalls[setting] - offset))
+
+    def _level(self, target: SegmentTarget) -> float:
+        """The log2 selectivity by which a request is predicted."""
+        rows, matches = target.segment.rows, int(target.allowed.matches[0])
+        level = float(np.log2(max(matches, 1) / rows))
+        filtered = matches < rows and not target.free and len(self.levels) > 1
+        return min(level, float(self.levels[1])) if filtered else level
+
+    def _held(self, target: SegmentTarget, recalls: np.ndarray) -> np.ndarray:
+        """The targets that settings with these predicted recalls reach: less where some queries have much lower recalls."""
+        if self.lows is None:
+            return recalls
+        level = self._level(target)
+        lows = np.array([np.interp(-level, -self.levels, column) for column in self.lows.T])
+        return np.where(self.settings[:, PLAN] == EXACT, 1.0, held_by(recalls, lows))
+
+    def lowest(self, target: SegmentTarget, local: float, setting: int) -> dict[str, float]:
+        if self.lows is None:
+            return {}
+        return {"lowest_recall": float(np.interp(-self._level(target), -self.levels, self.lows[:, setting]))}
 
     @property
     def usual(self) -> float:
@@ -112,9 +132,13 @@ def models_of(meta: Mapping[str, Any], sections: Mapping[str, np.ndarray]) -> tu
     """The models of a file."""
     settings, levels, units = sections["settings"], sections["levels"], sections["units"]
     recalls, costs = sections["recalls"], sections["costs"]
-    far: list[tuple[Any, ...]] = [()] * len(DEPTHS)
+    far: list[tuple[Any, ...]] = [(None, None, None)] * len(DEPTHS)
+    lows = sections.get("lows")
+    if lows is None or lows.shape != recalls.shape:  # of an earlier version, or written for another table of settings
+        lows = [None] * len(DEPTHS)
     if "distances" in sections and sections["far_recalls"].shape[-1] == len(settings):
         far = list(zip(sections["distances"], sections["far_recalls"], sections["shifts"], strict=True))
     return tuple(
-        MultiModel(depth, PLANS, settings, recalls[i], costs[i], levels, units, meta["exact"][i], *far[i]) for i, depth in enumerate(DEPTHS)
+        MultiModel(depth, PLANS, settings, recalls[i], costs[i], levels, units, meta["exact"][i], *far[i], lows[i])
+        for i, depth in enumerate(DEPTHS)
     )

@@ -12,13 +12,15 @@ from ..base import Progress, RowSource
 MOST_BYTES = 768 << 20  # bytes of the sample
 SPAN = 32  # vectors of a calibration query
 FAR = 4.0  # times a long row's length; a row with a longer vector is kept apart: a step wide enough for it would blur all others
+HELD_OUT = 8  # rows for each one that serves as a query, from which on the sample has no vectors of these
 LONG = 0.99  # quantile of the rows' lengths that is that of a long row
 
 
 @dataclass
 class Sample:
     """sizes: int64, the vectors of each row. lengths: float64, the length of each row's longest vector. vectors: float32 ``(n, dim)``, a
-    random sample, in random order. queries: (row, float32 ``(vectors, dim)``), spans of vectors of random rows.
+    random sample, in random order, without those of the rows of ``queries``: centroids that were learned from a query find more for it.
+    queries: (row, float32 ``(vectors, dim)``), spans of vectors of random rows.
     """
 
     sizes: np.ndarray
@@ -40,6 +42,7 @@ def sampled(rows: RowSource, dim: int, unit: bool, queries: int, rng: np.random.
     count = len(rows.docids)
     sizes, lengths = np.empty(count, np.int64), np.ones(count)
     asked = set(rng.choice(count, min(queries, count), replace=False).tolist())
+    held_out = count >= HELD_OUT * len(asked)
     spans = []
     most, limit = max(MOST_BYTES // (8 * dim), 1), 1.0  # half of the bytes, because a selection copies
     kept, priorities = np.empty((0, dim), np.float32), np.empty(0)
@@ -52,7 +55,11 @@ def sampled(rows: RowSource, dim: int, unit: bool, queries: int, rng: np.random.
         if not unit:
             lengths[low:high] = np.maximum.reduceat(_lengths(values), indptr[:-1])
         # Each vector has a random priority, and those below a limit are kept; the limit falls as more come.
+        own = sorted(asked.intersection(range(low, high)))
         drawn = rng.random(len(values))
+        if held_out:
+            for row in own:
+                drawn[int(indptr[row - low]) : int(indptr[row - low + 1])] = 1.0  # not below any limit
         chosen = np.flatnonzero(drawn < limit)
         waiting.append((values[chosen].astype(np.float32), drawn[chosen]))
         held += len(chosen)
@@ -63,7 +70,7 @@ def sampled(rows: RowSource, dim: int, unit: bool, queries: int, rng: np.random.
                 below = priorities < limit
                 kept, priorities = kept[below], priorities[below]
             waiting, held = [], 0
-        for row in sorted(asked.intersection(range(low, high))):
+        for row in own:
             begin, end = int(indptr[row - low]), int(indptr[row - low + 1])
             begin += int(rng.integers(max(end - begin - SPAN, 0) + 1))
             spans.append((row, values[begin : min(begin + SPAN, end)].astype(np.float32)))
