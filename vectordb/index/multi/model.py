@@ -36,8 +36,8 @@ class MultiModel(PlanModel):
     a file has none. units: microseconds of a row scored by byte codes, and exactly, for a query of as many vectors as those of the
     calibration. exact: rows that the plan LISTS scores exactly, times the results. distances: float64, rising, how far what is found may be
     (``far.distance_of``), or None in files of earlier versions; far_recalls: float32 ``(distances, settings)``, what is found there;
-    shifts: float64 ``(levels,)``, how much farther filters make it. lows: the mean recall of the queries with the lowest, as ``recalls``, or
-    None in files of earlier versions.
+    shifts: float64 ``(levels,)``, how much farther filters make it. lows: the mean recall of the queries with the lowest, as ``recalls``,
+    or None in files of earlier versions.
     """
 
     levels: np.ndarray
@@ -132,13 +132,13 @@ def models_of(meta: Mapping[str, Any], sections: Mapping[str, np.ndarray]) -> tu
     """The models of a file."""
     settings, levels, units = sections["settings"], sections["levels"], sections["units"]
     recalls, costs = sections["recalls"], sections["costs"]
-    far: list[tuple[Any, ...]] = [(None, None, None)] * len(DEPTHS)
-    lows = sections.get("lows")
+    far: list[Any] = [(None, None, None)] * len(DEPTHS)
+    lows: Any = sections.get("lows")
     if lows is None or lows.shape != recalls.shape:  # of an earlier version, or written for another table of settings
         lows = [None] * len(DEPTHS)
     if "distances" in sections and sections["far_recalls"].shape[-1] == len(settings):
         far = list(zip(sections["distances"], sections["far_recalls"], sections["shifts"], strict=True))
     return tuple(
-        MultiModel(depth, PLANS, settings, recalls[i], costs[i], levels, units, meta["exact"][i], *far[i], lows[i])
+        MultiModel(depth, PLANS, settings, recalls[i], costs[i], levels, units, meta["exact"][i], *far[i], lows=lows[i])
         for i, depth in enumerate(DEPTHS)
     )
