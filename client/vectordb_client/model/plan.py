@@ -40,9 +40,9 @@ class Plan(dict):
       parameters and predicted of the plan that ran; considered: every setting of every plan with predicted microseconds, recall and, of
       dense and multi-vector fields, lowest_recall (the mean recall of the 5 % of queries for which it finds least); microseconds and
       rows_scored as measured; fallback: the plan that ran first and was stopped, because it found too little or took too long;
-      searched_again: the plan that ran first found rows so far from the query that it was followed by one with more effort; with a memory budget
-      memory (kept_bytes, mapped_bytes, and mapped, the names of the parts that aren't kept in memory) and, where it decided that the segment is
-      of lists, chosen (why).
+      searched_again: the plan that ran first found rows so far from the query that it was followed by one with more effort; with a memory
+      budget memory (kept_bytes, mapped_bytes, and mapped, the names of the parts that aren't kept in memory) and, where it decided that
+      the segment is of lists, chosen (why).
     * sparse arms also have postings (postings that an exact search reads), terms (term, weight, rows with the term) and matched: for each
       of the ten best rows its terms and their contributions. A term has its word if the query text or the term table of the field has one.
     * multi-vector arms also have alignment: for each of the ten best rows its score and parts. A part has query (the row of the query),
