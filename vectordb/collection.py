@@ -19,7 +19,7 @@ from vectordb_client.model.history import check_history
 from vectordb_client.model.migrations import check_migration
 from vectordb_client.model.results import WriteResult
 from vectordb_client.model.schema import AttributeType, VectorField, check_field_names, check_new_names
-from vectordb_client.model.terms import check_sparse, check_words
+from vectordb_client.model.terms import check_derived_words, check_sparse, check_words
 from vectordb_client.model.unset import UNSET
 from vectordb_client.model.writing import Writing
 
@@ -167,6 +167,7 @@ class Collection(Reads, Writing):
         words = check_words(terms)
         with self._snapshots.pin() as view:
             number = view.fields[check_sparse(view.schema, field)]
+            check_derived_words(view.schema, field, words)
         work = functools.partial(term_words.change, collection=self._number, field=number, words=words)
         return self._handle.write(work, durability)
 

@@ -104,6 +104,8 @@ def test_codes_are_prefetched_fused_named_and_explained(database, embedded):
     assert [len(arm["terms"]) for arm in named.plan["arms"]] == [2, K]
     heaviest = named.plan["arms"][0]["terms"][0]["term"]
     docs.set_terms("codes", {heaviest: "a concept"})
+    with pytest.raises(InvalidArgumentError, match="terms: 'codes' is derived by csr and has the terms 0 to 47, not 48"):
+        docs.set_terms("codes", {48: "beyond"})
     told = docs.search({"codes": query}, limit=3, explain=True).plan["arms"][0]
     words = [[part.get("word") for part in row if part["term"] == heaviest] for row in told["matched"]]
     assert ["a concept"] in words and "csr of v" in str(docs.search({"codes": query}, limit=3, explain=True).plan)

@@ -47,8 +47,7 @@ def bind_concept(node: Concept, schema: Schema) -> Any:
 
 def _term(node: Concept, spec: Any) -> int:
     """The number of a concept. Raises FilterError if the field has no such concept."""
-    words = spec.derived.words
-    size = len(words) if words else spec.derived.width(spec.source_dim)
+    words, size = spec.derived.words, spec.derived.width(spec.source_dim)
     if isinstance(node.concept, str):
         if node.concept in words:
             return words.index(node.concept)

@@ -271,6 +271,10 @@ class Concepts(Derivation):
     def options(self) -> dict[str, Any]:
         return super().options() | {"words": list(self.words)}
 
+    def width(self, source_dim: int) -> int:
+        """The number of words."""
+        return len(self.words)
+
 
 def _checked_concepts(words: Any) -> tuple[str, ...]:
     """Check the words of ``Concepts``. Raises SchemaError, which names the word."""

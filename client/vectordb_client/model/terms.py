@@ -42,6 +42,18 @@ def check_words(words: Any) -> dict[int, str | None]:
     return {check_term(term): None if word is None else _word(term, word) for term, word in words.items()}
 
 
+def check_derived_words(schema: Schema, field: str, words: Words) -> None:
+    """Check that a derived field has the terms that are named. Raises InvalidArgumentError."""
+    spec = schema.vector(field)
+    if spec.derived is None:
+        return
+    width = spec.derived.width(spec.source_dim)
+    for term in words:
+        if term >= width:
+            what = f"terms: {field!r} is derived by {spec.derived.name} and has the terms 0 to {width - 1}, not {term}"
+            raise InvalidArgumentError(what, field="terms", value=term)
+
+
 def _word(term: Any, word: Any) -> str:
     if is_word(word):
         return str(word)

@@ -80,7 +80,7 @@ class Writing(PointWrites[WriteResult]):
 
         Raises:
             SchemaError: the field is not a sparse field.
-            InvalidArgumentError: a term or a word is not valid.
+            InvalidArgumentError: a term or a word is not valid, or a derived field has no such term.
             LimitError: a word is too long.
         """
         raise NotImplementedError

@@ -243,7 +243,7 @@ class AsyncCollection(AsyncReads):
 
         Raises:
             SchemaError: the field is not a sparse field.
-            InvalidArgumentError: a term or a word is not valid.
+            InvalidArgumentError: a term or a word is not valid, or a derived field has no such term.
             LimitError: a word is too long.
         """
         return await self._client._run(calls.set_terms(self._remote, field, terms, durability), timeout)
