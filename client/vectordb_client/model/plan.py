@@ -39,7 +39,8 @@ class Plan(dict):
       it, 1 as far as the mean of all rows), of multi-vector fields too (there 0 is the highest possible score, 1 is a score of 0); plan,
       parameters and predicted of the plan that ran; considered: every setting of every plan with predicted microseconds, recall and, of
       dense and multi-vector fields, lowest_recall (the mean recall of the 5 % of queries for which it finds least); microseconds and
-      rows_scored as measured; fallback: the plan that ran first and was stopped, because it found too little or took too long; searched_again: the plan
+      rows_scored as measured; fallback: the plan that ran first and was stopped, because it found too little or took too long;
+      searched_again: the plan
       that ran first found rows so far from the query that it was followed by one with more effort; with a memory budget memory
       (kept_bytes, mapped_bytes, and mapped, the names of the parts that aren't kept in memory) and, where it decided that the segment is
       of lists, chosen (why).

@@ -36,8 +36,8 @@ class MultiModel(PlanModel):
     a file has none. units: microseconds of a row scored by byte codes, and exactly, for a query of as many vectors as those of the
     calibration. exact: rows that the plan LISTS scores exactly, times the results. distances: float64, rising, how far what is found may be
     (``far.distance_of``), or None in files of earlier versions; far_recalls: float32 ``(distances, settings)``, what is found there;
-    shifts: float64 ``(levels,)``, how much farther filters make it. lows: the mean recall of the queries with the lowest, as ``recalls``, or
-    None in files of earlier versions.
+    shifts: float64 ``(levels,)``, how much farther filters make it.
+    lows: the mean recall of the queries with the lowest, as ``recalls``, or None in files of earlier versions.
     """
 
     levels: np.ndarray
