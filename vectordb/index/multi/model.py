@@ -139,6 +139,6 @@ def models_of(meta: Mapping[str, Any], sections: Mapping[str, np.ndarray]) -> tu
     if "distances" in sections and sections["far_recalls"].shape[-1] == len(settings):
         far = list(zip(sections["distances"], sections["far_recalls"], sections["shifts"], strict=True))
     return tuple(
-        MultiModel(depth, PLANS, settings, recalls[i], costs[i], levels, units, meta["exact"][i], *far[i], lows[i])
+        MultiModel(depth, PLANS, settings, recalls[i], costs[i], levels, units, meta["exact"][i], *far[i], lows=lows[i])
         for i, depth in enumerate(DEPTHS)
     )
