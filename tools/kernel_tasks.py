@@ -106,6 +106,7 @@ def more(folder: Path) -> None:
             "n": Dense(4, "l2"),
             "s": Sparse(),
             "m": MultiVector(4),
+            "c": MultiVector(4, keep="codes"),
             "p": Dense(2, "l2", derived=Project("n")),
         },
         {"i": Int(array=True), "f": Float(array=True), "k": Keyword(array=True), "t": Text(), "g": Geo()},
@@ -113,6 +114,7 @@ def more(folder: Path) -> None:
     with vectordb.open(folder / "more") as database:
         docs = database.create_collection("docs", schema)
         vectors = {"d": np.ones((3, 4)), "n": np.ones((3, 4)), "s": [{1: 1.0}, {1: -2.0}, {2: 1.0}], "m": [np.ones((2, 4))] * 3}
+        vectors["c"] = vectors["m"]
         attributes = {"i": [[1], [2], []], "f": [[0.5], [], [2]], "k": [["a"], ["b"], []], "t": ["a b", "b c", "a b c"], "g": [(0, 0)] * 3}
         docs.upsert(ids=[1, 2, 3], vectors=vectors, attributes=attributes)
         near, inside = F("g").geo_radius(0, 0, 1), F("g").geo_box(-1, -1, 1, 1)
@@ -120,7 +122,7 @@ def more(folder: Path) -> None:
         for condition in (F("i") > 1, F("i").isin([1, 5]), F("f") > 1, F("f").isin([0.5]), ~F("k").isin(["a", "b"]), near, inside, *texts):
             docs.count(condition)
             docs.search({"n": np.ones(4)}, filter=condition)
-        for arms in ({"d": np.ones(4)}, {"n": np.ones(4)}, {"s": {1: -1.0}}, {"m": np.ones((1, 4))}):
+        for arms in ({"d": np.ones(4)}, {"n": np.ones(4)}, {"s": {1: -1.0}}, {"m": np.ones((1, 4))}, {"c": np.ones((1, 4))}):
             docs.search(arms)
             docs.search(arms, prefetch=Prefetch({"d": np.ones(4)}))
         docs.search({"n": np.ones(4), "s": {1: 1.0}, "m": np.ones((2, 4))}, fusion=Linear(missing="renormalise"))

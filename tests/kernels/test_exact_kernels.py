@@ -26,6 +26,7 @@ from tests.support.interpreted import (
     wanted_of,
 )
 from vectordb.fields import FIELD_TYPES
+from vectordb.fields.row_codes import decoded, encoded
 from vectordb.kernels import COUNT, dense, sparse
 from vectordb.storage import chunks, format
 
@@ -80,6 +81,34 @@ def test_maxsim(seed, metric, dtype, aggregation, filtered):
     (n, one), (m, other) = both("dense.offer_rows", docids, scores, heap, 0)
     assert n == m
     same_ranking(keys_of([one[-2]], [n], 12 * spec.dim), keys_of([other[-2]], [m], 12 * spec.dim))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+@pytest.mark.parametrize("filtered", [False, True])
+def test_maxsim_of_stored_codes_is_that_of_their_numbers(metric, filtered):
+    rng = np.random.default_rng(3)
+    seed, dim = int(rng.integers(99)), 5
+
+    def table(keep):
+        rng, spec = np.random.default_rng(seed), MultiVector(dim, metric, keep=keep)
+
+        def make(docids):
+            indptr = np.concatenate([[0], np.cumsum(rng.integers(1, 6, len(docids)))])
+            values = rng.standard_normal((int(indptr[-1]), dim)).astype(np.float32)
+            return forward_chunk(spec, MultiColumn(indptr, decoded(*encoded(values))), docids)
+
+        return table_of(rng, make)
+
+    raw, coded = table("raw"), table("codes")
+    query, wanted, n = rng.standard_normal((3, dim)).astype(np.float32), wanted_of(rng, raw.docids), int(raw.rows[:, COUNT].sum())
+    out = [np.zeros(n, np.float32), np.full(n, -np.inf, np.float32), np.zeros(n, np.int64)]
+    given, some = (metric == "cosine", wanted, filtered, 0, len(raw.rows)), [each.copy() for each in out]
+    count = dense.maxsim_add(raw.rows, query, False, *given, *some)
+    (n, one), (m, other) = both("coded_rows.maxsim_codes", coded.rows, query, *given, *out)
+    assert n == m == count
+    for mine, plain, theirs in zip(one[-3:], other[-3:], some, strict=True):
+        np.testing.assert_array_equal(mine, theirs)  # to the last bit
+        np.testing.assert_allclose(plain, theirs, rtol=1e-4, atol=1e-4)
 
 
 NOT_COUNTED = np.empty((0, 10), np.int64), np.zeros(3, np.float32), np.empty(0, np.float32)

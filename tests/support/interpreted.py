@@ -25,6 +25,7 @@ from vectordb.kernels import (
     bitset,
     bounded,
     clusters,
+    coded_rows,
     codes,
     columns,
     conditions,
@@ -83,6 +84,7 @@ MODULES = (
     impact_build,
     impact,
     fusion,
+    coded_rows,
     maxsim,
     token_lists,
 )

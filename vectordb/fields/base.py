@@ -79,7 +79,7 @@ class FieldType(ABC):
         return sizes
 
     @abstractmethod
-    def stored_bytes(self, column: Any, bm25: bool) -> Iterator[bytes]:
+    def stored_bytes(self, spec: Any, column: Any, bm25: bool) -> Iterator[bytes]:
         """The bytes of vectors as they lie in chunks, for a search for what a purge left over. Without those that are equal for many
         vectors.
         """
@@ -88,7 +88,15 @@ class FieldType(ABC):
     def check(self, rows: FieldRows, spec: Any) -> None:
         """Check a block of rows for everything that must hold for vectors of this type."""
 
+    def facts(self, view: Any, name: str) -> dict[str, Any]:
+        """What ``info`` says of a field of this type alone."""
+        return {}
+
     # ---- Search ----
+
+    def exact_plan_of(self, spec: Any) -> str:
+        """What ``explain`` calls an exact search of a field."""
+        return self.exact_plan
 
     def sign(self, spec: Any) -> float:
         """1, or −1 if users see the negated score, as for distances."""
@@ -191,6 +199,11 @@ def check_values(rows: FieldRows, spec: Any, chunk: Any) -> None:
     """Check that numbers are finite, and that the norms of a field with a cosine are those of its vectors."""
     values = values_of(spec, chunk)
     rows.expect(np.isfinite(values).all(), "has values that are not finite")
+    check_norms(rows, spec, chunk, values)
+
+
+def check_norms(rows: FieldRows, spec: Any, chunk: Any, values: np.ndarray) -> None:
+    """Check that the norms of a field with a cosine are those of its vectors, and that other fields have none."""
     right = (chunk.norms is not None) == (spec.metric == "cosine")
     if rows.expect(right, "has norms though its metric needs none, or lacks them") and chunk.norms is not None:
         same = np.allclose(chunk.norms, norms(values), rtol=_NORM_TOLERANCE, atol=0)

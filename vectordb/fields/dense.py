@@ -40,7 +40,7 @@ class DenseType(FieldType):
     def sizes(self, spec: Dense, table: ChunkTable, docids: np.ndarray) -> np.ndarray:
         return np.full(len(docids), self.item_bytes(spec), np.int64)  # an upper bound: rows without a vector aren't looked for
 
-    def stored_bytes(self, column: DenseColumn, bm25: bool) -> Iterator[bytes]:
+    def stored_bytes(self, spec: Dense, column: DenseColumn, bm25: bool) -> Iterator[bytes]:
         return (row.tobytes() for row in column.values)
 
     def check(self, rows: FieldRows, spec: Dense) -> None:

@@ -46,7 +46,7 @@ class SparseType(FieldType):
         weights = np.ones(len(terms), np.float32) if chunk.extra is None else chunk.extra.reshape(-1).view(np.float32)
         return SparseColumn(chunk.offsets.astype(np.int64), terms, weights, rows)
 
-    def stored_bytes(self, column: SparseColumn, bm25: bool) -> Iterator[bytes]:
+    def stored_bytes(self, spec: Sparse, column: SparseColumn, bm25: bool) -> Iterator[bytes]:
         """Terms and weights, which are stored apart. Term frequencies are left out: they are equal for many texts."""
         for terms, weights in column.vectors():
             yield terms.tobytes()

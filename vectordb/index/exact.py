@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..common import background, deadline, memory
-from ..kernels import COUNT, FIRST, ITEMS, LAST, TINY_WEIGHT, dense, sparse, topk
+from ..kernels import COUNT, FIRST, ITEMS, LAST, TINY_WEIGHT, coded_rows, dense, sparse, topk
 from .saturation import Saturation, numbers_of
 from .tail import chunks_of
 
+CODES = "codes"  # in the place of a dtype: rows of a multi-vector field are byte codes
 METRICS = {"dot": dense.DOT, "cosine": dense.COSINE, "l2": dense.L2}
 Found = tuple[np.ndarray, np.ndarray]  # docids int64 and scores float32, best first
 _NO_ROWS, _NO_KEYS = np.empty(0, np.uint32), np.empty(0, np.int64)
@@ -191,7 +192,7 @@ def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str
 
 def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, aggregation: str, k: int, rows: np.ndarray | None) -> Found:
     """The exact top k by MaxSim (aggregation "maxsim": the sum, over the query's rows, of the best match) or by the best pair. query:
-    float32 ``(rows, dim)``.
+    float32 ``(rows, dim)``. dtype: of the stored numbers, or CODES.
     """
     chosen, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
     k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
@@ -224,14 +225,18 @@ def scan_multi(
     None: all. Returns the new size.
     """
     costs = (table[:, ITEMS] if items is None else items) * (query.shape[1] + _ROW_WORK)  # for each row of the query
-    half, cosine = dtype == "float16", metric == "cosine"
+    coded, half, cosine = dtype == CODES, dtype == "float16", metric == "cosine"
     for begin, end in deadline.stretches(costs * len(query)):
         most = int(table[begin:end, COUNT].sum())
         most = min(most, len(rows)) if filtered else most
         totals, tops, docids = np.zeros(most, np.float32), np.full(most, -np.inf, np.float32), np.empty(most, np.int64)
         count = 0
         for some in _shares(len(query), int(costs[begin:end].sum())):
-            count = dense.maxsim_add(table, query[some], half, cosine, rows, filtered, begin, end, totals, tops, docids)
+            given = rows, filtered, begin, end, totals, tops, docids
+            if coded:
+                count = coded_rows.maxsim_codes(table, query[some], cosine, *given)
+            else:
+                count = dense.maxsim_add(table, query[some], half, cosine, *given)
         size = dense.offer_rows(docids[:count], (totals if aggregation == "maxsim" else tops)[:count], heap, size)
     return size
 

@@ -158,6 +158,6 @@ def _collect(view: View, number: int, patterns: Patterns) -> BitMap:
             patterns.ids += patterns.add(erasure_scan.id_pattern(format.id_key(number, value)))
     for name, spec in view.schema.vectors.items():
         column = fields.read(view.store, view.fields[name], spec, docids)
-        for vector in FIELD_TYPES[spec.kind].stored_bytes(column, view.schema.is_bm25(name)) if column is not None else ():
+        for vector in FIELD_TYPES[spec.kind].stored_bytes(spec, column, view.schema.is_bm25(name)) if column is not None else ():
             patterns.vectors += patterns.add(vector)
     return view.dead.copy()

@@ -11,6 +11,7 @@ from vectordb_client.model.schema import Sparse
 
 from ..engine import deriving, migrating
 from ..engine.snapshot import View
+from ..fields import FIELD_TYPES
 from ..kernels import ITEMS
 from ..storage import attribute_forms, branches, format
 from . import history
@@ -26,9 +27,10 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
     budget memory: kept_bytes, mapped_bytes, and mapped, the names of the sections that aren't kept);
     memory, with a budget: that of this process in bytes, see ``Keeper.facts``;
     damaged and stale, the index files that aren't used because they are damaged or of another version; tail, the number of live rows that
-    no segment covers; recall, the results of audits (``Audits.statistics``). A sparse field also has dictionary, the distribution of its
-    terms, and a BM25 field texts, the number of live texts and of their words. A field made by an earlier version of vectordb has note,
-    which says how it differs and what to do.
+    no segment covers; recall, the results of audits (``Audits.statistics``). A multi-vector field that keeps codes has keep and
+    score_error, mean and highest: the standard deviation of what rounding changed the score of a stored row for a query row of length 1.
+    A sparse field also has dictionary, the distribution of its terms, and a BM25 field texts, the number of live texts and of their words.
+    A field made by an earlier version of vectordb has note, which says how it differs and what to do.
     """
     statistics: dict[str, dict[str, Any]] = {}
     total = _bytes(view, format.ROWS_FIELD, format.FORWARD)
@@ -49,6 +51,8 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
             facts["derived"] = deriving.facts(view, field)
         if vector is not None and (number in view.snapshot.meta.migrating or number in view.snapshot.meta.mapped):
             facts["migration"] = migrating.facts(view, field)
+        if vector is not None:
+            facts |= FIELD_TYPES[vector.kind].facts(view, field)
         if view.schema.is_bm25(field):
             facts["texts"] = view.store.texts(number)._asdict()
         if field in view.schema.earlier:

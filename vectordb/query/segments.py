@@ -157,7 +157,7 @@ def exact_plan(arm: Arm, rows: int) -> dict:
         "field": arm.field,
         **arm.shown(),
         "kind": arm.spec.kind,
-        "plan": FIELD_TYPES[arm.spec.kind].exact_plan,
+        "plan": FIELD_TYPES[arm.spec.kind].exact_plan_of(arm.spec),
         "exact": True,
         "rows": rows,
     }

@@ -71,7 +71,7 @@ def _search(request: SegmentRequest, query: np.ndarray, report: Report | None) -
 def _tail(request: SegmentRequest, query: np.ndarray, piece: Any) -> np.ndarray:
     heap, spec = np.empty(min(request.k, len(piece.docids)), np.int64), request.spec
     table = request.chunks.rows[piece.low : piece.high]
-    return heap[: exact.scan_multi(table, query, spec.dtype, spec.metric, spec.aggregation, piece.docids, True, heap, 0)]
+    return heap[: exact.scan_multi(table, query, spec.stored, spec.metric, spec.aggregation, piece.docids, True, heap, 0)]
 
 
 def _search_segment(request: SegmentRequest, target: SegmentTarget, query: np.ndarray) -> tuple[np.ndarray, Run]:
@@ -223,10 +223,10 @@ def rescored(
     items = np.minimum(np.bincount(members, sizes).astype(np.int64), chunks.rows[covering, ITEMS])
     table = chunks.rows[covering]
     if parallel:
-        found, scores = exact.search_multi(table, query, spec.dtype, spec.metric, spec.aggregation, k, docids)
+        found, scores = exact.search_multi(table, query, spec.stored, spec.metric, spec.aggregation, k, docids)
         topk.pack(found, scores, heap[: len(found)])
         return heap[: len(found)]
-    return heap[: exact.scan_multi(table, query, spec.dtype, spec.metric, spec.aggregation, docids, True, heap, 0, items)]
+    return heap[: exact.scan_multi(table, query, spec.stored, spec.metric, spec.aggregation, docids, True, heap, 0, items)]
 
 
 def _chosen(target: SegmentTarget, k: int, recall: float, vectors: int) -> Choice:
