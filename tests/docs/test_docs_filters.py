@@ -9,7 +9,7 @@ import pytest
 from vectordb_client.model.filter import _FORMS
 
 from tests.support.paths import ROOT
-from vectordb import Bool, Datetime, Dense, F, FilterError, Float, Geo, Int, Keyword, Schema, Text, Uuid
+from vectordb import SAE, Bool, Datetime, Dense, F, FilterError, Float, Geo, Int, Keyword, Schema, Sparse, Text, Uuid
 from vectordb.filters import as_filter
 from vectordb.filters.canonical import canonical
 
@@ -42,9 +42,10 @@ FORMS = {
 
 
 def test_the_notations_of_a_row_mean_the_same():
-    schema = Schema({"text": Dense(4)}, {"lines": Int(), "module": Keyword(), "tags": Keyword(array=True), "body": Text(), "place": Geo()})
+    attributes = {"lines": Int(), "module": Keyword(), "tags": Keyword(array=True), "body": Text(), "place": Geo()}
+    schema = Schema({"text": Dense(8), "codes": Sparse(derived=SAE("text"))}, attributes)
     rows = re.findall(r"^\| [a-z, ]+ \| (`F.*?) \| (`.*?) \|$", PAGE, re.MULTILINE)
-    assert len(rows) == 16
+    assert len(rows) == 17
     for python, string in rows:
         for left, right in zip(re.findall("`([^`]+)`", python), re.findall("`([^`]+)`", string), strict=True):
             assert canonical(eval(left, {"F": F}), schema) == canonical(as_filter(right), schema), left
