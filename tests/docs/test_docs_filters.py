@@ -43,7 +43,7 @@ FORMS = {
 
 def test_the_notations_of_a_row_mean_the_same():
     attributes = {"lines": Int(), "module": Keyword(), "tags": Keyword(array=True), "body": Text(), "place": Geo()}
-    schema = Schema({"text": Dense(8), "codes": Sparse(derived=SAE("text"))}, attributes)
+    schema = Schema({"text": Dense(8), "codes": Sparse(derived=SAE("text", hidden=32, k=8))}, attributes)
     rows = re.findall(r"^\| [a-z, ]+ \| (`F.*?) \| (`.*?) \|$", PAGE, re.MULTILINE)
     assert len(rows) == 17
     for python, string in rows:
