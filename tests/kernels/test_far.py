@@ -232,7 +232,7 @@ def test_searches_are_not_repeated_where_queries_resemble_the_rows():
     counts[: planner.BINS] = 20
     part.follow()
     assert chosen() == cheap and counts[planner.NOT_AGAIN :][:2].tolist() == [1e4, 2e4]
-    counts[planner.BINS] = 40  # more than of the rows
+    counts[planner.BINS] = 140  # more than of the rows
     part.follow()
     assert chosen() == thorough and counts[planner.NOT_AGAIN :][:2].tolist() == [0, 0]
 

@@ -21,7 +21,7 @@ from .model import DenseModel, models_of
 from .plans import PLANS
 
 # Constants: searches. Chosen, not measured.
-FOLLOWED = 32  # by which the predictions follow anew
+FOLLOWED = 32  # after which the predictions follow; then each time that there are twice as many
 MEASURED = 160.0  # about as many queries the calibration asks
 UNSEEN = 16.0  # that the calibration counts for
 REMEMBERED = 512.0  # at which half of them are forgotten
@@ -45,7 +45,7 @@ class DenseSegment(IndexKind):
         self.has_graph = "graph" in sections
         self.residual_norms, self.max_norm = sections.get("lacking"), meta.get("longest")
         self.description = self._described()
-        self.corrections, self.uncompiled, self._followed = Corrections.of(PLANS, meta.get("cold", 1.0)), False, 0.0
+        self.corrections, self.uncompiled, self._next = Corrections.of(PLANS, meta.get("cold", 1.0)), False, FOLLOWED
         if file is not None:
             self.models = models_of(sections, self.rows, self.dim)
             self.uncompiled = any(PLANS[int(plan)].kernel for plan in self.models[0].settings[:, 0])
@@ -111,7 +111,7 @@ class DenseSegment(IndexKind):
         table = self.corrections.table[planner.SEEN]
         seen = table[: planner.NOT_AGAIN]
         total = float(seen.sum())
-        if total >= self._followed + FOLLOWED:
+        if total >= self._next:  # not often: it takes several times as long as a search
             usual, beyond = seen[: planner.BINS], float(seen[planner.BINS])
             counted = total - beyond
             shares, chance = (usual + UNSEEN / planner.BINS) / (counted + UNSEEN), (1 / max(counted, 1.0) + 1 / MEASURED) ** 0.5
@@ -121,7 +121,7 @@ class DenseSegment(IndexKind):
             table[planner.NOT_AGAIN :][: len(DEPTHS)] = self.sections.get("alike", 0.0) if alike else 0.0
             if total >= REMEMBERED:
                 seen /= 2
-            self._followed = float(seen.sum())
+            self._next = 2 * max(float(seen.sum()), FOLLOWED)
 
     def model(self, k: int) -> DenseModel:
         return self.models[which_model(k)]
