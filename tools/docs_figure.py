@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "bench" / "figures" / "overview.png"
 OURS, PEERS, INK = "#d1345b", "#8fa3b8", "#1b1f24"
-K10, MEMORY = 1, 6  # columns of the tables "Dense": queries per second at recall 0.90, 0.95 and 0.99; memory added
+K10, MEMORY = "k=10:", "memory added"  # columns of the tables "Dense": queries per second at recall 0.90, 0.95 and 0.99; memory
 # (title, whether "higher" or "lower" is better, the data set, column, which of the numbers in a cell)
 PANELS = (
     ("Texts of packages, 54k × 384\nqueries a second, recall 0.95", "higher", "debian_packages", K10, 1),
@@ -21,9 +21,10 @@ PANELS = (
 )
 
 
-def values(text: str, data: str, column: int, place: int) -> list[tuple[str, float]]:
-    """(system, number) of each row of the table of a data set. A row without that number is left out."""
-    table = re.search(rf"^## Dense: {data}\n\n\|.*\n\| ---.*\n((?:\|.*\n)+)", text, re.MULTILINE)[1]
+def values(text: str, data: str, heading: str, place: int) -> list[tuple[str, float]]:
+    """(system, number) of each row of the table of a data set. A row without that number is left out. heading: how its column begins."""
+    head, table = re.search(rf"^## Dense: {data}\n\n(\|.*)\n\| ---.*\n((?:\|.*\n)+)", text, re.MULTILINE).groups()
+    (column,) = [place for place, cell in enumerate(head.strip().strip("|").split("|")) if cell.strip().startswith(heading)]
     rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.splitlines()]
     cells = [(row[0], row[column].split(" / ")[place]) for row in rows]
     return [(name, float(re.match(r"[\d,.]+", cell)[0].replace(",", ""))) for name, cell in cells if cell[:1].isdigit()]
@@ -49,7 +50,7 @@ def draw() -> None:
         for side in ("top", "right", "bottom", "left"):
             axis.spines[side].set_visible(False)
     figure.tight_layout(w_pad=2, h_pad=1.5)
-    figure.savefig(TARGET, dpi=150, facecolor="white", metadata={"Software": None})
+    figure.savefig(TARGET, dpi=150, bbox_inches="tight", facecolor="white", metadata={"Software": None})
 
 
 if __name__ == "__main__":
