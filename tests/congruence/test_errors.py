@@ -135,6 +135,7 @@ TOLD = [
     (lambda docs: docs.upsert(documents=["a"]), "write attributes={field: texts}"),
     # what is no id
     (lambda docs: docs.get(1.5), "id 1.5 is a float; an id is an unsigned integer, a string or a UUID"),
+    (lambda docs: docs.delete(F("n") == 1), "is a filter, not ids; write delete"),
     (lambda docs: docs.delete(1.5), "id 1.5 is a float; an id is an unsigned integer, a string or a UUID"),
 ]
 

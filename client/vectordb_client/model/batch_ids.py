@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidArgumentError, LimitError, shown
+from .filter_nodes import Filter
 from .foreign import frame_column, is_integer, listed, read_with, whole
 from .info_text import many
 from .values import Id, check_id, is_single_id
@@ -33,6 +34,8 @@ def check_ids(ids: Any) -> list[Id]:
 
 def check_deleted_ids(ids: Any, if_version: Any = None) -> list[Id]:
     """Check the ids of a deletion: one id, a column, or a set. Raises InvalidArgumentError, which names the wrong or repeated id."""
+    if isinstance(ids, Filter):
+        raise InvalidArgumentError(f"{shown(ids)} is a filter, not ids; write delete(filter=…)", field="ids", value=ids)
     if is_single_id(ids):
         return check_ids([ids])
     _check_column(ids)
