@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from vectordb_client.errors import InvalidArgumentError, PreconditionError
+from vectordb_client.errors import DeadlineError, InvalidArgumentError, PreconditionError
 from vectordb_client.model.aliases import Durability, Span
 from vectordb_client.model.alterations import altered
 from vectordb_client.model.arguments import named
@@ -245,7 +245,13 @@ class Collection(Reads, Writing):
         self._maintainer.changed(self._number)
         if wait:
             left = None if timeout is None else max(timeout - (time.monotonic() - begun), 0.0)
-            self._maintainer.migrate(self._number, field, left)
+            try:
+                self._maintainer.migrate(self._number, field, left)
+            except DeadlineError as error:
+                if error.field != "timeout":
+                    raise
+                what = f"the migration of vector field {field!r} isn't done after {timeout:g} s; it goes on in the background, "
+                raise DeadlineError(f"{what}and the same call waits for it again", field="timeout", value=timeout) from None
         state = self.migration(field)
         if wait and state["answers"] != report["to"]:
             what = f"the migration of vector field {field!r} was cancelled"

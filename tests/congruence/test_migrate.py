@@ -46,7 +46,7 @@ def test_a_field_gets_another_encoder(database):
     assert docs.migration("v")["answers"] == "toy 1"
     report = docs.migrate("v", encoder="wide", anchors=120)
     assert report == planned | {"state": "none", "mapped": 4}
-    assert docs.info().schema.vectors["v"].dim == DIM + 8
+    assert docs.schema.vectors["v"].dim == DIM + 8
     facts = docs.migration("v")
     assert (facts["state"], facts["answers"], facts["mapped"], facts["map"]) == ("none", "wide 1", 4, "ridge")
     text = texts(N)[5]

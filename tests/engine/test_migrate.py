@@ -314,7 +314,7 @@ def test_it_goes_on_by_itself_in_the_background(directory, monkeypatch):
 def test_a_timeout_ends_the_wait_and_the_same_call_goes_on(database, monkeypatch):
     monkeypatch.setattr(migrate, "SLICE_SECONDS", 0.0)
     docs = filled(database, 300)
-    with pytest.raises(DeadlineError):
+    with pytest.raises(DeadlineError, match="'v' isn't done after 0 s; it goes on in the background, and the same call waits for it again"):
         docs.migrate("v", "wide", timeout=0)
     assert docs.migration("v")["state"] == "encoding"
     with pytest.raises(PreconditionError, match=r"'v' is being migrated to 'wide'; wait for it, or call cancel_migration\('v'\) first"):

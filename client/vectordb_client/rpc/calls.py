@@ -225,7 +225,9 @@ def report(remote: Remote, field: Any) -> Steps[dict[str, Any]]:
 def migrate(remote: Remote, *arguments: Any) -> Steps[dict[str, Any]]:
     """arguments: those of ``check_migration``."""
     request = pb.MigrateRequest(collection=remote.name, **check_migration(*arguments))
-    return wire.unpack_json((yield from _ask(remote, "Migrate", request)).report, "report")
+    report = wire.unpack_json((yield from _ask(remote, "Migrate", request)).report, "report")
+    yield from _read_schema(remote)  # the field may have other dimensions now
+    return report
 
 
 def migration(remote: Remote, field: Any) -> Steps[dict[str, Any]]:
@@ -394,10 +396,14 @@ def _with_schema(remote: Remote, build: Callable[[Schema], T]) -> Steps[T]:
         except (SchemaError, InvalidArgumentError) as error:
             refused = error
     revision = remote.revision
-    remote.adopt((yield from _ask(remote, "DescribeCollection", pb.DescribeCollectionRequest(name=remote.name))))
+    yield from _read_schema(remote)
     if refused is not None and revision and remote.revision == revision:
         raise refused
     return build(remote.schema)
+
+
+def _read_schema(remote: Remote) -> Steps[None]:
+    remote.adopt((yield from _ask(remote, "DescribeCollection", pb.DescribeCollectionRequest(name=remote.name))))
 
 
 def _ask(remote: Remote, name: str, request: Any) -> Steps[Any]:
