@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.indexed import METRICS, Chunks, Indexed, clustered, held_out
+from tests.support.indexed import METRICS, Chunks, Indexed, clustered, held_out, of_low_rank
 from vectordb import CorruptionError, Dense
 from vectordb.common import failpoints
 from vectordb.index import renewal
@@ -16,6 +16,7 @@ from vectordb.index.base import Cancelled, SegmentRequest, SegmentTarget, open_f
 from vectordb.index.dense import build, calibrate, healing
 from vectordb.index.dense.healing import STEPS, heal
 from vectordb.index.dense.kind import HNSWFile
+from vectordb.index.dense.principal import PrincipalCodes
 from vectordb.index.renewal import Unfit
 from vectordb.kernels import columns_of_memory
 
@@ -85,6 +86,21 @@ def recall(segment, vectors: np.ndarray, docids: np.ndarray, target: float) -> f
     )
     found, _ = HNSWFile.search(request)
     return float(np.mean([np.isin(right, each[0]).mean() for right, each in zip(truth, found, strict=True)]))
+
+
+def test_a_healed_file_has_principal_codes_where_the_earlier_one_has(tmp_path):
+    vectors, docids = of_low_rank(4, ROWS + ADDED), stay()
+    first = Indexed(vectors[:ROWS], "cosine", docids=ALL[:ROWS], options=OPTIONS, GRAPH_ROWS=1_000, ROWS_A_CLUSTER=200)
+    segment, said = renewed("cosine", tmp_path, docids, vectors, first.segment)
+    assert said.startswith("healed")
+    frame, meta = healing._frame_of(first.segment), first.segment.meta
+    again = PrincipalCodes(frame, first.segment.sections["axes"], meta["axis_step"], meta["principal_step"], segment.rows)
+    again.encode_rows(0, frame.rotated(vectors[segment.docids]))
+    # A sum in another order may round to the next code.
+    apart = np.abs(segment.sections["principal"].astype(int) - again.codes)
+    assert apart.max() <= 1 and apart.mean() < 0.001
+    for name in ("axes", "principal_centroids"):
+        np.testing.assert_array_equal(segment.sections[name], first.segment.sections[name])
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -145,6 +145,19 @@ def small_rows(dim: int) -> tuple[np.ndarray, np.ndarray]:
     return clustered(3, len(docids), dim), docids
 
 
+def of_low_rank(seed: int, n: int, dim: int = 160) -> np.ndarray:
+    """Rows in clusters that differ in 20 directions, and a little in all others."""
+    directions = np.linalg.qr(np.random.default_rng(5).standard_normal((dim, 20)))[0].T
+    rows = clustered(seed, n, 20) @ directions + 0.02 * np.random.default_rng(seed + 1).standard_normal((n, dim))
+    return (rows + 0.5).astype(np.float32)
+
+
+@functools.cache
+def low_rank(metric: str) -> Indexed:
+    """1,500 rows of 160 numbers, whose segment has principal codes."""
+    return Indexed(of_low_rank(3, 1_500), metric)
+
+
 @functools.cache
 def small(metric: str, dtype: str = "float32", dim: int = 24) -> Indexed:
     """1,500 rows with gaps between their docids, all in the segment."""

@@ -49,6 +49,7 @@ from vectordb.kernels import (
     rescore,
     scoring,
     segment,
+    sorted_keys,
     sparse,
     token_lists,
     topk,
@@ -65,6 +66,7 @@ MODULES = (
     dots,
     hadamard,
     scoring,
+    sorted_keys,
     beam,
     binary_scan,
     clusters,
@@ -172,6 +174,14 @@ def tiles(groups: int, whole: bool, first: int, rows: int, stride: int, query: i
     at_address(out, len(found), np.int32)[:] = found
 
 
+def inserted_key(keys: int, size: int, key: int) -> int:
+    """``sorted_keys.insert_key``."""
+    held = at_address(keys, size + 1, np.int64)
+    place = int((held[:size] >= key).sum())
+    held[place:] = np.insert(held[:size], place, key)[place:]
+    return place
+
+
 # From a function that kernels call, to the same in Python.
 PLAIN = {
     numba.carray: at_address,
@@ -182,6 +192,7 @@ PLAIN = {
     jit.count_trailing_zeros: lambda word: (int(word) & -int(word)).bit_length() - 1,
     dots.dot_one: dot_of_codes,
     dots.dot_four: four_dots_of_codes,
+    sorted_keys.insert_key: inserted_key,
     dots.room_for_four: lambda: FOUR.ctypes.data,
     codes.positive_of_64: lambda numbers: mask_of(at_address(numbers, 64, np.float32) > 0),
     codes.above_of_64: lambda numbers, limit: mask_of(at_address(numbers, 64, np.uint8) > limit),

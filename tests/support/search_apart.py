@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.support import sparse_indexed
-from tests.support.indexed import Indexed, held_out, places, random_bytes, small, small_rows
+from tests.support.indexed import Indexed, held_out, low_rank, places, random_bytes, small, small_rows
 from tests.support.nightly import cases
 from vectordb.index.base import IndexKind, SegmentMask, SegmentRequest, SegmentTarget, open_file
 from vectordb.index.impact import calibrate as sparse_calibrate
@@ -29,7 +29,7 @@ RNG_SEEDS = range(cases(1, 3))
 
 def damaged(folder: Path, section: str) -> None:
     """Search with every setting while a section holds random bytes, only zeros or only ones. Raises AssertionError."""
-    indexed = small("l2")
+    indexed = low_rank("l2") if section == "principal" else small("l2")
     start, end = places(indexed.file)[section]
     fills = [random_bytes(indexed.file, start, end, seed) for seed in RNG_SEEDS]
     fills += [indexed.file[:start] + bytes([byte]) * (end - start) + indexed.file[end:] for byte in (0, 255, 127)]

@@ -62,19 +62,23 @@ class Codec(Protocol):
     """A compact form of dense vectors. An index file names its codecs in its header. An instance encodes the rows of one file.
 
     name: in the header. sections: of the file, that hold the codes; large: those of them whose checksums are verified in the background.
-    encode_query: from a query to (state, error bound): a score by codes is at most the bound off, mostly. score: (state, row) → score.
-    Both belong to a plan's kernel: those of compiled plans are compiled functions, those of others are plain ones.
+    of_graph: it serves searches of a graph, so files without one don't have it. encode_query: from a query to (state, error bound): a score
+    by codes is at most the bound off, mostly. score: (state, row) → score. Both belong to a plan's kernel: those of compiled plans are
+    compiled functions, those of others are plain ones.
     """
 
     name: ClassVar[str]
     sections: ClassVar[frozenset[str]]
     large: ClassVar[frozenset[str]]
+    of_graph: ClassVar[bool] = False
     encode_query: ClassVar[Callable]
     score: ClassVar[Callable]
 
     @classmethod
-    def train(cls, frame: Any, rows: int) -> Codec:
-        """A codec for ``rows`` rows. frame: the learned rotation, and a rotated sample (``dense.frame.Frame``)."""
+    def train(cls, frame: Any, rows: int) -> Codec | None:
+        """A codec for ``rows`` rows; None where it is of no use for the data. frame: the learned rotation, and a rotated sample
+        (``dense.frame.Frame``).
+        """
         ...
 
     def encode_rows(self, low: int, rotated: np.ndarray) -> None:

@@ -19,12 +19,12 @@ from .bitset import passes
 from .dots import LINE, dot_four
 from .jit import inner, pointer, prefetch_lines
 from .scoring import prefetch_row, score_of_product
+from .sorted_keys import insert
 from .topk import make_key, offer, pop_best, push_best, row_of, score_of
 
 NOTHING = np.int64(-1) << np.int64(63)  # the lowest key
 LEAST = -float(1 << 30)  # a raw product far below all others, and the lowest that a bound is set to
 MOST_LINKS = 128  # links of a row: the schema allows a degree of 64, and the bottom layer has twice as many
-MOVED = 16  # keys of a sorted buffer that are moved at a time [chosen, not measured]
 SOON = 8  # a row that enters the buffer so few places behind the next to be expanded has its links asked for [prototype]
 
 
@@ -94,27 +94,6 @@ def buffer_bound(scoring, key, ending):
 
 
 @inner
-def insert(buffer, size, most, key):
-    """Insert a key into a sorted buffer of at most ``most``. Returns (size, its place; ``most`` where it has none)."""
-    i = size
-    if size == most:
-        i -= 1
-        if key <= buffer[i]:
-            return size, most
-    else:
-        size += 1
-    while i >= MOVED and buffer[i - MOVED] < key:  # most rows enter far from the end
-        for j in range(MOVED):
-            buffer[i - j] = buffer[i - j - 1]
-        i -= MOVED
-    while i > 0 and buffer[i - 1] < key:
-        buffer[i] = buffer[i - 1]
-        i -= 1
-    buffer[i] = key
-    return size, i
-
-
-@inner
 def score_links(scoring, links, row, visited, mark, fresh, products):
     """Lists and marks the rows that a row's links lead to and that weren't seen yet, with the raw products of their codes. visited: uint8,
     one more than rows, whose last is marked: it stands for all that links of a damaged file lead to. fresh: int64, products: int32
@@ -166,18 +145,23 @@ def sorted_beam(scoring, links, ending, kept, most, visited, mark, buffer, size,
         buffer[i] -= 1
         n = score_links(scoring, links, row, visited, mark, fresh, products)
         scored += n
-        for j in range(n):
+        near = 0
+        for j in range(n):  # most aren't near: without a branch, which couldn't be predicted
             key = buffer_key(scoring, products[j], fresh[j])
+            fresh[near] = key
+            near += key >= bound
+        for j in range(near):
+            key = fresh[j]
             if key < bound:
                 continue
             size, place = insert(buffer, size, most, key)
+            i = min(i, place)
             if place < i + SOON:
-                prefetch_lines(links.graph + 4 * links.degree * fresh[j], lines)
-                i = min(i, place)
+                prefetch_lines(links.graph + 4 * links.degree * row_in(key), lines)
             if place < count and size >= count:
                 bound = buffer_bound(scoring, buffer[count - 1], ending)
-                while size > kept and buffer[size - 1] < bound:
-                    size -= 1
+        while size > kept and buffer[size - 1] < bound:
+            size -= 1
     return size, scored
 
 

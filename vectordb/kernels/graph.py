@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from .beam import MOST_LINKS, Links, buffer_key, filtered_beam, insert, result_key, sorted_beam
+from .beam import MOST_LINKS, Links, buffer_key, filtered_beam, result_key, sorted_beam
 from .bitset import gather, passes
 from .clusters import nearest_cluster, nearest_few
 from .dots import LINE, code_dot
@@ -31,6 +31,7 @@ from .layout import (
 )
 from .planner import ACORN, POST_FILTER
 from .scoring import code_score, prefetch_row
+from .sorted_keys import insert
 from .topk import make_key, offer, pop_best, push_best, row_of
 
 # Constants: unit and meaning, then the source in brackets. [prototype]: measured with a prototype of this search in November 2026.

@@ -15,11 +15,15 @@ CLUSTERS, CENTROIDS, CENTROID_BIAS, OFFSETS, ROTATED_MEAN = range(25, 30)
 FIRST_DOCID, SPAN, PRESENT = range(30, 33)  # the lowest docid; docids up to the highest; address of their bits, set where a row is here
 # Of the row in the middle of each cluster, 0 where a file doesn't have them; the bits of a float64, at least the norm of every row.
 MEDOIDS, MAX_NORM = range(33, 35)
-SEGMENT_WIDTH = 35
+# Principal codes, 0 where a file doesn't have them: of the rows, and of the centroids; byte codes of the axes, and how many these are; the
+# bits of the float64 steps of coordinates and of axes.
+PRINCIPAL, PRINCIPAL_CENTROIDS, AXES, AXIS_COUNT, PRINCIPAL_STEP, AXIS_STEP = range(35, 41)
+SEGMENT_WIDTH = 41
 
 # Columns of a scratch description: addresses of arrays as long as the largest segment (in rows) or as KEYS says.
 VISITED, CANDIDATES, RESULTS, RANKED, ORDER, DISTANCES, NEAR, EPOCH, QUERY, QUERY_CODES, QUERY_SIGNS, SPARE, KEYS, VISITED_ROWS = range(14)
-WORK_WIDTH = 14
+QUERY_PRINCIPAL = 14
+WORK_WIDTH = 15
 
 # Columns of a report (float64), one row a query.
 R_SETTING, R_LOCAL, R_SCORED, R_MICROSECONDS, R_RECALL, R_FALLBACK = range(6)

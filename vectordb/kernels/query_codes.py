@@ -7,8 +7,25 @@ from numba import carray
 
 from .codes import encode_query, rotate, sign_bits
 from .dense import COSINE, L2
+from .dots import LINE, dot_four
 from .jit import inner, pointer
-from .layout import CODE_ERROR, DIM, FLIP_ROUNDS, FLIPS, MAX_NORM, MEAN, METRIC, ROTATED_MEAN, SAMPLE_RADIUS, STEP
+from .layout import (
+    AXES,
+    AXIS_COUNT,
+    AXIS_STEP,
+    CODE_ERROR,
+    DIM,
+    FLIP_ROUNDS,
+    FLIPS,
+    MAX_NORM,
+    MEAN,
+    METRIC,
+    PRINCIPAL_STEP,
+    ROTATED_MEAN,
+    SAMPLE_RADIUS,
+    STEP,
+    STRIDE,
+)
 
 DEVIATIONS = 3.0  # standard deviations of the codes' error, within which rows are scored again [chosen, not measured]
 
@@ -59,6 +76,25 @@ def encode(segment, unit, rotated, spare, codes):
         shift,
         np.float32(DEVIATIONS * np.sqrt(noise)) * doubled,
     )
+
+
+@inner
+def encode_principal(segment, codes, scale, offset, principal):
+    """A query's coordinates on the axes as signed codes, into ``principal`` (int8), from its byte codes and what ``encode`` returned with
+    them. Returns (scale, offset) of ``Scoring``.
+    """
+    count, stride, axes = segment[AXIS_COUNT], segment[STRIDE], segment[AXES]
+    products, coordinates = np.empty(count, np.int32), np.empty(count, np.float32)
+    query, out = codes.ctypes.data, products.ctypes.data
+    for i in range(0, count, 4):  # axes come in whole lines of codes
+        at = axes + i * stride
+        dot_four(at, at + stride, at + 2 * stride, at + 3 * stride, query, stride // LINE, out + 4 * i)
+    step, axis_step = np.int64(segment[STEP]).view(np.float64), np.int64(segment[AXIS_STEP]).view(np.float64)
+    unit = np.float32(np.float64(scale) / step * axis_step)
+    for i in range(count):
+        coordinates[i] = np.float32(np.int64(products[i]) - offset) * unit
+    query_step, total = encode_query(coordinates, principal[:count])
+    return np.float32(query_step * np.float32(np.int64(segment[PRINCIPAL_STEP]).view(np.float64))), 128 * total
 
 
 @inner

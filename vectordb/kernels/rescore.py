@@ -7,14 +7,16 @@ from numba import carray
 
 from . import COUNT, DATA, DOCIDS, FIRST, LAST, NORMS
 from .bitset import bits_between
-from .dense import COSINE, cosine_of, lower_bound, place_of, score_row
+from .dense import COSINE, DOT, cosine_of, lower_bound, place_of, score_row
 from .dots import LINE
 from .jit import count_trailing_zeros, inner, pointer, prefetch_lines
 from .layout import DIM, DOCIDS_AT, FIRST_DOCID, METRIC, PRESENT, ROWS, SPAN
 from .topk import heap_of_best, make_key, offer, pop_best, row_of, score_of
 
 RESCORED_AT_ONCE = 16  # rows that are asked for before they are scored, while fewer than k are there [chosen, not measured]
-RESCORED_MORE = 4  # rows that are asked for at once after that for cosine, as long as the error bound asks for more [chosen, not measured]
+RESCORED_MORE = (
+    4  # rows that are asked for at once after that, except for dot, as long as the error bound asks for more [chosen, not measured]
+)
 SPARE_SHARE = 5  # one row more for each so many results, at least two, is scored at first: codes hardly mistake more [prototype]
 
 
@@ -33,9 +35,9 @@ def rescore(segment, query, results, size, start, shift, bound, table, verified,
     found = np.empty((RESCORED_AT_ONCE, 3), np.int64)  # docid, chunk and position in it
     k = len(heap)
     touched = 0
-    # The codes of the longest rows may be clipped, by more than the bound says. Only for cosine are these not the best rows of a query.
+    # The codes of the longest rows may be clipped, by more than the bound says. For dot these are often the best rows of a query.
     first, more = RESCORED_AT_ONCE, RESCORED_AT_ONCE
-    if metric == COSINE:
+    if metric != DOT:
         first, more = min(first, k + max(2, k // SPARE_SHARE)), RESCORED_MORE
     at_once = first
     while left > 0:

@@ -45,8 +45,10 @@ def code_score(scoring, row):
 
 @inner
 def prefetch_row(scoring, row):
-    """Ask for a row's codes, to be scored soon."""
+    """Ask for a row's codes and bias, to be scored soon."""
     prefetch_lines(scoring.codes + row * scoring.stride, scoring.stride // LINE)
+    if scoring.biased:
+        prefetch(scoring.bias.ctypes.data + 4 * row)
 
 
 @inner

@@ -17,6 +17,7 @@ from .dense import L2
 from .graph import WIDEST, search_graph
 from .jit import inner, kernel, pointer
 from .layout import (
+    AXIS_COUNT,
     BIAS,
     CANDIDATES,
     CENTROID_BIAS,
@@ -32,8 +33,11 @@ from .layout import (
     NEAR,
     OFFSETS,
     ORDER,
+    PRINCIPAL,
+    PRINCIPAL_CENTROIDS,
     QUERY,
     QUERY_CODES,
+    QUERY_PRINCIPAL,
     QUERY_SIGNS,
     R_FALLBACK,
     R_LOCAL,
@@ -70,6 +74,7 @@ from .planner import (
     MORE,
     NOT_AGAIN,
     PLAN,
+    POST_FILTER,
     RECALL_OFFSET,
     SCAN,
     SEEN,
@@ -86,16 +91,18 @@ from .planner import (
     weights_of,
     weights_of_distance,
 )
-from .query_codes import encode, encode_signs, normalise, reach_of
+from .query_codes import encode, encode_principal, encode_signs, normalise, reach_of
 from .rescore import rescore, score_all
-from .scoring import Scoring, score_rows
-from .topk import make_key, offer, score_of
+from .scoring import Scoring, prefetch_row, score_rows
+from .topk import make_key, offer, row_of, score_of
 
 CHOOSE, LOOK = -1, -2
 STOPPED, AGAIN = 1, 2  # of R_FALLBACK: another plan was stopped; a search was followed by one with more effort
 # Constants: unit and meaning, then the source in brackets. [P2]: checked by the suite "planner" of 22 November 2026, commit e7bcf53
-# (bench/RESULTS.md, "Under filters"). [D]: 100 results of 54k × 384 in 151 instead of 187 µs, with the same recall, 30 November 2026.
+# (bench/RESULTS.md, "Under filters"). [A]: see index/dense/principal.py. [D]: 100 results of 54k × 384 in 151 instead of 187 µs, with the
+# same recall, 30 November 2026.
 KEPT_LEAST = 40  # rows kept by codes, besides KEPT times the results asked for [P2]
+CODED_SPARE = 20  # rows whose byte codes a search by principal codes reads at its end, besides 1.5 times the results [A]
 CODED_LEAST = 30  # rows kept by a search of the graph, besides 1.5 times the results asked for; each takes time to keep in order [D]
 BY_SIGNS = (BINARY_SCAN, CLUSTERS_BINARY)  # plans that compare sign bits
 SPARSELY = 64  # with fewer than one docid in so many matching, rows are looked up one by one [chosen]
@@ -214,6 +221,26 @@ def plan_again(
         report[R_MICROSECONDS] += cost_of(setting, settings, far, far_weights, costs, exact, growth, extra)
         report[R_FALLBACK] = AGAIN
     return setting, safe
+
+
+@inner
+def by_principal(segment, work, codes, scoring, clusters):
+    """How rows and clusters are scored by principal codes: (Scoring, Clusters), from those by byte codes. codes: the query's byte codes."""
+    at, axes = work[QUERY_PRINCIPAL], segment[AXIS_COUNT]
+    scale, offset = encode_principal(segment, codes, scoring.scale, scoring.offset, carray(pointer(at), segment[STRIDE], np.int8))
+    middles = Scoring(segment[PRINCIPAL_CENTROIDS], axes, at, scale, offset, clusters.scoring.bias, scoring.biased)
+    entries = Clusters(middles, clusters.offsets, clusters.heap, clusters.order, np.full(1, -1, np.int64))
+    return Scoring(segment[PRINCIPAL], axes, at, scale, offset, scoring.bias, scoring.biased), entries
+
+
+@inner
+def score_again(scoring, size, space):
+    """Scores the first ``size`` of the results by byte codes; returns their number."""
+    for i in range(size):
+        row = row_of(space.results[i])
+        space.near[i] = row
+        prefetch_row(scoring, row)
+    return score_rows(scoring, space.near, size, space.results, 0, size)
 
 
 @kernel
@@ -357,7 +384,12 @@ def search_segment(
                     min(allowed.matches // 2 + LEAST_CAP, limit),  # about what a scan of the matching rows costs
                 )
                 kept = min(r, k + k // 2 + CODED_LEAST, limit // WIDEST)
-                size, scored = search_graph(segment, scoring, clusters, allowed, plan, ending, kept, space)
+                if segment[PRINCIPAL] != 0 and (not allowed.filtered or plan == POST_FILTER):
+                    principal, entries = by_principal(segment, work, codes, scoring, clusters)
+                    size, scored = search_graph(segment, principal, entries, allowed, plan, ending, kept, space)
+                    size = score_again(scoring, min(size, k + k // 2 + CODED_SPARE), space)
+                else:
+                    size, scored = search_graph(segment, scoring, clusters, allowed, plan, ending, kept, space)
                 failed = scored > ending.cap
             report[R_SCORED] += scored
             if forced >= 0 or plan in (SCAN, EXACT):

@@ -93,7 +93,11 @@ def build(
     frame = Frame.learned(vectors, metric, max(ROWS_LEARNED * _clusters_of(len(vectors)), LEAST_LEARNED), rng)
     step("clusters", 0.0)
     centroids = _centroids(frame, len(vectors), options.seed, threads)
-    codecs = {name: codec.train(frame, len(vectors)) for name, codec in CODECS.items()}
+    codecs = {}
+    for name, kind in CODECS.items():
+        codec = kind.train(frame, len(vectors)) if len(vectors) >= GRAPH_ROWS or not kind.of_graph else None
+        if codec is not None:
+            codecs[name] = codec
     assigned, distances = code_all(frame, vectors, centroids, codecs.values(), threads, step)
     byte = cast(ByteCodes, codecs[ByteCodes.name])
     distances += np.square(byte.lengths / frame.step)

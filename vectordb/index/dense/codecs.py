@@ -1,4 +1,4 @@
-"""The codecs of a dense segment: byte codes and sign bits.
+"""The codecs of a dense segment: byte codes, sign bits, and principal codes (``principal``).
 
 ``CODECS`` has those that a file built now gets, in order; another one is one more class and one more line, and a plan that needs it.
 """
@@ -15,6 +15,7 @@ from ...kernels.codes import LINE, block_distances, encode_and_measure, pack_sig
 from ..base import Codec
 from ..scratch import aligned_copy
 from .frame import Frame
+from .principal import PrincipalCodes
 
 
 class ByteCodes(Codec):
@@ -82,5 +83,5 @@ class SignBits(Codec):
         return {"signs": signs}, {}
 
 
-CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (ByteCodes, SignBits)}
+CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (ByteCodes, SignBits, PrincipalCodes)}
 EARLIER = (ByteCodes.name, SignBits.name)  # of files whose header names no codecs

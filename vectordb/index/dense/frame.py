@@ -65,7 +65,7 @@ class Frame:
         if not near.all():
             rotated, lengths = rotated[near], lengths[near]
         rotated = rotated[rng.permutation(len(rotated))]
-        step, error = _learned_step(rotated)
+        step, error = learned_step(rotated)
         return cls(metric, mean, flips, np.float32(step), error, float(lengths.max()), limit, rotated / np.float32(step), rows)
 
     def rotated(self, vectors: np.ndarray) -> np.ndarray:
@@ -132,7 +132,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return np.divide(vectors, np.where(norms > 0, norms, 1), out=np.empty(vectors.shape, np.float32), casting="same_kind")
 
 
-def _learned_step(rotated: np.ndarray) -> tuple[float, float]:
+def learned_step(rotated: np.ndarray) -> tuple[float, float]:
     """(step, root mean squared error): the step of the least squared error on a sample. Smaller steps clip the largest numbers."""
     sample = rotated[:SAMPLED_STEPS]
     largest = max(float(sample.max()), -float(sample.min()), SMALLEST)

@@ -33,6 +33,7 @@ from .frame import Frame, usable
 from .linking import REFINEMENTS, Layout, Linker
 from .model import NEVER
 from .pieces import copied, in_pieces
+from .principal import PrincipalCodes
 from .segment import DenseSegment
 
 STEPS = ("heal.encoded", "heal.mended", "heal.inserted", "heal.checked", "heal.linked")  # failpoints, see ``common/failpoints.py``
@@ -46,8 +47,8 @@ STARVED = 4  # links; a row that keeps fewer is linked like a new one [chosen]
 
 def check_fit(base: DenseSegment, change: Change, options: build.Options) -> None:
     """Raise Unfit if a file can't be made from an earlier one, by its header and the number of rows that change."""
-    meta, known = base.meta, {ByteCodes.name, SignBits.name}
-    if not base.renewable or meta["options"] != options.kept() or {*meta["codecs"]} != known or {*build.CODECS} != known:
+    meta, known = base.meta, {ByteCodes.name, SignBits.name, PrincipalCodes.name}
+    if not base.renewable or meta["options"] != options.kept() or not {*meta["codecs"]} <= known or {*build.CODECS} != known:
         raise Unfit("the earlier file is of another form")
     if not np.array_equal(base.sections["settings"], calibrate.Settings.now().table):
         raise Unfit("the earlier file is calibrated for other plans")
@@ -144,7 +145,11 @@ class _Healing:
         _check_constants(frame, added[good])
         safe = np.where(good[:, None], added, 0) if not good.all() else added
         byte = ByteCodes.train(frame, len(added))
-        assigned, _ = build.code_all(frame, safe.astype(np.float32), self.centroids, [byte], self.threads, step)
+        codecs: list[Any] = [byte]
+        if PrincipalCodes.name in base.meta["codecs"]:
+            steps = base.meta["axis_step"], base.meta["principal_step"]
+            codecs.append(PrincipalCodes(frame, old["axes"], *steps, len(added)))
+        assigned, _ = build.code_all(frame, safe.astype(np.float32), self.centroids, codecs, self.threads, step)
         good &= byte.lengths <= frame.limit
         change.check_apart(base, good)
         if good.any() and float(byte.residual_norms[good].mean()) > COARSER * float(base.sections["lacking"].mean()):
@@ -167,22 +172,24 @@ class _Healing:
         def joined(name: str, more: np.ndarray) -> np.ndarray:
             return np.concatenate([old[name][change.stay], more])[order]
 
-        codes = aligned((len(order), old["codes"].shape[1]), np.uint8)
-        codes[...] = joined("codes", byte.codes[good])
-        kept = {name: old[name] for name in ("mean", "flips", "centroids", "centroid_bias") if name in old}
-        sections = kept | {
+        same = ("mean", "flips", "centroids", "centroid_bias", "principal_centroids", "axes")
+        sections = {name: old[name] for name in same if name in old} | {
             "docids": docids,
             "inverse": inverse_of(docids),
             "offsets": np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32),
-            "codes": codes,
+            **{name: aligned_copy(joined(name, codec.codes[good])) for name, codec in zip(("codes", "principal"), codecs, strict=False)},
             "lacking": joined("lacking", byte.residual_norms[good]),
         }
         if base.metric == "l2":
             sections["bias"] = joined("bias", -np.square(byte.lengths[good]).astype(np.float32))
         sections |= SignBits.train(frame, len(order)).arranged(order, sections)[0]
         longest = max(base.meta["longest"], float(byte.lengths[good].max(initial=0.0)))
-        same = ("dim", "metric", "codecs", "options", "step", "code_error", "reach", "limit")
-        meta = {name: base.meta[name] for name in same} | {"rows": len(order), "first": int(docids.min()), "longest": longest}
+        same = ("dim", "metric", "codecs", "options", "step", "code_error", "reach", "limit", "axis_step", "principal_step")
+        meta = {name: base.meta[name] for name in same if name in base.meta} | {
+            "rows": len(order),
+            "first": int(docids.min()),
+            "longest": longest,
+        }
         apart = np.concatenate([change.apart, self.docids[change.new[~good]]])
         if len(apart):
             sections["apart"] = np.sort(apart).astype(np.uint32)

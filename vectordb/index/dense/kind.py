@@ -41,8 +41,8 @@ class HNSWFile(DenseSegment):
         "costs", "distance_points", "alike", "far_recalls", "far_costs", "apart",
     }  # fmt: skip
 
-    tiers = (frozenset({"graph", "codes", "bias"}), frozenset({"signs", "lacking"}))
-    scattered = frozenset({"graph", "codes", "bias"})
+    tiers = (frozenset({"graph", "principal", "bias"}), frozenset({"codes"}), frozenset({"signs", "lacking"}))
+    scattered = frozenset({"graph", "principal", "codes", "bias"})
 
     build = staticmethod(build_rows)
     renew = staticmethod(renew_rows)

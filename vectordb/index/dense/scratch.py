@@ -25,7 +25,7 @@ class DenseScratch(Scratch):
         padded = -(-rows // 64) * 64
         return {
             layout.VISITED: np.zeros(padded + 64, np.uint8),  # and one for rows that links of a damaged file lead to
-            layout.CANDIDATES: np.empty(KEYS, np.int64),
+            layout.CANDIDATES: aligned((KEYS,), np.int64),
             layout.RESULTS: np.empty(KEYS, np.int64),
             layout.RANKED: np.empty(clusters + 1, np.int64),
             layout.ORDER: np.empty(clusters + 1, np.int64),
@@ -36,4 +36,5 @@ class DenseScratch(Scratch):
             layout.QUERY_CODES: aligned((stride_of(dim),), np.int8),
             layout.QUERY_SIGNS: np.empty(u64s_of(dim), np.uint64),
             layout.SPARE: np.empty(dim, np.float32),
+            layout.QUERY_PRINCIPAL: aligned((stride_of(dim),), np.int8),
         }

@@ -85,6 +85,15 @@ class DenseSegment(IndexKind):
             layout.MEDOIDS: address.get("medoids", 0),
             layout.MAX_NORM: _bits(self._norm_bound()),
         }
+        if "principal" in sections:
+            values |= {
+                layout.PRINCIPAL: address["principal"],
+                layout.PRINCIPAL_CENTROIDS: address["principal_centroids"],
+                layout.AXES: address["axes"],
+                layout.AXIS_COUNT: len(sections["axes"]),
+                layout.PRINCIPAL_STEP: _bits(meta["principal_step"]),
+                layout.AXIS_STEP: _bits(meta["axis_step"]),
+            }
         if self.has_graph:
             values |= {
                 layout.GRAPH: address["graph"],
