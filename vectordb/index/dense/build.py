@@ -4,7 +4,7 @@ write.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from .frame import BLOCK, UNSEEN, Frame, usable
 from .graphs import FaissBuilder, Graph, HnswlibBuilder, blocks_of, of_library
 from .linking import Layout, Linker
 from .pieces import copied, in_pieces
+from .principal import PrincipalCodes
 from .segment import DenseSegment
 
 # Constants: unit and meaning, then the source in brackets. [P1]: checked by the suite "planner" of 22 November 2026, commits 2160b5a to
@@ -135,8 +136,9 @@ def build(
     if linked:
         medoids = sections["medoids"] = _medoids(assigned, distances, held, place, len(centroids))
         if options.graph_builder == "vamana":
-            lifts = lifts_of(vectors)[order] / frame.step if metric == "dot" else np.zeros(0, np.float32)
-            layout = Layout(sections["codes"], sections["offsets"], medoids, centroids, lifts.astype(np.float32))
+            near, width = linked_by(sections, meta)
+            lifts = lifts_of(vectors)[order] / width if metric == "dot" else np.zeros(0)
+            layout = Layout(near, sections["offsets"], medoids, centroids, lifts.astype(np.float32))
             drafts = _linked(options, layout, place[held], threads, step)
         else:
             drafts = _graphs(options, metric, vectors, codes, held, place, threads, step)
@@ -214,6 +216,13 @@ def _arranged(frame: Frame, docids: np.ndarray, assigned: np.ndarray, centroids:
     if frame.metric == "l2":
         sections["centroid_bias"] = -np.einsum("ij,ij->i", middles, middles).astype(np.float32)
     return sections
+
+
+def linked_by(sections: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> tuple[np.ndarray, float]:
+    """(the codes by whose distances a graph is linked, their step): those that searches of it read."""
+    if PrincipalCodes.name in sections:
+        return sections[PrincipalCodes.name], meta["principal_step"]
+    return sections["codes"], meta["step"]
 
 
 def _linked(options: Options, layout: Layout, held: np.ndarray, threads: int, step: Progress) -> Iterator[tuple[dict, dict]]:

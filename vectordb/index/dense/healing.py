@@ -107,15 +107,15 @@ class _Healing:
         n, stay = meta["rows"], len(change.stay)
         held = self._held(n)
         medoids = sections["medoids"] = self._medoids(sections, held)
-        lifts = np.zeros(0, np.float32)
+        (codes, width), lifts = build.linked_by(sections, meta), np.zeros(0, np.float32)
         if base.metric == "dot":
-            lifts = (build.lifts_of(self.vectors[self.inside]) / base.meta["step"]).astype(np.float32)
+            lifts = (build.lifts_of(self.vectors[self.inside]) / width).astype(np.float32)
         step("graph", 0.0)
         unlinked = np.zeros(n, np.bool_)
         unlinked[held] = True
         mended = self._mended(lifts, unlinked, n)
         reach("heal.mended")
-        linker = self._linker(Layout(sections["codes"], sections["offsets"], medoids, self.centroids, lifts), mended)
+        linker = self._linker(Layout(codes, sections["offsets"], medoids, self.centroids, lifts), mended)
         new = np.sort(self.place[stay:])
         starved = np.sort(self.place[:stay])
         starved = starved[((mended[starved] >= 0).sum(axis=1) < STARVED) & ~unlinked[starved]]
@@ -235,7 +235,7 @@ class _Healing:
         numbers.
         """
         base, stay, step = self.base, self.change.stay, self.step
-        codes, places = base.sections["codes"], self.place[: len(self.change.stay)]
+        codes, places = build.linked_by(base.sections, base.meta)[0], self.place[: len(self.change.stay)]
         alive = stay[~unlinked[places]]
         gone = np.ones(base.rows + 1, np.uint8)  # the last element is that of −1, "no link"
         gone[alive] = gone[-1] = 0

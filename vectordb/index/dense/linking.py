@@ -1,5 +1,5 @@
-"""Build the search graph of a segment over its byte codes, in batches: the rows of a batch are linked to those before them, each on its
-own, so that the graph is the same for any number of threads.
+"""Build the search graph of a segment over the codes that searches read first, in batches: the rows of a batch are linked to those before
+them, each on its own, so that the graph is the same for any number of threads.
 
 The first rows are the medoids of the clusters, where searches begin. They also form the upper layer. Last come the rows that served as
 calibration queries. When these show that searches find too few of the nearest rows, all rows are linked anew, by longer searches.
