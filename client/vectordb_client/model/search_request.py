@@ -48,7 +48,7 @@ MAX_KEPT = 512  # checked requests kept for searches with the same options
 MAX_KEPT_TEXT = 1 << 14  # characters of a text, such as a filter, in a request that is kept
 MAX_KEPT_PARTS = 256  # names and values of a filter given as a dict, in a request that is kept
 _PLAIN = frozenset((int, float, bool, type(None)))  # types whose values can be a part of a key
-_FILTERS = (kind for base in Filter.__subclasses__() for kind in (base, *base.__subclasses__()))
+_FILTERS = frozenset(kind for base in Filter.__subclasses__() for kind in (base, *base.__subclasses__()))
 _HASHED = _PLAIN | {str, *_FILTERS}  # types whose values are hashed before they are checked
 _FUSIONS = frozenset((RRF, Relative, DBSF, Linear))  # whose options are all that they hold
 
@@ -324,7 +324,7 @@ class SearchRequest:
         request = None if key is None else _kept.get(key)
         if request is None:
             key = _key(options)
-            request = cls(options, key is not None)
+            request = cls._with_another_filter(options) or cls(options, key is not None)
             if key is not None:
                 if isinstance(request.filter, dict):
                     request.__dict__["filter"] = _copied(request.filter)
@@ -333,8 +333,25 @@ class SearchRequest:
                 if len(_kept) >= MAX_KEPT:
                     _forget()
                 _kept[key] = request
-                if request.filter is not None:
-                    request.__dict__["_unfiltered"] = cls.of({name: options[name] for name in sorted(options) if name != "filter"})
+                if request.filter is not None and "_unfiltered" not in request.__dict__:
+                    unfiltered = request.__dict__["_unfiltered"] = cls.of(_without_filter(options))
+                    unfiltered.__dict__["_with_filter"] = {name: request.__dict__[name] for name in (*OPTIONS, "reusable")}
+        return request
+
+    @classmethod
+    def _with_another_filter(cls, options: Mapping[str, Any]) -> SearchRequest | None:
+        """The request of options that were checked with another filter; None where they weren't. Most searches with a new filter are
+        like one before in all else.
+        """
+        value = options.get("filter")
+        if type(value) not in _FILTERS:
+            return None
+        unfiltered = cls.of(_without_filter(options))
+        checked = unfiltered.__dict__.get("_with_filter")
+        if checked is None:
+            return None
+        request = object.__new__(cls)
+        request.__dict__.update(checked, filter=OPTIONS["filter"].check("filter", value), _unfiltered=unfiltered)
         return request
 
     @classmethod
@@ -378,6 +395,10 @@ class SearchRequest:
 
     def __repr__(self) -> str:
         return f"SearchRequest({', '.join(f'{name}={value!r}' for name, value in self.changed().items())})"
+
+
+def _without_filter(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in sorted(options) if name != "filter"}
 
 
 _kept: dict[tuple, SearchRequest] = {}
