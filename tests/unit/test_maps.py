@@ -62,3 +62,9 @@ def test_the_report_is_of_vectors_that_the_map_was_not_fitted_to():
 def test_equal_vectors_give_equal_bits():
     one, other = (fit("cosine", OLD @ TURN)[0].parts for _ in range(2))
     assert one["matrix"].tobytes() == other["matrix"].tobytes() and one["shift"].tobytes() == other["shift"].tobytes()
+
+
+@pytest.mark.parametrize("n", [20, 40])
+def test_a_map_to_noise_finds_little_of_few_vectors(n):
+    made, _ = fit("cosine", np.random.default_rng(3).standard_normal((n, 12)), OLD[:n])
+    assert made.facts["recall_at_10"] <= 0.6  # 1.0 if all the others are looked for

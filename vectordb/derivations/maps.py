@@ -83,8 +83,11 @@ def _maps(new: Any, before: np.ndarray, after: np.ndarray) -> Iterator[tuple[str
 
 
 def _recall(new: Any, true: np.ndarray, made: np.ndarray) -> float:
-    """The mean share of the nearest other vectors that are found among mapped ones."""
-    k, found = min(NEIGHBOURS, len(true) - 1), 0
+    """The mean share of the nearest other vectors that are found among mapped ones.
+
+    Of few vectors at most a quarter are looked for: if all others were, every map would find them.
+    """
+    k = max(1, min(NEIGHBOURS, (len(true) - 1) // 4))
     sides = [comparable(new, rows.astype(np.float32)) for rows in (true, made)]
     near = []
     for side in sides:
