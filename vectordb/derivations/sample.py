@@ -16,7 +16,7 @@ from .fixed import mixed
 
 HELD_OUT = 200  # vectors of a sample that are kept as queries, at most
 HELD_SHARE = 10  # at most one of so many
-NEIGHBOURS = 10  # of each query
+NEIGHBOURS, FEWEST = 10, 4  # of each query; at most one in FEWEST of the others, because derived vectors would find all of few
 _QUERIES = 50  # scored at a time
 
 
@@ -36,10 +36,15 @@ def held_out(n: int) -> int:
     return min(HELD_OUT, max(n // HELD_SHARE, 1))
 
 
+def _neighbours(n: int) -> int:
+    """How many of n others are looked for."""
+    return max(1, min(NEIGHBOURS, n // FEWEST))
+
+
 def recall_of_terms(source: Any, rows: np.ndarray, codes: Any, queries: int, k: int) -> dict[int, float]:
     """``recall`` of sparse vectors, with queries of their heaviest k, k/2 and k/4 terms. codes: a SparseColumn, one vector for each row."""
     n = len(rows) - queries
-    near, values = min(NEIGHBOURS, n), comparable(source, rows)
+    near, values = _neighbours(n), comparable(source, rows)
     ends = codes.indptr[n]
     owners = np.repeat(np.arange(n), np.diff(codes.indptr[: n + 1]))
     terms, weights = codes.terms[:ends].astype(np.int64), codes.weights[:ends]
@@ -65,7 +70,7 @@ def recall(spec: Any, source: Any, rows: np.ndarray, derived: np.ndarray, querie
     searched among the others.
     """
     n = len(rows) - queries
-    k, found = min(NEIGHBOURS, n), 0
+    k, found = _neighbours(n), 0
     sides = [(each.metric == "l2", comparable(each, values)) for each, values in ((source, rows), (spec, derived))]
     squares = [np.square(lengths(values[:n])).astype(np.float32) if far else np.float32(0) for far, values in sides]
     for low in range(n, len(rows), _QUERIES):
