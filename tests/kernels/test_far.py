@@ -163,6 +163,13 @@ def test_recalls_by_distance_fall_and_heed_random_directions():
     assert (table[6:] == table[5]).all() and (axis[6:] > 1).all()
 
 
+def test_few_queries_in_random_directions_count_at_the_last_distance_if_a_setting_finds_rows_farther_than_that():
+    true, noise = np.array([0.5, 0.6, 0.7, 0.8, 0.8]), np.array([False, False, False, True, True])
+    found, recalls, costs = np.array([[0.5, 0.6, 0.7, 0.95, 0.9]]).T, np.array([[1.0, 1.0, 1.0, 0.3, 0.2]]).T, np.ones((5, 1))
+    tables, _, axis = points.points_by_distance(true, 0.5, noise, found, recalls, costs, 8)
+    assert axis[tables[:, 0] < 0.3].min() == 0.8 and (tables[axis < 0.8] == 1.0).all()
+
+
 def test_bins_have_the_recall_of_what_is_found_in_them():
     true = np.random.default_rng(2).permutation(np.linspace(0, 1, 200))
     found = np.stack([true, true, np.full(200, 9.0)], axis=1)

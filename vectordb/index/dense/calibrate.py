@@ -257,7 +257,7 @@ class _Bench:
             steps = (
                 [1, 1]
                 if d == 0
-                else [DEEP, DEEP - 1]
+                else [DEEP, DEEP - 1 if self.segment.has_graph else 1]
                 if share is None
                 else [max(each[0] // each[d], 1) for each in (REQUESTS, MADE_REQUESTS)]
             )

@@ -128,8 +128,8 @@ def points_by_distance(
 
 def _weights(axis: np.ndarray, found: np.ndarray, noise: bool = False) -> np.ndarray:
     """What each query counts for each of some points, ``(points, n, settings)``: linear weights of the two that it lies between. A point
-    with too few takes those nearest to it, but none if they are ``noise`` and all farther. Queries nearer than the first point count for
-    none. found: ``(n, settings)``.
+    with too few takes those nearest to it, but none if they are ``noise`` and all farther, unless it is the last, which stands for all that
+    is farther. Queries nearer than the first point count for none. found: ``(n, settings)``.
     """
     every, settings = np.arange(len(found))[:, None], np.arange(found.shape[1])
     right = np.clip(np.searchsorted(axis, found), min(1, len(axis) - 1), len(axis) - 1)
@@ -146,5 +146,6 @@ def _weights(axis: np.ndarray, found: np.ndarray, noise: bool = False) -> np.nda
         if len(few):
             distances = np.abs(found[:, few] - axis[point])
             nearest = distances <= np.sort(distances, axis=0)[min(int(fewest), len(found)) - 1]
-            weights[point, :, few] = (nearest & (not noise or found[:, few].min(axis=0) <= axis[point])).T
+            counted = not noise or point == len(axis) - 1 or found[:, few].min(axis=0) <= axis[point]
+            weights[point, :, few] = (nearest & counted).T
     return weights
