@@ -172,6 +172,13 @@ def tiles(groups: int, whole: bool, first: int, rows: int, stride: int, query: i
     at_address(out, len(found), np.int32)[:] = found
 
 
+def above_limits(groups: int, products: int, limits: int) -> np.uint64:
+    """``token_lists.above_1`` and ``above_2``."""
+    above = np.zeros(64, np.bool_)
+    above[: 16 * groups] = at_address(products, 16 * groups, np.int32) > at_address(limits, 16 * groups, np.int32)
+    return mask_of(above)
+
+
 # From a function that kernels call, to the same in Python.
 PLAIN = {
     numba.carray: at_address,
@@ -189,6 +196,8 @@ PLAIN = {
     maxsim.max_2: functools.partial(tiles, 2, False),
     maxsim.products_1: functools.partial(tiles, 1, True),
     maxsim.products_2: functools.partial(tiles, 2, True),
+    token_lists.above_1: functools.partial(above_limits, 1),
+    token_lists.above_2: functools.partial(above_limits, 2),
     hadamard.transform_16s: functools.partial(blocks_transformed, 16),
     hadamard.transform_256s: functools.partial(blocks_transformed, 256),
     jit.count_ones: lambda word: np.uint64(int(word).bit_count()),

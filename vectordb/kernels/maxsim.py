@@ -14,10 +14,11 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from .jit import FAST_DOT, intrinsic, kernel
+from .jit import FAST_DOT, inner, intrinsic, kernel, prefetch
 
 LANES = 16  # query rows of a register
 DIMS = 4  # dimensions of a line of the query
+PREFETCHED = 1_024  # bytes of the next document that are asked for, at most [by times of 400 documents of 47 rows of 128 dimensions]
 MOST_GROUPS = 2  # registers of query rows that a tile has
 
 _BYTE, _I16, _I32, _I64 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
@@ -181,6 +182,13 @@ def lay_out(codes: np.ndarray, groups: int, fast: bool = FAST_DOT) -> np.ndarray
     return np.ascontiguousarray(split.transpose(order)).reshape(parts, steps, groups, _LINE)
 
 
+@inner
+def prefetch_document(place, size):
+    """Ask for the first lines of a document's rows, ``size`` bytes at an address."""
+    for line in range(0, min(size, PREFETCHED), 64):
+        prefetch(place + line)
+
+
 @kernel
 def add_maxsim(codes, starts, documents, query, zeros, scales, best, scores):
     """Adds the MaxSim of some documents to ``scores`` (float32); with ``best``, raises them to the score of the best pair of rows.
@@ -198,6 +206,9 @@ def add_maxsim(codes, starts, documents, query, zeros, scales, best, scores):
         first, rows = starts[document], starts[document + 1] - starts[document]
         if rows < 1:
             continue
+        if i + 1 < len(documents):
+            following = np.int64(documents[i + 1])
+            prefetch_document(codes.ctypes.data + starts[following] * stride, (starts[following + 1] - starts[following]) * stride)
         total = scores[i]
         place = codes.ctypes.data + first * stride
         for p in range(parts):
