@@ -1,8 +1,14 @@
-"""Probe of what can stand for multi-vectors: fewer rows (``MultiVector(tokens=…)``), encodings (``FDE``) and the mean of the rows."""
+"""Probes of multi-vectors: what can stand for them (bytes, fewer rows, encodings, the mean of the rows), and the plans of a search, one of
+them being one that isn't built: a scan of pooled rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +18,8 @@ from .release import Figures
 
 LIMIT, DEPTHS = 10, (10, 50, 100)
 TOKENS = (32, 16, 8, 4)
+POOLED, POOLED_CANDIDATES = (8, 16), (50, 100, 200, 400)
+REACHED = (0.95, 0.98, 0.99)
 ENCODINGS = ((20, 3, 8), (20, 4, 8), (20, 5, 8))  # repetitions, bits, projected
 
 
@@ -37,11 +45,14 @@ def first_stages(worker) -> Figures:
 def _stages(dataset, queries: list[int], exact: np.ndarray) -> Iterator[tuple[str, float, np.ndarray]]:
     """(name, bytes a point, scores float32 ``(queries, points)``) of each."""
     from vectordb import FDE
+    from vectordb.fields import row_codes
     from vectordb.fields.pooling import pooled
 
     multi, row = dataset.multi, 4 * dataset.dim
     asked = [dataset.query(query) for query in queries]
     yield "MaxSim", row * len(multi.values) / len(multi), exact
+    rounded = Ragged(multi.ends, row_codes.decoded(*row_codes.encoded(multi.values)))
+    yield 'keep="codes"', (dataset.dim + 8) * len(multi.values) / len(multi), np.stack([rounded.best(query) for query in asked])
     for tokens in TOKENS:
         fewer = Ragged(*pooled(multi.ends, multi.values, tokens, True))
         yield f"tokens={tokens}", row * len(fewer.values) / len(fewer), np.stack([fewer.best(query) for query in asked])
@@ -52,3 +63,97 @@ def _stages(dataset, queries: list[int], exact: np.ndarray) -> Iterator[tuple[st
         fde = FDE(dataset.dim, *options)
         documents = np.concatenate([fde.documents([multi[i]]) for i in range(len(multi))])
         yield f"FDE{options}", 4 * fde.size, fde.queries(asked) @ documents.T
+
+
+def plans(worker) -> Figures:
+    """Processor time of a search by the plans of the index, each with its cheapest setting that reaches a recall, and by the best rows of a
+    scan of pooled rows, of which the best are then scored by byte codes and exactly.
+    """
+    from vectordb.index.base import SegmentMask, SegmentRequest, SegmentTarget
+    from vectordb.index.multi import plans as of_index
+    from vectordb.index.multi import search
+
+    dataset, queries = worker.dataset, worker.queries
+    exact = np.stack([dataset.multi.best(dataset.query(query)) for query in queries])
+    best = np.argsort(-exact, axis=1, kind="stable")[:, :LIMIT]
+    with worker.system.collection._snapshots.pin() as view:
+        (name,) = view.fields
+        table, opened = view.chunks(view.fields[name]), view.snapshot.segments(view.fields[name])
+        if len(opened) != 1 or not opened[0].segment.has_lists:
+            return
+        segment, spec = opened[0].segment, view.schema.vectors[name]
+        first, target = int(segment.docids[0]), SegmentTarget(segment, SegmentMask(segment, None), True)
+        settings = segment.model(LIMIT).settings
+
+        def forced(setting: int) -> Callable[[np.ndarray], np.ndarray]:
+            def ask(query: np.ndarray) -> np.ndarray:
+                request = SegmentRequest([target], [], table, [query], spec, LIMIT, 1.0, None, setting, True, True)
+                return segment.search(request)[0][0][0]
+
+            return ask
+
+        def measured(ask: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
+            """(mean milliseconds of this thread, recall)."""
+            shares, spent = [], []
+            for again in (False, True):  # the first time reads what isn't in memory
+                for query, wanted in zip(queries, best, strict=True):
+                    asked = dataset.query(query)
+                    started = time.thread_time_ns()
+                    found = ask(asked)
+                    if again:
+                        spent.append((time.thread_time_ns() - started) / 1e6)
+                        shares.append(len(np.intersect1d(found - first, wanted)) / len(wanted))
+            return float(np.mean(spent)), float(np.mean(shares))
+
+        named = [(of_index.PLANS[int(row[0])].name, forced(i)) for i, row in enumerate(settings) if row[0] != of_index.EXACT]
+        results = [(name, *measured(ask)) for name, ask in named]
+        for tokens in POOLED:
+            with _pooled_segment(dataset, tokens, spec) as pooled:
+                for count in sorted({min(each, len(dataset)) for each in POOLED_CANDIDATES}):
+
+                    def ask(query: np.ndarray, pooled=pooled, count=count) -> np.ndarray:
+                        rows = search.best_rows(search.by_codes(pooled, pooled.coded(query), pooled.every), pooled.every, count)
+                        scores = search.by_codes(segment, segment.coded(query), rows)
+                        rows = np.sort(search.best_rows(scores, rows, min(2 * LIMIT, count)))
+                        request = SegmentRequest([target], [], table, [query], spec, LIMIT, 1.0)
+                        return search.exact.unpacked(search.rescored(request, segment, query, rows, LIMIT))[0]
+
+                    results.append((f"pooled scan of {tokens} rows", *measured(ask)))
+    for name in dict.fromkeys(name for name, _, _ in results):
+        for target_recall in REACHED:
+            reaching = [(spent, recall) for each, spent, recall in results if each == name and recall >= target_recall]
+            if reaching:
+                spent, recall = min(reaching)
+                yield f"{name}: recall of at least {target_recall}", spent, "ms"
+                yield f"{name}: recall of at least {target_recall}, observed", recall, ""
+
+
+class _Matrices:
+    """Matrices as the rows of a build."""
+
+    saturation = None
+
+    def __init__(self, matrices: Ragged):
+        self._matrices, self.docids = matrices, np.arange(1, len(matrices) + 1, dtype=np.uint32)
+
+    def blocks(self):
+        from vectordb_client.model.fields import MultiColumn
+
+        yield 0, MultiColumn(self._matrices.ends, np.ascontiguousarray(self._matrices.values, np.float32), None)
+
+    def release(self) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def _pooled_segment(dataset, tokens: int, spec):
+    """A segment of the points' rows, pooled to so many."""
+    from vectordb.fields.pooling import pooled
+    from vectordb.index.base import open_file
+    from vectordb.index.multi import build
+
+    fewer = Ragged(*pooled(dataset.multi.ends, dataset.multi.values, tokens, True))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pooled.index"
+        build.build(path, _Matrices(fewer), spec, build.Options(threads=1))
+        yield open_file(path)
