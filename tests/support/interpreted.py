@@ -179,6 +179,12 @@ def above_limits(groups: int, products: int, limits: int) -> np.uint64:
     return mask_of(above)
 
 
+def float_tile(first: int, rows: int, stride: int, query: int, dim: int, out: int) -> None:
+    """``maxsim.float_products``."""
+    held = at_address(first, (rows, stride // 4), np.float32)[:, :dim]
+    at_address(out, (rows, 16), np.float32)[:] = held @ at_address(query, (dim, 16), np.float32)
+
+
 # From a function that kernels call, to the same in Python.
 PLAIN = {
     numba.carray: at_address,
@@ -192,6 +198,7 @@ PLAIN = {
     dots.room_for_four: lambda: FOUR.ctypes.data,
     codes.positive_of_64: lambda numbers: mask_of(at_address(numbers, 64, np.float32) > 0),
     codes.above_of_64: lambda numbers, limit: mask_of(at_address(numbers, 64, np.uint8) > limit),
+    maxsim.float_products: float_tile,
     maxsim.max_1: functools.partial(tiles, 1, False),
     maxsim.max_2: functools.partial(tiles, 2, False),
     maxsim.products_1: functools.partial(tiles, 1, True),
