@@ -310,10 +310,10 @@ def maxsim_add(table, query, half, cosine, rows, filtered, low, high, totals, to
                 if half:
                     if count > len(wide):
                         wide = np.empty((2 * count, dim), np.float32)
-                    numbers = carray(pointer(address), (count, dim), np.uint16)
+                    numbers = carray(pointer(address), count * dim, np.uint16)
                     for t in range(count):
                         for j in range(dim):
-                            wide[t, j] = half_to_float(numbers[t, j])
+                            wide[t, j] = half_to_float(numbers[t * dim + j])
                     address = wide.ctypes.data
                 total, top = add_tiled(query, lines, address, count, norms, first, cosine, products, total, top)
             else:
