@@ -166,9 +166,8 @@ def _searched(arm: str, *counts: int, quality: bool = False) -> Callable[[Datase
 
 
 def _multivector(dataset: Dataset, scale: Scale, own) -> Suite:
-    stage = Stage(
-        "built", [("build", {})], [Cell("k=10", 10, quality=True)], probes=[Probe("multivectors.first_stages", frozenset({"ours"}), 1)]
-    )
+    probes = [Probe(f"multivectors.{name}", frozenset({"ours"}), 1) for name in ("first_stages", "plans")]
+    stage = Stage("built", [("build", {})], [Cell("k=10", 10, quality=True)], probes=probes)
     return Suite("multi", frozenset({"multi"}), [stage])
 
 

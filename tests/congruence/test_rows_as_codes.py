@@ -7,8 +7,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.support import word_rows
 from tests.support.toys import checked, moved
-from vectordb import F, Int, MultiVector, Schema, SchemaError, TokenLists
+from tests.support.word_rows import WordRows
+from vectordb import F, Int, MultiVector, Schema, SchemaError, Text, TokenLists, encoders
 from vectordb.fields.row_codes import decoded, encoded, score_errors
 
 DIM = 13
@@ -121,3 +123,48 @@ def test_what_can_not_be_kept_is_refused(keep):
 def test_bytes_have_no_other_type():
     with pytest.raises(SchemaError, match="leave dtype out"):
         MultiVector(4, dtype="float16", keep="codes")
+
+
+def test_rows_of_an_encoder(database, monkeypatch):
+    """Of texts as of matrices: what the encoder makes is rounded, and texts are asked for by it."""
+    monkeypatch.setitem(encoders.ENCODERS, "word-rows", WordRows)
+    field = MultiVector(word_rows.DIM, encoder="word-rows", source="body", keep="codes")
+    docs = database.create_collection("docs", Schema({"m": field}, {"body": Text()}))
+    texts = ["red apples and pears", "a green pear", "blue cars", "cars and apples"]
+    docs.upsert(ids=range(4), attributes={"body": texts})
+    made = WordRows().encode_queries(texts)
+    for i, rows in enumerate(made):
+        stored = docs.get(i, with_vectors=["m"]).vectors["m"]
+        np.testing.assert_array_equal(stored, decoded(*encoded(rows)))
+    hits = docs.search(text="blue cars", explain=True, highlight=["body"])
+    assert hits[0].id == 2 and len(hits) == 4
+    parts = hits.plan["arms"][0]["alignment"][0]["parts"]
+    assert sum(part["score"] for part in parts) == pytest.approx(hits[0].score, rel=1e-4)
+    docs.update(ids=[2], attributes={"body": ["green pears"]})
+    again = docs.get(2, with_vectors=["m"]).vectors["m"]
+    np.testing.assert_array_equal(again, decoded(*encoded(WordRows().encode_queries(["green pears"])[0])))
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_snapshots_are_restored_with_their_codes_and_index(directory, tmp_path, archive):
+    import vectordb
+
+    with vectordb.open(directory, maintenance=False, durability="batched") as database:
+        docs = database.create_collection("docs", Schema({"m": MultiVector(DIM, index=TokenLists(centroids=32), keep="codes")}))
+        docs.upsert(ids=range(300), vectors={"m": matrices(3, 300)})
+        docs.optimize()
+        docs.upsert(ids=range(300, 320), vectors={"m": matrices(7, 20)})
+        query = matrices(6, 1)[0]
+        wanted = [(point.id, point.vectors["m"].tobytes()) for point in docs.iterate(with_vectors=True)]
+        best = docs.search({"m": query}, exact=True)
+        database.snapshot(tmp_path / "snap", archive=archive)
+        docs.delete(range(200))
+    vectordb.restore(tmp_path / "snap", tmp_path / "back")
+    checked(tmp_path / "back")
+    with vectordb.open(tmp_path / "back", create=False, maintenance=False) as database:
+        docs = database.collection("docs")
+        assert [(point.id, point.vectors["m"].tobytes()) for point in docs.iterate(with_vectors=True)] == wanted
+        assert docs.info().statistics["m"]["segments"] and docs.info().statistics["m"]["tail"] == 20
+        hits = docs.search({"m": query}, exact=True)
+        assert (hits.ids.tolist(), hits.scores.tolist()) == (best.ids.tolist(), best.scores.tolist())
+        assert docs.search({"m": query}, recall=0.99)[0].id == best[0].id

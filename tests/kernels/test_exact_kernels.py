@@ -63,7 +63,8 @@ def test_maxsim(seed, metric, dtype, aggregation, filtered):
         return forward_chunk(spec, MultiColumn(indptr, rng.standard_normal((int(indptr[-1]), spec.dim)).astype(dtype)), docids)
 
     table = table_of(rng, make)
-    query = rng.standard_normal((int(rng.integers(1, 4)), spec.dim)).astype(np.float32)
+    least = int(rng.choice([1, dense.TILED]))  # rows of a stretch of the query
+    query = rng.standard_normal((int(rng.integers(1, 4)) if least == 1 else int(rng.integers(4, 40)), spec.dim)).astype(np.float32)
     n = int(table.rows[:, COUNT].sum())
     arguments = (table.rows, query, dtype == "float16", metric, wanted_of(rng, table.docids), filtered, 0, len(table.rows))
     out = np.zeros(n, np.float32), np.full(n, -np.inf, np.float32), np.zeros(n, np.int64)
@@ -73,8 +74,10 @@ def test_maxsim(seed, metric, dtype, aggregation, filtered):
     scores = one[-3 + aggregation][:n]
     np.testing.assert_allclose(scores, other[-3 + aggregation][:n], rtol=1e-4, atol=1e-4)
     parts = [each.copy() for each in out]
-    for row in range(len(query)):  # one row of the query after another adds up to the same, to the last bit
-        dense.maxsim_add(*arguments[:1], query[row : row + 1], *arguments[2:], *parts)
+    for row in range(0, len(query), least):  # one stretch of the query after another adds up to the same, to the last bit
+        if len(query) - row >= least:
+            stretch = query[row : row + least if len(query) - row >= 2 * least else len(query)]
+            dense.maxsim_add(*arguments[:1], stretch, *arguments[2:], *parts)
     for part, whole in zip(parts, one[-3:], strict=True):
         np.testing.assert_array_equal(part[:n], whole[:n])
     heap, docids = np.zeros(int(rng.integers(1, 9)), np.int64), one[-1][:n]
@@ -84,8 +87,8 @@ def test_maxsim(seed, metric, dtype, aggregation, filtered):
 
 
 @pytest.mark.parametrize("metric", ["cosine", "dot"])
-@pytest.mark.parametrize("filtered", [False, True])
-def test_maxsim_of_stored_codes_is_that_of_their_numbers(metric, filtered):
+@pytest.mark.parametrize(("filtered", "vectors"), [(False, 3), (True, 3), (True, 4), (False, 17)])
+def test_maxsim_of_stored_codes_is_that_of_their_numbers(metric, filtered, vectors):
     rng = np.random.default_rng(3)
     seed, dim = int(rng.integers(99)), 5
 
@@ -100,7 +103,7 @@ def test_maxsim_of_stored_codes_is_that_of_their_numbers(metric, filtered):
         return table_of(rng, make)
 
     raw, coded = table("raw"), table("codes")
-    query, wanted, n = rng.standard_normal((3, dim)).astype(np.float32), wanted_of(rng, raw.docids), int(raw.rows[:, COUNT].sum())
+    query, wanted, n = rng.standard_normal((vectors, dim)).astype(np.float32), wanted_of(rng, raw.docids), int(raw.rows[:, COUNT].sum())
     out = [np.zeros(n, np.float32), np.full(n, -np.inf, np.float32), np.zeros(n, np.int64)]
     given, some = (metric == "cosine", wanted, filtered, 0, len(raw.rows)), [each.copy() for each in out]
     count = dense.maxsim_add(raw.rows, query, False, *given, *some)

@@ -7,11 +7,11 @@ import pytest
 from llvmlite import ir
 from numba import njit
 
-from tests.support.interpreted import both, random_bits
+from tests.support.interpreted import both, interpreted, random_bits
 from vectordb.index.exact import scores_of
 from vectordb.index.multi.centroids import lists_of
 from vectordb.index.multi.search import rows_of
-from vectordb.kernels import maxsim
+from vectordb.kernels import maxsim, token_lists
 
 
 class _Emulated(maxsim._ByInstruction):
@@ -79,23 +79,48 @@ def test_maxsim_of_byte_codes(vectors, best):
         assert arguments[-1][document] == pytest.approx(highest.max() if best else highest.sum(), rel=1e-5, abs=1)
 
 
-@pytest.mark.parametrize(("count", "lanes", "probes", "depth"), [(1, 1, 1, 1), (40, 5, 8, 16), (700, 16, 3, 64), (700, 20, 64, 2)])
+@pytest.mark.parametrize(
+    ("count", "lanes", "probes", "depth"), [(1, 1, 1, 1), (40, 5, 8, 16), (700, 16, 3, 64), (700, 20, 64, 2), (3_000, 17, 5, 40)]
+)
 def test_the_best_centroids_of_each_query_row(count, lanes, probes, depth):
+    given, check = _probed(count, lanes, probes, depth)
+    for _, arguments in both("token_lists.probe", *given):
+        check(*arguments[-3:])
+
+
+def test_the_best_centroids_are_found_when_their_sample_is_wrong(monkeypatch):
+    """One query row looks for a high first number, and those of the sample are the highest of all."""
+    monkeypatch.setattr(token_lists, "SAMPLED", 30)  # of the interpreted kernel alone: a compiled one has its own number
+    count = 240
+    centroids = np.random.default_rng(0).integers(0, 256, (count, 8)).astype(np.uint8)
+    centroids[:, 0] = np.concatenate([np.arange(200, 230).reshape(30, 1), np.arange(30 * 7).reshape(30, 7) % 199], axis=1).ravel()
+    given, check = _probed(count, 16, 12, 9, centroids, straight=3)
+    with interpreted():
+        token_lists.probe(*given)
+    check(*given[-3:])
+
+
+def _probed(count: int, lanes: int, probes: int, depth: int, centroids: np.ndarray | None = None, straight: int | None = None):
+    """(arguments of ``probe``, a check of what it wrote). straight: the query row that has only a first number."""
     rng, width, groups = np.random.default_rng(count), 8, 1 if lanes <= 16 else 2
-    centroids = rng.integers(0, 256, (count, width)).astype(np.uint8)
+    drawn = rng.integers(0, 256, (count, width)).astype(np.uint8)
+    centroids = drawn if centroids is None else centroids
     query = np.zeros((16 * groups, width), np.int8)
     query[:lanes] = rng.integers(-127, 128, (lanes, width))
+    if straight is not None:
+        query[straight] = [127] + [0] * (width - 1)
     zeros, scales = 128 * query.sum(axis=1, dtype=np.int32), rng.random(16 * groups).astype(np.float32) + 1
     lists, gains, missing = np.empty((lanes, probes), np.int32), np.empty((lanes, probes), np.float32), np.empty(lanes, np.float32)
-    lines = maxsim.lay_out(query, groups)[0]
     products = (centroids.astype(np.int64) - 128) @ query[:lanes].astype(np.int64).T
-    for _, given in both("token_lists.probe", centroids, lines, zeros, scales, lanes, probes, depth, lists, gains, missing):
-        *_, lists, gains, missing = given
+
+    def check(lists: np.ndarray, gains: np.ndarray, missing: np.ndarray) -> None:
         for lane in range(lanes):
             scores = np.sort(products[:, lane])[::-1] * np.float64(scales[lane])
             np.testing.assert_allclose(gains[lane], scores[:probes], rtol=1e-5, atol=1e-3)
             np.testing.assert_allclose(products[lists[lane], lane] * scales[lane], gains[lane], rtol=1e-5, atol=1e-3)
             assert missing[lane] == pytest.approx(scores[depth - 1], rel=1e-5, abs=1e-3)
+
+    return (centroids, maxsim.lay_out(query, groups)[0], zeros, scales, lanes, probes, depth, lists, gains, missing), check
 
 
 @pytest.mark.parametrize("best", [False, True])

@@ -182,6 +182,19 @@ def inserted_key(keys: int, size: int, key: int) -> int:
     return place
 
 
+def above_limits(groups: int, products: int, limits: int) -> np.uint64:
+    """``token_lists.above_1`` and ``above_2``."""
+    above = np.zeros(64, np.bool_)
+    above[: 16 * groups] = at_address(products, 16 * groups, np.int32) > at_address(limits, 16 * groups, np.int32)
+    return mask_of(above)
+
+
+def float_tile(first: int, rows: int, stride: int, query: int, dim: int, out: int) -> None:
+    """``maxsim.float_products``."""
+    held = at_address(first, (rows, stride // 4), np.float32)[:, :dim]
+    at_address(out, (rows, 16), np.float32)[:] = held @ at_address(query, (dim, 16), np.float32)
+
+
 # From a function that kernels call, to the same in Python.
 PLAIN = {
     numba.carray: at_address,
@@ -196,10 +209,13 @@ PLAIN = {
     dots.room_for_four: lambda: FOUR.ctypes.data,
     codes.positive_of_64: lambda numbers: mask_of(at_address(numbers, 64, np.float32) > 0),
     codes.above_of_64: lambda numbers, limit: mask_of(at_address(numbers, 64, np.uint8) > limit),
+    maxsim.float_products: float_tile,
     maxsim.max_1: functools.partial(tiles, 1, False),
     maxsim.max_2: functools.partial(tiles, 2, False),
     maxsim.products_1: functools.partial(tiles, 1, True),
     maxsim.products_2: functools.partial(tiles, 2, True),
+    token_lists.above_1: functools.partial(above_limits, 1),
+    token_lists.above_2: functools.partial(above_limits, 2),
     hadamard.transform_16s: functools.partial(blocks_transformed, 16),
     hadamard.transform_256s: functools.partial(blocks_transformed, 256),
     jit.count_ones: lambda word: np.uint64(int(word).bit_count()),

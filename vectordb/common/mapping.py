@@ -15,7 +15,7 @@ import numpy as np
 SUPPORTED = sys.platform == "linux"
 PAGE = mmap.PAGESIZE
 _READ_AT_ONCE = 8 << 20  # bytes
-_NORMAL, _RANDOM, _DONTNEED, _POPULATE_READ = 0, 1, 4, 22  # of madvise(2)
+_NORMAL, _RANDOM, _WILLNEED, _DONTNEED, _POPULATE_READ = 0, 1, 3, 4, 22  # of madvise(2)
 _LOCK_ONFAULT = 1  # of mlock2(2): plain mlock would write to each page of a private mapping, so that it is copied
 _libc = ctypes.CDLL(None, use_errno=True) if SUPPORTED else None
 
@@ -34,6 +34,18 @@ def read(array: np.ndarray) -> None:
         size = min(address + low + _READ_AT_ONCE, address + len(array)) - start
         if not _advise(start, size, _POPULATE_READ):  # before Linux 5.14
             int(array[low : low + _READ_AT_ONCE : PAGE].max(initial=0))
+
+
+def ask(addresses: np.ndarray, sizes: np.ndarray) -> None:
+    """Ask the system to read some ranges (int64) of mapped files, by rising addresses, without waiting for it."""
+    order = np.argsort(addresses, kind="stable")
+    low = addresses[order] // PAGE * PAGE
+    high = -(-(addresses + sizes)[order] // PAGE) * PAGE
+    if not len(low):
+        return
+    apart = np.flatnonzero(np.concatenate([[True], low[1:] > np.maximum.accumulate(high)[:-1]]))  # where a new stretch begins
+    for start, end in zip(low[apart].tolist(), np.maximum.reduceat(high, apart).tolist(), strict=True):
+        _advise(start, end - start, _WILLNEED)
 
 
 def lock(address: int, nbytes: int) -> bool:

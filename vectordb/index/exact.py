@@ -166,6 +166,16 @@ def _shares(n: int, cost: int) -> Iterator[slice]:
         yield slice(first, first + most)
 
 
+def _stretches_of(n: int, cost: int) -> Iterator[slice]:
+    """``_shares`` of the n rows of a query for ``dense.maxsim_add``: none has fewer than TILED rows, unless the query has."""
+    most, low = max(deadline.work() // max(cost, 1), dense.TILED), 0
+    while low < n:
+        deadline.check()
+        high = low + most if n - low - most >= dense.TILED else n
+        yield slice(low, high)
+        low = high
+
+
 def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str, k: int, rows: np.ndarray | None) -> list[Found]:
     """The exact top k of each query, best first.
 
@@ -231,7 +241,7 @@ def scan_multi(
         most = min(most, len(rows)) if filtered else most
         totals, tops, docids = np.zeros(most, np.float32), np.full(most, -np.inf, np.float32), np.empty(most, np.int64)
         count = 0
-        for some in _shares(len(query), int(costs[begin:end].sum())):
+        for some in _stretches_of(len(query), int(costs[begin:end].sum())):
             given = rows, filtered, begin, end, totals, tops, docids
             if coded:
                 count = coded_rows.maxsim_codes(table, query[some], cosine, *given)

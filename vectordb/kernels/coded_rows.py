@@ -6,8 +6,9 @@ import numpy as np
 from numba import carray
 
 from . import AUX, COUNT, DATA, DOCIDS, EXTRA, FIRST, ITEMS, NORMS
-from .dense import DOT, cosine_of, first_row, of_unit_length, score_row, select, widest
+from .dense import DOT, TILED, add_tiled, cosine_of, first_row, laid_out, of_unit_length, score_row, select, widest
 from .jit import inner, kernel, pointer
+from .maxsim import LANES
 
 ZERO = 128  # the code of a zero
 
@@ -24,7 +25,9 @@ def maxsim_codes(table, query, cosine, rows, filtered, low, high, totals, tops, 
     """As ``dense.maxsim_add``, with rows of byte codes: the result is that for the numbers that they stand for, to the last bit."""
     if cosine:
         query = of_unit_length(query)
-    dim = query.shape[1]
+    dim, tiled = query.shape[1], len(query) >= TILED
+    lines = laid_out(query) if tiled else np.empty((0, dim, LANES), np.float32)
+    products = np.empty(LANES if tiled else 0, np.float32)
     positions = np.empty(widest(table, low, high), np.int64)
     cursor = first_row(table, rows, filtered, low, high)
     decoded = np.empty((1, dim), np.float32)
@@ -46,7 +49,11 @@ def maxsim_codes(table, query, cosine, rows, filtered, low, high, totals, tops, 
                 decode_row(codes, (first + t) * dim, steps[first + t], decoded[t])
             total = totals[n]
             top = tops[n]
-            for m in range(len(query)):
+            if tiled:
+                if LANES * count > len(products):
+                    products = np.empty(2 * LANES * count, np.float32)
+                total, top = add_tiled(query, lines, decoded.ctypes.data, count, norms, first, cosine, products, total, top)
+            for m in range(0 if tiled else len(query)):
                 best = np.float32(-np.inf)
                 for t in range(count):
                     score = score_row(query[m], decoded[t].ctypes.data, False, DOT)

@@ -7,9 +7,11 @@ from numba import carray
 
 from . import AUX, COUNT, DATA, DOCIDS, FIRST, ITEMS, LAST, NORMS
 from .jit import inner, kernel, pointer
+from .maxsim import LANES, float_products
 from .topk import make_key, offer
 
 DOT, COSINE, L2 = 0, 1, 2
+TILED = 4  # rows of a query from which on a register holds numbers of several of them [by times of 47 rows of 128 dimensions]
 LARGEST = np.float32(3.4028235e38)  # of float32
 
 
@@ -221,17 +223,72 @@ def dense_topk(table, queries, half, metric, rows, filtered, low, high, heaps, s
                 sizes[q] = n
 
 
+@inner
+def laid_out(query):
+    """A query as ``add_tiled`` takes it: its rows 16 at a time, one number of all of them after the other; float32 ``(parts, dim, 16)``."""
+    lines = np.zeros(((len(query) + LANES - 1) // LANES, query.shape[1], LANES), np.float32)
+    for m in range(len(query)):
+        for j in range(query.shape[1]):
+            lines[m // LANES, j, m % LANES] = query[m, j]
+    return lines
+
+
+@inner(ordered=True)
+def add_up(total, numbers, n):
+    """total + numbers[0] + numbers[1] …, rounded each time."""
+    for i in range(n):
+        total += numbers[i]
+    return total
+
+
+@inner
+def add_tiled(query, lines, address, count, norms, first, cosine, products, total, top):
+    """(total + the best of each query row, the higher of top and the best pair) of a matrix of float32 rows at an address.
+
+    lines: of ``laid_out``. norms[first:]: of the rows. products: float32, at least 16·count, overwritten. A query row has the same score
+    whatever rows stand beside it.
+    """
+    dim = query.shape[1]
+    highest = np.empty(LANES, np.float32)
+    for part in range(len(lines)):
+        begin = part * LANES
+        lanes = min(LANES, len(query) - begin)
+        float_products(address, count, 4 * dim, lines.ctypes.data + part * lines.strides[0], dim, products.ctypes.data)
+        fine = True
+        for i in range(count * LANES):
+            fine &= abs(products[i]) <= LARGEST
+        for i in range(0 if fine else count * LANES):
+            if i % LANES < lanes and not abs(products[i]) <= LARGEST:
+                products[i] = score_long_row(query[begin + i % LANES], address + 4 * dim * (i // LANES), False, DOT)
+        for lane in range(LANES):
+            highest[lane] = np.float32(-np.inf)
+        for t in range(count):
+            for lane in range(LANES):
+                score = products[t * LANES + lane]
+                if cosine:
+                    score = cosine_of(score, norms[first + t])
+                highest[lane] = max(highest[lane], score)
+        total = add_up(total, highest, lanes)
+        for lane in range(lanes):
+            top = max(top, highest[lane])
+    return total, top
+
+
 @kernel
 def maxsim_add(table, query, half, cosine, rows, filtered, low, high, totals, tops, docids):
     """Late interaction of some query rows with the wanted rows of chunks [low, high), in their order; returns how many these are.
 
     query: float32 ``(query rows, dim)``. rows, filtered, cosine: as in ``dense_topk``. For each wanted row: its docid into ``docids``
     (int64); ``totals`` (float32) grows by the best that each query row finds in it, ``tops`` (float32) is raised to the best pair. Called
-    for one stretch of query rows after another it gives what it gives for all of them at once, to the last bit.
+    for one stretch of query rows after another it gives what it gives for all of them at once, to the last bit, if each stretch has at
+    least TILED rows or all of them together have fewer.
     """
     if cosine:
         query = of_unit_length(query)
-    stride = query.shape[1] * (2 if half else 4)
+    dim = query.shape[1]
+    stride, tiled = dim * (2 if half else 4), len(query) >= TILED
+    lines = laid_out(query) if tiled else np.empty((0, dim, LANES), np.float32)
+    products, wide = np.empty(LANES if tiled else 0, np.float32), np.empty((1 if half and tiled else 0, dim), np.float32)
     positions = np.empty(widest(table, low, high), np.int64)
     cursor = first_row(table, rows, filtered, low, high)
     n = 0
@@ -243,17 +300,32 @@ def maxsim_add(table, query, half, cosine, rows, filtered, low, high, totals, to
         norms = carray(pointer(table[c, NORMS]), table[c, ITEMS], np.float32)
         for i in range(selected):
             p = positions[i]
+            first, count = np.int64(offsets[p]), np.int64(offsets[p + 1]) - np.int64(offsets[p])
             total = totals[n]
             top = tops[n]
-            for m in range(len(query)):
-                best = np.float32(-np.inf)
-                for t in range(np.int64(offsets[p]), np.int64(offsets[p + 1])):
-                    score = score_row(query[m], table[c, AUX] + t * stride, half, DOT)
-                    if cosine:
-                        score = cosine_of(score, norms[t])
-                    best = max(best, score)
-                total += best
-                top = max(top, best)
+            address = table[c, AUX] + first * stride
+            if tiled:
+                if LANES * count > len(products):
+                    products = np.empty(2 * LANES * count, np.float32)
+                if half:
+                    if count > len(wide):
+                        wide = np.empty((2 * count, dim), np.float32)
+                    numbers = carray(pointer(address), count * dim, np.uint16)
+                    for t in range(count):
+                        for j in range(dim):
+                            wide[t, j] = half_to_float(numbers[t * dim + j])
+                    address = wide.ctypes.data
+                total, top = add_tiled(query, lines, address, count, norms, first, cosine, products, total, top)
+            else:
+                for m in range(len(query)):
+                    best = np.float32(-np.inf)
+                    for t in range(count):
+                        score = score_row(query[m], address + t * stride, half, DOT)
+                        if cosine:
+                            score = cosine_of(score, norms[first + t])
+                        best = max(best, score)
+                    total += best
+                    top = max(top, best)
             totals[n] = total
             tops[n] = top
             docids[n] = np.int64(held[p]) if listed else table[c, FIRST] + p

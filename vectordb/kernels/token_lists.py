@@ -7,27 +7,108 @@ centroids give. A query row that met none of a document's centroids counts with 
 from __future__ import annotations
 
 import numpy as np
+from llvmlite import ir
+from numba import types
 
 from .bitset import passes
 from .dots import LINE, dot_four
-from .jit import inner, kernel
-from .maxsim import LANES, products_1, products_2
+from .jit import count_trailing_zeros, inner, intrinsic, kernel
+from .maxsim import LANES, MOST_GROUPS, products_1, products_2
 from .topk import make_key, offer, sort_keys
 
 PIECE = 512  # centroids whose products are made at a time: they stay in the core's cache [chosen, not measured]
+SAMPLED = 1_024  # centroids that say from which product on a query row's best ones are looked for [chosen]
+ROOM = 8  # times the wanted centroids that are held for a query row before the best are kept [chosen]
 CELLS = 3  # nearest coarse centroids, in whose cells a row's nearest centroid is looked for [chosen]
 _PLACES = 20  # bits of a centroid's number beside its product
 MOST_CENTROIDS = 1 << _PLACES
 _PLACE = (1 << _PLACES) - 1
 
 
-@inner
-def any_above(products, at, limits, width):
-    """Whether any of a centroid's products exceeds the limit of its query row."""
-    above = False
-    for lane in range(width):
-        above |= products[at + lane] > limits[lane]
+def _make_above(groups):
+    """A function of kernels: (address of products, address of limits) → uint64, a bit for each lane whose product exceeds its limit."""
+    lanes = LANES * groups
+
+    @intrinsic
+    def above(typingctx, products, limits):
+        def codegen(context, builder, signature, args):
+            register = ir.VectorType(ir.IntType(32), lanes).as_pointer()
+            held, least = (builder.load(builder.inttoptr(each, register), align=4) for each in args)
+            return builder.zext(builder.bitcast(builder.icmp_signed(">", held, least), ir.IntType(lanes)), ir.IntType(64))
+
+        return types.uint64(types.intp, types.intp), codegen
+
     return above
+
+
+above_1, above_2 = _make_above(1), _make_above(MOST_GROUPS)
+
+
+@inner
+def keep_highest(keys, n, count):
+    """Moves the ``count`` highest of the distinct keys[:n] to the front, in no order (quickselect)."""
+    low, high = 0, n - 1
+    while low < high:
+        pivot = keys[(low + high) >> 1]
+        i, j = low, high
+        while i <= j:
+            while keys[i] > pivot:
+                i += 1
+            while keys[j] < pivot:
+                j -= 1
+            if i <= j:
+                key = keys[i]
+                keys[i] = keys[j]
+                keys[j] = key
+                i += 1
+                j -= 1
+        if count - 1 <= j:
+            high = j
+        elif count - 1 >= i:
+            low = i
+        else:
+            return
+
+
+@inner
+def lowest_of(keys, n):
+    """The lowest of keys[:n]."""
+    lowest = keys[0]
+    for i in range(1, n):
+        lowest = min(lowest, keys[i])
+    return lowest
+
+
+@inner
+def collect(centroids, leap, count, query, most, limits, products, keys, sizes):
+    """The centroids whose products with a query row exceed its limit (int32, for each lane), into ``keys`` (int64 ``(lanes, room)``) and
+    ``sizes``. Where there is no more room, the ``most`` best are kept, and the limit is raised.
+
+    Of the centroids, ``count`` are read, each ``leap``-th. A key is a product and, in the lower bits, which of these the centroid is.
+    """
+    steps, groups = query.shape[0], query.shape[1]
+    width, stride, room = LANES * groups, leap * centroids.strides[0], keys.shape[1]
+    for lane in range(len(sizes)):
+        sizes[lane] = 0
+    for begin in range(0, count, PIECE):
+        rows = min(PIECE, count - begin)
+        place = centroids.ctypes.data + begin * stride
+        if groups == 1:
+            products_1(place, rows, stride, query.ctypes.data, steps, products.ctypes.data)
+        else:
+            products_2(place, rows, stride, query.ctypes.data, steps, products.ctypes.data)
+        for i in range(rows):
+            at = products.ctypes.data + 4 * i * width
+            lanes = above_1(at, limits.ctypes.data) if groups == 1 else above_2(at, limits.ctypes.data)
+            while lanes != 0:
+                lane = count_trailing_zeros(lanes)
+                lanes &= lanes - np.uint64(1)
+                keys[lane, sizes[lane]] = (np.int64(products[i * width + lane]) << _PLACES) | np.int64(begin + i)
+                sizes[lane] += 1
+                if sizes[lane] == room:
+                    keep_highest(keys[lane], room, most)
+                    sizes[lane] = most
+                    limits[lane] = np.int32(lowest_of(keys[lane], most) >> _PLACES)
 
 
 @kernel
@@ -38,40 +119,43 @@ def probe(centroids, query, zeros, scales, lanes, probes, depth, lists, gains, m
     lists that are read for each, at most n. depth: the rank of the centroid whose score is the missing score, from 1, at most n. For each
     query row: the numbers of the best centroids into ``lists`` (int32), their scores into ``gains`` (float32), best first, and the missing
     score into ``missing`` (float32).
+
+    A sample of the centroids says from which product on there are probably enough better ones, so that few of the others are looked at.
     """
-    count, steps, groups = centroids.shape[0], query.shape[0], query.shape[1]
-    width, stride, most = LANES * groups, centroids.strides[0], max(probes, depth)
-    products = np.empty(PIECE * width, np.int32)
-    limits = np.empty(width, np.int32)
-    heaps, sizes = np.empty((lanes, most), np.int64), np.empty(lanes, np.int64)
+    count, width, most = centroids.shape[0], LANES * query.shape[1], max(probes, depth)
+    lowest, highest = np.int32(-(2**31)), np.int32(2**31 - 1)
+    products, limits = np.empty(PIECE * width, np.int32), np.empty(width, np.int32)
+    room = min(ROOM * most, count) + 1
+    keys, sizes = np.empty((lanes, room), np.int64), np.empty(lanes, np.int64)
     for lane in range(width):
-        limits[lane] = np.int32(-(2**31)) if lane < lanes else np.int32(2**31 - 1)
+        limits[lane] = lowest if lane < lanes else highest
+    leap = count // SAMPLED
+    expected = most / max(leap, 1)  # of the best, in the sample
+    rank = np.int64(expected + 4 * np.sqrt(expected) + 3)
+    if leap > 1 and rank < min(SAMPLED, room):
+        collect(centroids, leap, SAMPLED, query, rank, limits, products, keys, sizes)
+        for lane in range(lanes):
+            keep_highest(keys[lane], sizes[lane], rank)
+            limits[lane] = np.int32(lowest_of(keys[lane], rank) >> _PLACES) - 1
+    collect(centroids, 1, count, query, most, limits, products, keys, sizes)
     for lane in range(lanes):
-        sizes[lane] = 0
-    for begin in range(0, count, PIECE):
-        rows = min(PIECE, count - begin)
-        place = centroids.ctypes.data + begin * stride
-        if groups == 1:
-            products_1(place, rows, stride, query.ctypes.data, steps, products.ctypes.data)
-        else:
-            products_2(place, rows, stride, query.ctypes.data, steps, products.ctypes.data)
-        for i in range(rows):
-            if begin + i >= most and not any_above(products, i * width, limits, width):
-                continue
-            for lane in range(lanes):
-                product = products[i * width + lane]
-                if product > limits[lane] or sizes[lane] < most:
-                    sizes[lane] = offer(heaps[lane], sizes[lane], most, (np.int64(product) << _PLACES) | np.int64(begin + i))
-                    if sizes[lane] == most:
-                        limits[lane] = np.int32(heaps[lane, 0] >> _PLACES)
+        if sizes[lane] < most:  # the sample was wrong
+            for other in range(width):
+                limits[other] = lowest if other < lanes else highest
+            collect(centroids, 1, count, query, most, limits, products, keys, sizes)
+            break
     for lane in range(lanes):
-        heap = heaps[lane]
-        sort_keys(heap)
+        own = keys[lane]
+        keep_highest(own, sizes[lane], most)
+        worst = lowest_of(own, most)
+        keep_highest(own, most, probes)
+        sort_keys(own[:probes])
         for i in range(probes):
-            key = heap[most - 1 - i]
+            key = own[probes - 1 - i]
             lists[lane, i] = np.int32(key & _PLACE)
             gains[lane, i] = np.float32((key >> _PLACES) - zeros[lane]) * scales[lane]
-        missing[lane] = np.float32((heap[most - depth] >> _PLACES) - zeros[lane]) * scales[lane]
+        key = worst if depth >= probes else own[probes - depth]
+        missing[lane] = np.float32((key >> _PLACES) - zeros[lane]) * scales[lane]
 
 
 @kernel

@@ -16,6 +16,7 @@ from .. import exact
 from ..base import Report, Run, SegmentRequest, SegmentTarget, rows_of_bits
 from ..exact import Found
 from ..model import AGAIN, MEASURED_EVERY, PLAN, STOPPED
+from .ahead import CODES, FIRST_LISTS, FIRST_SCORED, VECTORS, ask_codes, ask_vectors, blocks_read
 from .far import distance_of
 from .model import Choice
 from .plans import EXACT, LISTS, candidates, exact_rows
@@ -112,7 +113,7 @@ def _searched(
 ) -> tuple[np.ndarray, int, bool, float]:
     """(keys of the best rows of one segment by one setting, rows scored, whether lists gave too few, how far what was found is or −1)."""
     segment, matches = target.segment, int(target.allowed.matches[0])
-    model = segment.model(request.k)
+    model, ahead, before = segment.model(request.k), segment.ahead, blocks_read()
     plan, first, second = model.settings[choice.setting].tolist()
     fallback, scored = False, matches
     if plan == EXACT:
@@ -129,12 +130,13 @@ def _searched(
             scored = scored + matches if fallback else matches
         if kept < len(rows):
             with memory.held(ROW_BYTES * len(rows), "the scores of rows by byte codes"):
-                rows = best_rows(by_codes(segment, coded, rows), rows, kept)
+                rows = best_by_codes(request, segment, coded, rows, kept, plan == LISTS and not fallback)
             scored += kept
     told = plan != EXACT and model.distances is not None and len(rows) < matches
     ranked = max(needed, min(model.depth, len(rows))) if told else needed
     # One of several queries has a thread of the pool already.
     keys = rescored(request, segment, query, np.sort(rows), ranked, plan == EXACT and len(request.queries) == 1 and not request.timed)
+    ahead.learn(blocks_read() - before)
     if not told:
         return keys, scored, fallback, -1.0
     keys = np.sort(keys)[::-1]
@@ -166,6 +168,26 @@ def by_codes(segment: MultiSegment, coded: CodedQuery, rows: np.ndarray) -> np.n
     return scores
 
 
+def best_by_codes(
+    request: SegmentRequest, segment: MultiSegment, coded: CodedQuery, rows: np.ndarray, kept: int, best_first: bool
+) -> np.ndarray:
+    """The best ``kept`` of some rows (int32) by byte codes, in no order. best_first: those that are probably good come first."""
+    if not segment.ahead.asks:
+        return best_rows(by_codes(segment, coded, rows), rows, kept)
+    size = request.spec.dim * (1 if request.spec.stored == exact.CODES else np.dtype(request.spec.dtype).itemsize)
+    place = request.chunks, segment.docids, segment.starts, size
+    first = max(round(len(rows) * FIRST_SCORED), kept) if best_first else len(rows)
+    scores = by_codes(segment, coded, rows[:first])
+    guessed = best_rows(scores, rows[:first], kept)
+    ask_vectors(*place, guessed)
+    if not best_first:
+        return guessed
+    best = best_rows(np.concatenate([scores, by_codes(segment, coded, rows[first:])]), rows, kept)
+    ask_vectors(*place, best)
+    segment.ahead.count(VECTORS, guessed, best)
+    return best
+
+
 def best_rows(scores: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
     """The ``count`` rows (int32) with the highest scores, in no order."""
     heap = np.empty(count, np.int64)
@@ -180,11 +202,23 @@ def rows_of(keys: np.ndarray) -> np.ndarray:
 
 def by_lists(segment: MultiSegment, coded: CodedQuery, target: SegmentTarget, probes: int, count: int) -> np.ndarray:
     """The best rows by lists that may be returned, int32, at most ``count``."""
+    if not segment.ahead.asks:
+        return rows_of(_best_of_lists(segment, coded, target, probes, count))
+    guessed = rows_of(_best_of_lists(segment, coded, target, max(round(probes * FIRST_LISTS), 1), count))
+    ask_codes(segment.codes, segment.starts, guessed)
+    rows = rows_of(np.sort(_best_of_lists(segment, coded, target, probes, count))[::-1])
+    ask_codes(segment.codes, segment.starts, rows)
+    segment.ahead.count(CODES, guessed, rows)
+    return rows
+
+
+def _best_of_lists(segment: MultiSegment, coded: CodedQuery, target: SegmentTarget, probes: int, count: int) -> np.ndarray:
+    """The keys (int64) of the best rows by so many lists of each query vector, in no order."""
     space, found = ListScratch.of_thread(segment.rows), read_lists(segment, coded, probes)
     heap = np.empty(min(count, max(found, 1)), np.int64)
     filtered = target.allowed.filtered
     bits = target.allowed.bits[0] if filtered else _NO_BITS
-    return rows_of(heap[: token_lists.best_found(space.sums, space.touched, found, filtered, bits, heap)])
+    return heap[: token_lists.best_found(space.sums, space.touched, found, filtered, bits, heap)]
 
 
 def read_lists(segment: MultiSegment, coded: CodedQuery, probes: int) -> int:

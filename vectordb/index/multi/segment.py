@@ -15,6 +15,7 @@ from ...kernels.maxsim import LANES, MOST_GROUPS, lay_out, width_of
 from ..base import IndexKind
 from ..file import IndexFile
 from ..model import Corrections, which_model
+from .ahead import Ahead
 from .far import reach_of
 from .model import Choice, MultiModel, models_of
 from .plans import PLANS
@@ -39,7 +40,8 @@ class CodedQuery:
 
 class MultiSegment(IndexKind):
     """total: the number of vectors. has_lists: whether there are centroids and lists. best: scores are those of the best pair of vectors,
-    not sums. every: int32, all rows. choices: the cache of ``search``: request → (number of calls when it was chosen, choice).
+    not sums. every: int32, all rows. ahead: what searches ask for before they read it.
+    choices: the cache of ``search``: request → (number of calls when it was chosen, choice).
     """
 
     plans = PLANS
@@ -53,6 +55,7 @@ class MultiSegment(IndexKind):
         self.total, self.has_lists = len(self.codes), "centroids" in sections
         self.every = np.arange(self.rows, dtype=np.int32)
         self.corrections = Corrections.of(PLANS)
+        self.ahead = Ahead()
         self.choices: dict[tuple, tuple[int, Choice]] = {}
         if file is not None:
             self.models = models_of(meta, sections)
