@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from .model.batch import UNSET, Batch, make_batch
     from .model.branches import BranchDiff, MergeResult
     from .model.boosts import Boost, Decay, If, Value
-    from .model.derivations import CSR, PCA, SAE, Concepts, Derivation, Pick, Prefix, Project
+    from .model.attribute_derivations import Attributes, Category, Cyclic, Number, Series
+    from .model.derivation import Derivation
+    from .model.derivations import CSR, PCA, SAE, Concepts, Pick, Prefix, Project
     from .model.examples import Like
     from .model.of_source import TopTerms
     from .model.diversity import Diversity
@@ -72,7 +74,9 @@ _EXPORTS = {
     ),
     "model.branches": "BranchDiff MergeResult",
     "model.boosts": "Boost Decay If Value",
-    "model.derivations": "CSR Concepts Derivation PCA Pick Prefix Project SAE",
+    "model.attribute_derivations": "Attributes Category Cyclic Number Series",
+    "model.derivation": "Derivation",
+    "model.derivations": "CSR Concepts PCA Pick Prefix Project SAE",
     "model.examples": "Like",
     "model.of_source": "TopTerms",
     "model.diversity": "Diversity",
@@ -110,6 +114,7 @@ __all__ = [
     "ArmScore",
     "AsyncClient",
     "AsyncCollection",
+    "Attributes",
     "AuthenticationError",
     "Axis",
     "Batch",
@@ -117,6 +122,7 @@ __all__ = [
     "Boost",
     "BranchDiff",
     "BulkResult",
+    "Category",
     "Change",
     "Classification",
     "Client",
@@ -126,6 +132,7 @@ __all__ = [
     "CollectionInfo",
     "Concepts",
     "CorruptionError",
+    "Cyclic",
     "Datetime",
     "DeadlineError",
     "Decay",
@@ -170,6 +177,7 @@ __all__ = [
     "MultiVectors",
     "Neighbours",
     "NotFoundError",
+    "Number",
     "Page",
     "PermissionDeniedError",
     "Pick",
@@ -188,6 +196,7 @@ __all__ = [
     "Rerank",
     "Schema",
     "SchemaError",
+    "Series",
     "Sparse",
     "SparseIndex",
     "SparseVector",

@@ -120,7 +120,7 @@ class Arm:
     def shown(self) -> dict[str, Any]:
         """What makes it differ from a field with a query, for its entry of the plan."""
         condition = None if self.filter is None else to_string(self.filter, values=True)
-        derived = None if self.spec.derived is None else f"{self.spec.derived.name} of {self.spec.derived.source}"
+        derived = None if self.spec.derived is None else f"{self.spec.derived.name} of {', '.join(self.spec.derived.sources)}"
         facts = {
             "derived": derived,
             "arm": None if self.of is None else self.name,

@@ -94,7 +94,8 @@ def derivations(info: CollectionInfo) -> Iterator[str]:
     """A line for each derived field, and for each that is being migrated or has mapped vectors."""
     for name, facts in info.statistics.items():
         if told := facts.get("derived"):
-            source = getattr(info.schema.vectors[name].derived, "source", "")
+            given = info.schema.vectors[name].derived
+            source = ", ".join(given.sources) if given is not None else ""
             line = f"{name}: derived from {source}, {told['state']}"
             if "share" in told:
                 line += f" ({told['share']:.0%} of the rows)"
