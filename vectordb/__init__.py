@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         Point, PointsLike, PreconditionError, Prefetch, PreparedSearch, Range, RateLimitError, Relative, Rerank, Schema, SchemaError,
         Sparse, SparseIndex, SparseVector, StorageError, Text, TokenLists, UnavailableError, Uuid, Value, Vector, VectorColumn,
         VectorDBError, WriteResult, read_synonyms,
-        Axis, Classification, Clusters, Duplicates, Health, Neighbours, Probe,
+        Axis, Classification, Clusters, Duplicates, Health, Neighbours, Probe, PseudoQueries,
         Attributes, CSR, Category, Concepts, Cyclic, Derivation, Number, PCA, Pick, Prefix, Project, SAE, Series, TopTerms,
     )  # fmt: skip
 
@@ -134,6 +134,7 @@ __all__ = [
     "PreparedSearch",
     "Probe",
     "Project",
+    "PseudoQueries",
     "Range",
     "RateLimitError",
     "Relative",

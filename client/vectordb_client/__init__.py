@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .model.boosts import Boost, Decay, If, Value
     from .model.attribute_derivations import Attributes, Category, Cyclic, Number, Series
     from .model.derivation import Derivation
+    from .model.pseudo import PseudoQueries
     from .model.derivations import CSR, PCA, SAE, Concepts, Pick, Prefix, Project
     from .model.examples import Like
     from .model.of_source import TopTerms
@@ -88,6 +89,7 @@ _EXPORTS = {
     "model.fields": "Dense HNSW IVF ImpactIndex MultiVector Sparse TokenLists",
     "model.filter": "F Filter",
     "model.plan": "Plan",
+    "model.pseudo": "PseudoQueries",
     "model.ranking": "DBSF Fusion Linear Prefetch RRF Relative",
     "model.collection_info": "CollectionInfo",
     "model.rerank": "Rerank",
@@ -190,6 +192,7 @@ __all__ = [
     "PreparedSearch",
     "Probe",
     "Project",
+    "PseudoQueries",
     "Range",
     "RateLimitError",
     "Relative",

@@ -100,6 +100,7 @@ WORDS = [
     "PointsLike",
     "Prefetch",
     "Prefix",
+    "PseudoQueries",
     "Project",
     "PreparedSearch",
     "RRF",

@@ -251,7 +251,7 @@ class Attributes(Derivation):
             spec = attribute_of(field, attribute, types)
             called = repr(given) if isinstance(given, str) else f"{type(given).__name__}({attribute!r})"
             bare, usable = isinstance(given, str), spec.parts
-            if not usable or (bare and spec.moments) or (not bare and given.kind not in usable):
+            if not usable or (bare and spec.moments) or (isinstance(given, Part) and given.kind not in usable):
                 such = [f"{PARTS[part].__name__}({attribute!r}{', …' if spec.moments or part == 'cyclic' else ''})" for part in usable]
                 hint = f"write {' or '.join(such)}" if such else "leave it out"
                 what = f"vector field {field!r} can't be derived from {called}, which is {spec.kind}; {hint}"
