@@ -145,6 +145,9 @@ class AsyncReads(AsyncPointsOfCollection):
                 0.95. For each indexed field the planner takes the cheapest plan that is predicted to reach it under this filter. The
                 average is over queries; a single query may get less. Fields without an index and rows not indexed yet are always searched
                 exactly. Of several arms, it is the recall of the fused result: its overlap with that of exact arms.
+            recall_floor: an attribute of categories, such as ``"lang"``, whose values make groups: the recall asked for is to hold for the
+                true results of each group, within 0.03. Background audits measure it, and lift the effort of later searches where a
+                group is found less. For searches of one field. ``info()`` shows each group.
             exact: return the exact result. Dense fields are scanned; sparse fields may still use lossless index plans. ``recall=1.0``
                 does the same.
             fusion: how the scores of several arms are combined: "rrf", "relative", "dbsf", "linear", or ``RRF(…)``, ``Relative(…)``,
@@ -237,6 +240,7 @@ class AsyncReads(AsyncPointsOfCollection):
             filter: as in ``search``; or a list of n filters, one for each query, None for a query without.
             limit: as in ``search``.
             recall: as in ``search``.
+            recall_floor: as in ``search``.
             exact: as in ``search``.
             fusion: as in ``search``.
             candidates: as in ``search``.
@@ -290,6 +294,7 @@ class AsyncReads(AsyncPointsOfCollection):
             filter: as in ``search``.
             limit: as in ``search``.
             recall: as in ``search``.
+            recall_floor: as in ``search``.
             exact: as in ``search``.
             fusion: as in ``search``.
             candidates: as in ``search``.
