@@ -27,9 +27,9 @@ def test_it_changes_no_exact_answer_and_wrong_ones_are_refused(database):
         (
             {"recall_floor": "lang", "vectors": {**query, "w": rows[5]}},
             InvalidArgumentError,
-            "for searches of one field without a prefetch",
+            "searches of one field without a prefetch",
         ),
-        ({"recall_floor": "lang", "prefetch": Prefetch(query)}, InvalidArgumentError, "for searches of one field without a prefetch"),
+        ({"recall_floor": "lang", "prefetch": Prefetch(query)}, InvalidArgumentError, "searches of one field without a prefetch"),
     ):
         with pytest.raises(error, match=words):
             docs.search(**{"vectors": query, **options})

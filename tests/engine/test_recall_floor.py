@@ -56,7 +56,7 @@ def data(n, hard, seed):
 
 
 def test_a_group_that_is_found_less_is_found(directory, monkeypatch):
-    """At the recall .9, before: near .926, apart .798. After: .974 and .973. Asked: no group below .87."""
+    """At the recall .9, before: near .926, apart .798. After: .973 and .992. Asked: no group below .87."""
     monkeypatch.setattr(audits, "SHARE_OF_CORE", 1e9)
     monkeypatch.setattr(audits, "budget", budget := audits.Budget())
     monkeypatch.setattr("vectordb.query.segments.budget", budget)
@@ -65,7 +65,7 @@ def test_a_group_that_is_found_less_is_found(directory, monkeypatch):
         rows, groups = data(12_000, 0.1, 1)
         docs.upsert(ids=range(12_000), vectors={"v": rows}, attributes={"lang": groups})
         docs.optimize()
-        queries, _ = data(200, 0.5, 2)
+        queries, _ = data(120, 0.5, 2)
 
         def recalls(learning):
             found = {"near": [], "apart": []}
@@ -79,15 +79,14 @@ def test_a_group_that_is_found_less_is_found(directory, monkeypatch):
                     found[hit.attributes["lang"]].append(hit.id in ids)
             return {group: float(np.mean(each)) for group, each in found.items() if each}
 
-        for _ in range(3):
+        for _ in range(2):
             recalls(learning=True)
         (told,) = docs.info().statistics["v"]["recall"]
         facts = told["floors"]["lang"]
         assert told["asked"] == ASKED and set(facts["groups"]) == {"near", "apart"} and facts["target"] <= 1.0
         after = recalls(learning=False)
-        print(after, facts)
         assert min(after.values()) >= ASKED - 0.03
-        assert f"by lang, lifted to {facts['target']:g}: " in str(docs.info())
+        assert f"by lang{', lifted to ' * bool(facts['lifted'])}" in str(docs.info())
         plan = docs.search({"v": queries[0]}, recall=ASKED, recall_floor="lang", explain=True).plan["arms"][0]
         assert plan["recall_floor"] == "lang" and plan["recall"]["target"] == pytest.approx(facts["target"])
         assert docs.search({"v": queries[0]}, recall=ASKED, explain=True).plan["arms"][0]["recall"]["target"] == ASKED

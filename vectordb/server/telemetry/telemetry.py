@@ -197,7 +197,9 @@ class Telemetry:
     def _grouped(self, key: floors.Key, results: list[tuple[Any, bool]]) -> None:
         number, field, target, attribute = key
         name = self._name(number)
-        for group, found in results if name is not None else ():
+        if name is None:
+            return
+        for group, found in results:
             labels = (name, field, f"{floors.rounded(target):g}", attribute, str(group))
             if labels not in self._groups and len(self._groups) >= MOST_GROUPS:
                 labels = (*labels[:4], "others")
