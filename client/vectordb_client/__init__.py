@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from .model.batch import UNSET, Batch, make_batch
     from .model.branches import BranchDiff, MergeResult
     from .model.boosts import Boost, Decay, If, Value
-    from .model.derivations import CSR, PCA, SAE, Concepts, Derivation, Pick, Prefix, Project
+    from .model.attribute_derivations import Attributes, Category, Cyclic, Number, Series
+    from .model.derivation import Derivation
+    from .model.pseudo import PseudoQueries
+    from .model.derivations import CSR, PCA, SAE, Concepts, Pick, Prefix, Project
     from .model.examples import Like
     from .model.of_source import TopTerms
     from .model.diversity import Diversity
@@ -72,7 +75,9 @@ _EXPORTS = {
     ),
     "model.branches": "BranchDiff MergeResult",
     "model.boosts": "Boost Decay If Value",
-    "model.derivations": "CSR Concepts Derivation PCA Pick Prefix Project SAE",
+    "model.attribute_derivations": "Attributes Category Cyclic Number Series",
+    "model.derivation": "Derivation",
+    "model.derivations": "CSR Concepts PCA Pick Prefix Project SAE",
     "model.examples": "Like",
     "model.of_source": "TopTerms",
     "model.diversity": "Diversity",
@@ -84,6 +89,7 @@ _EXPORTS = {
     "model.fields": "Dense HNSW IVF ImpactIndex MultiVector Sparse TokenLists",
     "model.filter": "F Filter",
     "model.plan": "Plan",
+    "model.pseudo": "PseudoQueries",
     "model.ranking": "DBSF Fusion Linear Prefetch RRF Relative",
     "model.collection_info": "CollectionInfo",
     "model.rerank": "Rerank",
@@ -110,6 +116,7 @@ __all__ = [
     "ArmScore",
     "AsyncClient",
     "AsyncCollection",
+    "Attributes",
     "AuthenticationError",
     "Axis",
     "Batch",
@@ -117,6 +124,7 @@ __all__ = [
     "Boost",
     "BranchDiff",
     "BulkResult",
+    "Category",
     "Change",
     "Classification",
     "Client",
@@ -126,6 +134,7 @@ __all__ = [
     "CollectionInfo",
     "Concepts",
     "CorruptionError",
+    "Cyclic",
     "Datetime",
     "DeadlineError",
     "Decay",
@@ -170,6 +179,7 @@ __all__ = [
     "MultiVectors",
     "Neighbours",
     "NotFoundError",
+    "Number",
     "Page",
     "PermissionDeniedError",
     "Pick",
@@ -182,12 +192,14 @@ __all__ = [
     "PreparedSearch",
     "Probe",
     "Project",
+    "PseudoQueries",
     "Range",
     "RateLimitError",
     "Relative",
     "Rerank",
     "Schema",
     "SchemaError",
+    "Series",
     "Sparse",
     "SparseIndex",
     "SparseVector",

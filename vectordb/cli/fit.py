@@ -42,6 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _text(report: Mapping[str, Any]) -> str:
+    if report["source_dim"] is None:
+        return (
+            f"{report['field']}: {report['dim']} dimensions by {report['by']}, {report['state']}; {report['rows']:,} points have a vector"
+        )
     of = f"{report['source_dim']} dimensions of {report['source']} by {report['by']}"
     line = f"{report['field']}: {report['dim']} {'terms for' if 'dead' in report or 'words' in report else 'of'} {of}"
     line += f", {report['state']}"

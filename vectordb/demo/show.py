@@ -104,6 +104,19 @@ def note(out: Console, text: str) -> None:
         out.print(Text(f"  {line}"))
 
 
+def concept(out: Console, number: int, label: str, points: Sequence[str]) -> None:
+    """A concept with its label, and the points that have most of it."""
+    line = Text(f"  {number:>4}  ", style="dim")
+    line.append(_cut(label or "(without a label)", 38).ljust(40), style="bold")
+    line.append(_cut(", ".join(points), WIDTH - 50))
+    out.print(line)
+
+
+def names(out: Console, points: Sequence[str]) -> None:
+    """The points that a search found, in one line or two."""
+    out.print(Padding(Text(", ".join(points)), (0, 0, 1, 4)))
+
+
 def query(out: Console, number: int, example: Query) -> None:
     heading(out, f"{number}. {example.text}")
     for line in example.code:

@@ -3,6 +3,7 @@
 A derivation is one class here and one line in ``DERIVATIONS``, beside its definition in ``vectordb_client/model/derivations.py``.
 """
 
+from .attributes import AttributesMethod, SeriesMethod
 from .base import Method, Parts, lengths
 from .concepts import ConceptsMethod
 from .fixed import PrefixMethod, ProjectMethod
@@ -10,7 +11,17 @@ from .learned import PCAMethod, PickMethod
 from .sae import SAEMethod
 from .sparse import CSRMethod
 
-_METHODS = (PrefixMethod(), ProjectMethod(), PCAMethod(), PickMethod(), CSRMethod(), ConceptsMethod(), SAEMethod())
+_METHODS = (
+    PrefixMethod(),
+    ProjectMethod(),
+    PCAMethod(),
+    PickMethod(),
+    CSRMethod(),
+    ConceptsMethod(),
+    SAEMethod(),
+    AttributesMethod(),
+    SeriesMethod(),
+)
 DERIVATIONS: dict[str, Method] = {each.name: each for each in _METHODS}
 
 __all__ = ["DERIVATIONS", "Method", "Parts", "lengths"]

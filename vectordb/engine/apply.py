@@ -163,7 +163,7 @@ def _write(inside: Transaction, change: Write) -> Applied:
         vectors, attributes, payloads = _updated(inside, batch, np.array(replaced, dtype=np.int64), change.late, words)
     else:
         vectors, attributes, payloads = batch.vectors, _by_row(batch), batch.payload or [None] * len(batch.ids)
-    vectors = deriving.with_derived(inside.txn, inside.collection, inside.meta, schema, vectors)
+    vectors = deriving.with_derived(inside.txn, inside.collection, inside.meta, schema, vectors, attributes)
     columns = batch.attributes if batch.kind == "upsert" else {name: [row.get(name) for row in attributes] for name in schema.attributes}
     known = {} if inside.newest is None else inside.newest.known
 

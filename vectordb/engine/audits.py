@@ -14,6 +14,7 @@ from vectordb_client.errors import InvalidArgumentError, VectorDBError, shown
 
 from ..common import background
 from ..common.deadline import Deadline
+from .floors import Floors, rounded
 
 # Constants: unit and meaning. Chosen, not measured, but for those marked [tail]: by the slowest searches in a stream (see ARCHITECTURE.md).
 DEFAULT_SHARE = 1 / 64  # share of the searches that are audited
@@ -129,6 +130,7 @@ class Audits:
         self.listener: Listener | None = None
         self._owed, self._early = 0.0, False
         self._lock = threading.Lock()
+        self.floors = Floors()
         # Key → ([number of audits], the newest (predicted, measured) recalls).
         self._recalls: dict[Key, tuple[list[int], deque[tuple[float | None, float]]]] = {}
 
@@ -172,7 +174,8 @@ class Audits:
         """Statistics of a field's audits since this process opened the directory, one dict for each recall target.
 
         asked: the target. audited: the number of audited searches. Of the newest 1,000: mean and p5 (the 5th percentile) of the measured
-        recall, and predicted: the mean of the predicted recall, None if there is none.
+        recall, and predicted: the mean of the predicted recall, None if there is none. Of searches with recall_floor floors: attribute →
+        what is known of its groups (``Floor.facts``).
         """
         with self._lock:
             kinds = [(key[2], count[0], list(newest)) for key, (count, newest) in self._recalls.items() if key[:2] == (collection, field)]
@@ -180,6 +183,7 @@ class Audits:
         for target, count, newest in sorted(kinds):
             measured = np.array([actual for _, actual in newest])
             predicted = [prediction for prediction, _ in newest if prediction is not None]
+            floors = self.floors.facts(collection, field, target)
             statistics.append(
                 {
                     "asked": target,
@@ -187,14 +191,10 @@ class Audits:
                     "mean": round(float(measured.mean()), 4),
                     "p5": round(float(np.quantile(measured, 0.05)), 4),
                     "predicted": round(float(np.mean(predicted)), 4) if predicted else None,
+                    **({"floors": floors} if floors else {}),
                 }
             )
         return statistics
-
-
-def rounded(recall: float) -> float:
-    """A recall target, rounded for statistics: to two digits, above 0.99 to three."""
-    return round(recall, 3 if recall > 0.99 else 2)
 
 
 def check_share(share: Any) -> float:

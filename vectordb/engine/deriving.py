@@ -6,7 +6,7 @@ be fitted, or its vectors are being made in the background (``maintenance/derive
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -90,10 +90,28 @@ def _with_terms(codes: Column, source: Any) -> Column | None:
     return codes.take(kept, source.positions()[kept]) if len(kept) else None
 
 
-def with_derived(txn: Txn, collection: int, meta: Meta, schema: Schema, vectors: Mapping[str, Column]) -> dict[str, Column]:
-    """The vectors of the rows of a write, with those of derived fields."""
+def attribute_column(spec: Any, rows: Sequence[Mapping[str, Any]]) -> Column | None:
+    """The column of a field that is derived from attributes. rows: the stored attributes of each point. None if no row has a vector."""
+    given: Any = rows
+    values = DERIVATIONS[spec.derived.name].derive(spec.derived, spec, {}, given)
+    kept = np.flatnonzero(values.any(axis=1))
+    if not len(kept):
+        return None
+    values = np.ascontiguousarray(values[kept], spec.dtype)
+    return spec.column(values, None if len(kept) == len(rows) else kept.astype(np.int32))
+
+
+def with_derived(
+    txn: Txn, collection: int, meta: Meta, schema: Schema, vectors: Mapping[str, Column], attributes: Sequence[Mapping[str, Any]]
+) -> dict[str, Column]:
+    """The vectors of the rows of a write, with those of derived fields. attributes: those of each row, as they are stored."""
     whole = {name: each for name, each in vectors.items() if schema.vectors[name].derived is None}
     for name, spec in schema.vectors.items():
+        if spec.derived is not None and spec.derived.of_attributes:
+            new = attribute_column(spec, attributes) if attributes and made_of(txn, collection, meta.fields[name]) is not None else None
+            if new is not None:
+                whole[name] = new
+            continue
         source = None if spec.derived is None else whole.get(spec.derived.source)
         made = None if source is None or not len(source) else made_of(txn, collection, meta.fields[name])
         new = None if made is None else column(spec, made, source)
@@ -144,7 +162,8 @@ def ready(view: Any, field: str) -> Made:
         spec = view.schema.vectors[field]
         what = f"vector field {field!r} has no vectors yet: "
         if view.fields[field] in view.snapshot.meta.deriving or not spec.derived.learned:
-            what += f"they are being derived from {spec.derived.source!r}; info() shows the progress, optimize() waits for them"
+            read = " and ".join(map(repr, spec.derived.sources))
+            what += f"they are being derived from {read}; info() shows the progress, optimize() waits for them"
         else:
             what += f"it is not fitted to the vectors of {spec.derived.source!r}; call fit({field!r}), or write more points"
         raise PreconditionError(what, field=field)

@@ -130,11 +130,12 @@ class Derive:
         with self._pin() as view:
             if name not in view.fields or (view.fields[name] in view.snapshot.meta.deriving and not anew):
                 return None
-            spec, source = view.schema.vectors[name], view.schema.vectors[view.schema.vectors[name].derived.source]
+            spec: Any = view.schema.vectors[name]
             made, sequence = deriving.made_of(view.txn, self._number, view.fields[name]), view.sequence
             version = 1 if made is None else made.record.version + 1
             if not spec.derived.learned:
                 return word_vectors.record(view.schema, name, view.snapshot.meta.encoders, version)
+            source = view.schema.vectors[spec.derived.source]
             self._progress("sample", 0.0)
             docids, rows = sampled(view, name, spec.derived.sample)
             words = concepts.words_in(view, docids, spec.derived.seed) if spec.derived.steers else []
@@ -191,12 +192,17 @@ class Derive:
         if pending is None or made is None:
             raise Cancelled("another process has done it")
         spec: Any = schema.vectors[name]
-        source, rows = schema.vectors[spec.derived.source], store.existing_state()[1]
-        low = made.record.done
-        high = min(rows, low + max(256, BATCH_BYTES // (4 * spec.source_dim)))
+        rows, low = store.existing_state()[1], made.record.done
+        high = min(rows, low + max(256, BATCH_BYTES // (4 * (spec.source_dim or spec.dim))))
         docids = np.arange(low, high, dtype=np.int64)
-        given = fields.read(store, meta.fields[spec.derived.source], source, docids) if len(docids) else None
-        column = None if given is None else deriving.column(spec, made, given)
+        column = None
+        if spec.derived.of_attributes:
+            held = [indexes for _, indexes, _ in store.chunks_with(format.ROWS_FIELD, format.FORWARD, docids)]  # not those compacted away
+            docids = docids[np.sort(np.concatenate([*held, docids[:0]]))]
+            column = deriving.attribute_column(spec, [row.attributes for row in store.rows(docids)]) if len(docids) else None
+        elif len(docids):
+            given = fields.read(store, meta.fields[spec.derived.source], schema.vectors[spec.derived.source], docids)
+            column = None if given is None else deriving.column(spec, made, given)
         if column is not None:
             fields.write(store, pending, spec, column, docids[column.positions()], False)
         reach("derive.batch")
@@ -261,6 +267,8 @@ def report(view: View, name: str) -> dict[str, Any]:
     spec: Any = view.schema.vectors[name]
     size = DERIVATIONS[spec.derived.name].size(spec.derived, spec)
     facts = {"field": name, **spec.derived.to_dict(), "dim": size, "source_dim": spec.source_dim, **deriving.facts(view, name)}
+    if spec.derived.of_attributes:
+        return {**facts, "rows": len(view.snapshot.live_between(view.store, view.fields[name], 0, view.rows))}
     made = deriving.made_of(view.txn, view.store.collection, view.fields[name])
     if made is not None and spec.derived.steers:
         facts |= concepts.told(view, name, made)

@@ -112,7 +112,8 @@ def check(view: View, name: Any, encoder: str) -> tuple[Any, Encoder]:
     spec: Any = view.schema.vector(name)
     where = f"vector field {name!r}"
     if spec.derived is not None:
-        what = f"{where} is derived from {spec.derived.source!r}; migrate that field"
+        what = f"{where} is derived from {' and '.join(map(repr, spec.derived.sources))}"
+        what += ", which are attributes; it has no encoder" if spec.derived.of_attributes else "; migrate that field"
         raise InvalidArgumentError(what, field="field", value=name)
     if spec.encoder is None or spec.source is None:
         lacks = "has no encoder" if spec.encoder is None else "has an encoder, but no source, so the texts of its points aren't known"
@@ -121,7 +122,7 @@ def check(view: View, name: Any, encoder: str) -> tuple[Any, Encoder]:
     if spec.kind != DenseColumn.message:
         what = f"{where} is {spec.kind}; only dense fields can be migrated. Add a new field with the other encoder instead"
         raise InvalidArgumentError(what, field="field", value=name)
-    below = [field for field, each in view.schema.vectors.items() if each.derived is not None and each.derived.source == name]
+    below = [field for field, each in view.schema.vectors.items() if each.derived is not None and name in each.derived.sources]
     if below:
         what = f"{where} is the source of {listing(below)}, which would have to be derived anew; drop it, migrate, and add it again"
         raise InvalidArgumentError(what, field="field", value=name)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-from vectordb_client.errors import FilterError, InvalidArgumentError, shown
+from vectordb_client.errors import FilterError, InvalidArgumentError, listing, shown
 from vectordb_client.model import diversity, facets, groups
 from vectordb_client.model.arms import GivenArm, any_given, check_arms, given_arms
 from vectordb_client.model.checks import DEFAULT_RECALL, MAX_LIMIT, check_names, check_selection
@@ -120,7 +120,7 @@ class Arm:
     def shown(self) -> dict[str, Any]:
         """What makes it differ from a field with a query, for its entry of the plan."""
         condition = None if self.filter is None else to_string(self.filter, values=True)
-        derived = None if self.spec.derived is None else f"{self.spec.derived.name} of {self.spec.derived.source}"
+        derived = None if self.spec.derived is None else f"{self.spec.derived.name} of {', '.join(self.spec.derived.sources)}"
         facts = {
             "derived": derived,
             "arm": None if self.of is None else self.name,
@@ -237,6 +237,7 @@ class RequestCache:
             search = search._replace(words=near.counts)
         if search.filters is not None:
             check_filters(request.filter, batch, search.queries)
+        _check_floor(view, search)
         search = _without_examples(search)
         if request.steer is not None:
             steer(view, [stage.arms for stage in search.stages], request.steer)
@@ -325,6 +326,21 @@ def _depth(request: SearchRequest) -> int:
 def _candidates(given: int | None, limit: int) -> int:
     """The number of candidates of each arm of a stage."""
     return default_candidates(limit) if given is None else int(max(given, limit))
+
+
+def _check_floor(view: View, search: Search) -> None:
+    """Check the option ``recall_floor``. Raises SchemaError or InvalidArgumentError."""
+    name = search.request.recall_floor
+    if name is None:
+        return
+    spec = view.schema.attribute(name)
+    if "category" not in spec.parts:
+        usable = [each for each, other in view.schema.attributes.items() if "category" in other.parts]
+        what = f"recall_floor needs an attribute of categories, and {name!r} is {spec.kind}; there are: {listing(usable)}"
+        raise InvalidArgumentError(what, field="recall_floor", value=name)
+    if len(search.arms) > 1 or search.prefetch is not None:
+        what = "recall_floor is for searches of one field without a prefetch; leave it out, or ask for a higher recall"
+        raise InvalidArgumentError(what, field="recall_floor", value=name)
 
 
 def _checked(search: Search) -> Search:

@@ -10,13 +10,14 @@ import numpy as np
 from vectordb_client.model.filter_nodes import Filter
 
 from ..common import deadline
+from ..engine import floors
 from ..engine.audits import Audits, Paced, budget
 from ..engine.snapshot import OpenSegment, View
 from ..fields import FIELD_TYPES
 from ..index.base import Bounds, IndexKind, Report, SegmentRequest, SegmentTarget, TailRange, joined
 from ..index.exact import Found, nothing
 from ..storage.tables import ChunkTable
-from .audit import learn
+from .audit import Grouped, learn
 from .request import Arm, Search
 from .row_filter import RowFilter
 from .trace import ArmTrace, current
@@ -103,6 +104,7 @@ def search_segments(
     opened, tail = view.snapshot.cover(view.fields[arm.field])
     if not opened:
         return None
+    floor, search = _lifted(view, search, arm)
     saturation = FIELD_TYPES[spec.kind].saturation(view, arm.field)
     ready = _cached(view, arm, rows, opened)
     kinds = _kinds(opened) if ready is None else ready.kinds
@@ -130,10 +132,20 @@ def search_segments(
     if report is None:
         return hits, None
     if audited:
-        _audit(view, search, arm, k, rows, queries, report, hits[0], ready)
+        _audit(view, search, arm, k, rows, queries, report, hits[0], ready, floor)
     if notes is not None:
         record_report(search, arm, ready.matches, hits, report, ready.tail_rows)
     return hits, _explained(search, arm, report, ready.tail_rows) if search.explain else None
+
+
+def _lifted(view: View, search: Search, arm: Arm) -> tuple[floors.Key | None, Search]:
+    """The key of the groups of a search with recall_floor, and the search for the recall to which their audits have lifted it."""
+    attribute = search.request.recall_floor
+    if attribute is None or search.exact:
+        return None, search
+    key = (view.store.collection, arm.field, search.recall, attribute)
+    target = view.directory.audits.floors.target(key)
+    return key, search._replace(recall=target, exact=target == 1.0)
 
 
 def record_report(search: Search, arm: Arm, matches: int, hits: Sequence[Found], report: Report, tail_rows: int | None) -> None:
@@ -175,7 +187,16 @@ def _merged(answers: Sequence[tuple[list[Found], Report | None]], k: int) -> tup
 
 
 def _audit(
-    view: View, search: Search, arm: Arm, k: int, rows: RowFilter, queries: Any, report: Report, hits: Found, ready: Prepared
+    view: View,
+    search: Search,
+    arm: Arm,
+    k: int,
+    rows: RowFilter,
+    queries: Any,
+    report: Report,
+    hits: Found,
+    ready: Prepared,
+    floor: floors.Key | None,
 ) -> None:
     """Start an audit: repeat the search exactly in the background, in pieces with pauses, and compare the results."""
     sequence, queries, env, again = view.sequence, queries.copy(), view.directory.env, view.again
@@ -185,13 +206,28 @@ def _audit(
         with deadline.scope(Paced(env.deadline, lambda: env.awaited)), again() as now:
             if now.sequence != sequence:
                 return None
-            return FIELD_TYPES[arm.spec.kind].search(now, arm.field, queries, k, rows.of(now).rows())[0]
+            found = FIELD_TYPES[arm.spec.kind].search(now, arm.field, queries, k, rows.of(now).rows())[0]
+            if grouped is not None:
+                grouped[2].extend(_groups(now, grouped[0][3], found[0]))
+            return found
+
+    grouped: Grouped | None = None if floor is None else (floor, search.recall, [])
 
     predictions = report.judged()
     ranges = {part.segment: (part.first, part.end) for part in ready.opened}
-    key = (view.store.collection, arm.field, search.recall)
+    key = (view.store.collection, arm.field, search.recall if floor is None else floor[2])
     segments = [target.segment for target in report.targets]
-    budget.start(lambda: learn(ready.audits, key, segments, predictions, k, hits, exact, [ranges[segment] for segment in segments]))
+    budget.start(
+        lambda: learn(ready.audits, key, segments, predictions, k, hits, exact, [ranges[segment] for segment in segments], grouped)
+    )
+
+
+def _groups(view: View, attribute: str, docids: np.ndarray) -> list[list[Any]]:
+    """The values that each of some rows has of an attribute."""
+    order = np.argsort(docids)
+    rows = dict(zip(docids[order].tolist(), view.store.rows(docids[order].astype(np.int64)), strict=True))
+    values = [rows[docid].attributes.get(attribute) for docid in docids.tolist()]
+    return [[] if value is None else [*dict.fromkeys(value)] if isinstance(value, list) else [value] for value in values]
 
 
 def _explained(search: Search, arm: Arm, report: Report, tail_rows: int | None) -> dict:
@@ -203,6 +239,7 @@ def _explained(search: Search, arm: Arm, report: Report, tail_rows: int | None) 
         "kind": arm.spec.kind,
         "plan": "segments",
         "exact": search.exact,
+        **({} if search.request.recall_floor is None else {"recall_floor": search.request.recall_floor}),
         "recall": {"target": search.recall, "predicted": min([1.0, *(segment["predicted"]["recall"] for segment in segments)])},
         "rows": (tail_rows or 0) + sum(segment["rows_scored"] for segment in segments),
         "segments": segments,

@@ -28,9 +28,10 @@ def dropped(schema: Schema, names: Collection[str]) -> Schema:
             if source in names:
                 what = f"attribute {source!r} is the source of vector field {name!r}; drop both, or {name!r} first"
                 raise SchemaError(what, field=source, value=name)
-        if spec.derived is not None and spec.derived.source in names and name not in names:
-            what = f"vector field {name!r} is derived from {spec.derived.source!r}; drop both, or {name!r} first"
-            raise SchemaError(what, field=spec.derived.source, value=name)
+        for source in () if spec.derived is None or name in names else spec.derived.sources:
+            if source in names:
+                what = f"vector field {name!r} is derived from {source!r}; drop both, or {name!r} first"
+                raise SchemaError(what, field=source, value=name)
     if schema.ttl in names:
         raise SchemaError(f"attribute {schema.ttl!r} says when points end; call alter(ttl=None) before you drop it", field=schema.ttl)
     vectors = {name: spec for name, spec in schema.vectors.items() if name not in names}

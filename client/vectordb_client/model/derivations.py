@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from ..errors import SchemaError, shown
+from ..errors import SchemaError, listing, shown
 from .arguments import named_class
+from .attribute_derivations import Attributes, Series
 from .checks import check_flag
+from .derivation import Derivation
 from .options import check_integer
 
 MAX_SEED = 2**63 - 1
@@ -23,39 +25,6 @@ USUAL_SAMPLE = 20_000
 MIN_HIDDEN, MAX_HIDDEN, MAX_K = 16, 16_384, 512
 MAX_WORDS, USUAL_WORDS = 4_096, 8  # of Concepts: in all, and of a point
 MAX_CONCEPT_BYTES = 480  # of UTF-8, as for the word of a term
-
-
-class Derivation:
-    """Base class of derivations.
-
-    Attributes:
-        name: its name in ``DERIVATIONS`` and in JSON.
-        learned: whether it is fitted to the vectors of a collection. Until then the field has no vectors.
-        makes: the kind of the derived field.
-        source: the dense field whose vectors it reads.
-        words: of which it needs the vectors, as the encoder of the source makes them; the word at position i is the word of term i.
-        steers: whether a search of the source can be steered along what it has learned, and a fit labels its terms.
-    """
-
-    name: ClassVar[str]
-    learned: ClassVar[bool] = False
-    makes: ClassVar[str] = "dense"
-    words: Sequence[str] = ()
-    steers: ClassVar[bool] = False
-    source: str
-
-    def __post_init__(self):
-        if not isinstance(self.source, str) or not self.source:
-            what = f"source must be the name of a dense field, as in {type(self).__name__}('v'), not {shown(self.source)}"
-            raise SchemaError(what, field="derived", value=self.source)
-
-    def options(self) -> dict[str, Any]:
-        """The options that don't have their default, without the source."""
-        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
-        return {name: value for name, (value, usual) in values.items() if name != "source" and value != usual}
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"by": self.name, "source": self.source, **self.options()}
 
 
 @named_class
@@ -296,7 +265,15 @@ def _checked_concepts(words: Any) -> tuple[str, ...]:
     return tuple(words)
 
 
-DERIVATIONS: dict[str, type[Derivation]] = {each.name: each for each in (Prefix, Project, PCA, Pick, CSR, Concepts, SAE)}
+def nameless(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON form of a derivation without the names of what it reads, which renames change."""
+    parts = [{**each, "attribute": None} if isinstance(each, Mapping) else None for each in data.get("attributes", ())]
+    return {**data, "source": None, **({"attributes": parts} if parts else {})}
+
+
+DERIVATIONS: dict[str, type[Derivation]] = {
+    each.name: each for each in (Prefix, Project, PCA, Pick, CSR, Concepts, SAE, Attributes, Series)
+}
 MAX_PCA_DIM = 4_096  # of the source: a fit takes dim² numbers and dim³ steps
 
 
@@ -309,7 +286,7 @@ def check_derivation(value: Any, encoder: Any, source: Any) -> None:
         such = f"{value.__name__ if named else 'Prefix'}('v')"
         raise SchemaError(f"derived must be a derivation such as {such}, not {shown(value)}", field="derived", value=value)
     if encoder is not None or source is not None:
-        what = f"a derived field has neither encoder nor source: its vectors are made from those of {value.source!r}; leave them out"
+        what = f"a derived field has neither encoder nor source: its vectors are made from {listing(value.sources)}; leave them out"
         raise SchemaError(what, field="derived", value=value)
 
 
@@ -327,6 +304,6 @@ def derivation_of(data: Any, field: str) -> Any:
         if option not in known:
             what = f"derivation {name!r} of vector field {field!r} has no option {shown(option)}; there are: {', '.join(sorted(known))}"
             raise SchemaError(what, field=field, value=option)
-    if "source" not in options:
+    if "source" in known and "source" not in options:
         raise SchemaError(f"derivation {name!r} of vector field {field!r} names no source", field=field, value=dict(data))
-    return DERIVATIONS[name](**options)
+    return DERIVATIONS[name].of_options(options)

@@ -130,7 +130,8 @@ def _checked(field: str, spec: VectorField, value: Like) -> Examples:
 
     def one(name: str, example: Any) -> Any:
         try:
-            if is_single_id(example) or isinstance(example, Mapping):
+            attributes = spec.derived is not None and spec.derived.of_attributes
+            if is_single_id(example) or (isinstance(example, Mapping) and not attributes):
                 return check_id(example)
             return query_vector(field, spec, example)
         except VectorDBError as error:

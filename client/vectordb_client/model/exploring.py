@@ -11,6 +11,7 @@ from .explorations import Exploration, Progress
 from .explored import Clusters, Duplicates, Explored, Health, Neighbours
 from .explored_labels import Axis, Classification, Probe
 from .mining import mine
+from .pseudo import PseudoQueries, pseudo
 from .steps import run_steps
 from .values import Id
 
@@ -33,6 +34,8 @@ class Exploring:
 
     schema: Any
     search_batch: Any
+    scroll: Any
+    get: Any
 
     def _explore(self, exploration: Exploration) -> Any:
         raise NotImplementedError
@@ -370,3 +373,39 @@ class Exploring:
         """
         steps = mine(self.schema, field, queries, relevant, n, candidates, margin, filter, recall)
         return run_steps(steps, lambda arguments: self.search_batch(**arguments))
+
+    def pseudo_queries(
+        self, field: str, *, kind: str = "ict", n: int = 300, seed: int = 0, filter: FilterLike | None = None
+    ) -> PseudoQueries:
+        """Make queries of stored texts, to tune a fusion without judgements: a sentence asks for the text that it is from.
+
+        A search finds a text too easily by a sentence that is in it, and most easily by its words. So tune on a branch in which the texts
+        lack their sentences, as in the example: the inverse cloze task.
+
+        Args:
+            field: a Text attribute.
+            kind: "ict": a sentence of each text, of 4 to 60 words; of a text with one sentence 8 words in a row.
+            n: the most queries, 1 to 10,000; a hundred are enough to tune two fields.
+            seed: of the choice of points and sentences. The same points and seed give the same queries.
+            filter: make them of points that match.
+
+        Returns:
+            The queries, and for each the point that it asks for and the rest of its text. There are fewer than ``n`` where few texts are
+            long enough.
+
+        Raises:
+            SchemaError: the field isn't a Text attribute.
+            InvalidArgumentError: an argument is not valid, or no text is long enough.
+            VectorDBError: what ``scroll`` and ``get`` raise.
+
+        Example:
+            ```python
+            made = docs.pseudo_queries("text", n=200)
+            db.branch("docs", "trial").update(ids=made.ids, attributes={"text": made.rests})
+            tuned = db["trial"].tune_fusion(None, made.qrels, text={"words": made.texts, "meaning": made.texts})
+            db.drop_collection("trial")
+            docs.search(text={"words": "…", "meaning": "…"}, fusion=tuned.fusion)
+            ```
+        """
+        steps = pseudo(self.schema, field, kind, n, seed, filter)
+        return run_steps(steps, lambda read: getattr(self, read[0])(**read[1]))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60))
 # Facts of a field that have a line of their own, or that the header of the field already says.
+GROUPS_SHOWN = 5  # of an attribute in a line about recall
 _SEPARATE = ("kind", "segments", "damaged", "stale", "tail", "dictionary", "recall", "note", "derived", "migration", "memory")
 
 
@@ -94,7 +95,8 @@ def derivations(info: CollectionInfo) -> Iterator[str]:
     """A line for each derived field, and for each that is being migrated or has mapped vectors."""
     for name, facts in info.statistics.items():
         if told := facts.get("derived"):
-            source = getattr(info.schema.vectors[name].derived, "source", "")
+            given = info.schema.vectors[name].derived
+            source = ", ".join(given.sources) if given is not None else ""
             line = f"{name}: derived from {source}, {told['state']}"
             if "share" in told:
                 line += f" ({told['share']:.0%} of the rows)"
@@ -157,7 +159,8 @@ def indexes(info: CollectionInfo) -> list[str]:
             unused = "".join(f"; {many(files, f'{why} file')}, will be rebuilt" for files, why in lost if files)
             lines.append(f"index of {name}: {_segments(facts.get('segments') or ())}; {rest}{unused}")
             lines += _placement(facts.get("segments") or (), facts.get("memory"))
-            lines += [f"  {_recall(measured)}" for measured in facts.get("recall") or ()]
+            for measured in facts.get("recall") or ():
+                lines += [f"  {_recall(measured)}", *_floors(measured.get("floors") or {})]
     return lines
 
 
@@ -189,6 +192,15 @@ def _recall(measured: Mapping[str, Any]) -> str:
     predicted = "" if measured["predicted"] is None else f", {measured['predicted']:.3f} predicted"
     searches = many(measured["audited"], "audited search", "audited searches")
     return f"recall for target {measured['asked']:g}: {measured['mean']:.3f} measured{predicted}, p5 {measured['p5']:.3f}, {searches}"
+
+
+def _floors(floors: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each attribute whose groups are audited, with the groups that are found least."""
+    for attribute, facts in floors.items():
+        groups = [f"{group} {each['recall']:.3f} of {each['results']:,}" for group, each in facts["groups"].items()]
+        more = f", … ({len(groups)} groups)" if len(groups) > GROUPS_SHOWN else ""
+        lifted = f", lifted to {facts['target']:g}" if facts["lifted"] else ""
+        yield f"    by {attribute}{lifted}: {', '.join(groups[:GROUPS_SHOWN]) or 'no group is measured yet'}{more}"
 
 
 def _segments(segments: Sequence[Mapping[str, Any]]) -> str:

@@ -142,7 +142,7 @@ class Schema:
                     raise SchemaError(what, field=name, value=source)
         for name, spec in self.vectors.items():
             if spec.derived is not None:
-                _check_derived(self.vectors, name, spec)
+                _check_derived(self.vectors, self.attributes, name, spec)
         if self.ttl is not None:
             spec = self.attributes.get(self.ttl) if isinstance(self.ttl, str) else None
             if not isinstance(spec, Datetime) or spec.array:
@@ -172,6 +172,12 @@ class Schema:
 
     def _sourced(self, spec: VectorField) -> VectorField:
         """The definition of a vector field, with the dimensions of the field that it is derived from."""
+        if spec.derived is not None and spec.derived.of_attributes:
+            types = {read: self.attributes[read] for read in spec.derived.sources}
+            if types != spec.attribute_types:
+                spec = dataclasses.replace(cast(Any, spec))
+                object.__setattr__(spec, "attribute_types", types)
+            return spec
         source = None if spec.derived is None else cast(Any, self.vectors[spec.derived.source])
         dim, metric = (None, None) if source is None else (source.dim, source.metric)
         if (dim, metric) == (spec.source_dim, spec.source_metric):
@@ -184,6 +190,8 @@ class Schema:
     def encoding(self, name: Any) -> str | None:
         """The field whose encoder encodes texts for a vector field: itself, or the source of a derived one; None without an encoder."""
         spec = self.vector(name)
+        if spec.derived is not None and spec.derived.of_attributes:
+            return None
         field = name if spec.derived is None else spec.derived.source
         return field if self.vectors[field].encoder is not None else None
 
@@ -191,8 +199,9 @@ class Schema:
         """The definition of a vector field that users write. Raises SchemaError, also for a derived one."""
         spec = self.vector(name)
         if spec.derived is not None:
-            what = f"vectors of field {name!r} are derived from {spec.derived.source!r} and can't be written; leave them out"
-            raise SchemaError(f"{what}, and write those of {spec.derived.source!r}", field=name, value=name)
+            read = " and ".join(map(repr, spec.derived.sources))
+            what = f"vectors of field {name!r} are derived from {read} and can't be written; leave them out"
+            raise SchemaError(f"{what}, and write {'' if spec.derived.of_attributes else 'those of '}{read}", field=name, value=name)
         return spec
 
     def vector(self, name: Any) -> VectorField:
@@ -278,9 +287,15 @@ class Schema:
         )
 
 
-def _check_derived(vectors: Mapping[str, Any], name: str, spec: Any) -> None:
+def _check_derived(vectors: Mapping[str, Any], attributes: Mapping[str, Any], name: str, spec: Any) -> None:
     """Check a derived field against its source. Raises SchemaError."""
-    given, source = spec.derived, vectors.get(spec.derived.source)
+    given = spec.derived
+    if given.of_attributes:
+        if given.makes != spec.kind:
+            what = f"vector field {name!r} is {spec.kind}, but {type(given).__name__} makes {given.makes} vectors"
+            raise SchemaError(f"{what}; write Dense(…, derived={given!r})", field=name, value=given.name)
+        return given.check_attributes(name, spec.dim, attributes)
+    source = vectors.get(given.source)
     dense = [field for field, each in vectors.items() if each.kind == "dense" and each.derived is None]
     there_are = f"; the fields that it can be derived from: {listing(dense)}"
     if source is None:
@@ -296,7 +311,8 @@ def _check_derived(vectors: Mapping[str, Any], name: str, spec: Any) -> None:
     if given.source == name:
         raise SchemaError(f"vector field {name!r} is derived from itself{there_are}", field=name, value=name)
     if source.derived is not None:
-        what = f"vector field {name!r} is derived from {given.source!r}, which is itself derived; derive it from {source.derived.source!r}"
+        what = f"vector field {name!r} is derived from {given.source!r}, which is itself derived"
+        what += "" if source.derived.of_attributes else f"; derive it from {source.derived.source!r}"
         raise SchemaError(what, field=name, value=given.source)
     if spec.kind != "dense":
         return _check_codes(name, given, source)

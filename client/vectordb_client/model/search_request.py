@@ -149,6 +149,7 @@ _EXACT = Flag("switch", "bypass the indexes and return the exact result")
 _VECTORS = Flag("switch", "also show the vectors")
 _WITHOUT = Flag("text", "project the direction of this text out of the query of a dense field", "TEXT")
 _STEER = Flag("text", "move the query so that concepts of an SAE field have these weights, such as 17=0.8,40=0", "[FIELD:]N=W[,N=W…]")
+_RECALL_FLOOR = Flag("text", "let the recall hold for each value of this attribute", "NAME")
 _GROUP_BY = Flag("text", "group the hits by the values of this attribute", "NAME")
 _GROUP_SIZE = Flag("count", "number of hits in a group (default: 1)", "N")
 _GROUPS = Flag("count", "number of groups (default: 10)", "N")
@@ -181,6 +182,9 @@ class SearchOptions(TypedDict, total=False):
             0.95. For each indexed field the planner takes the cheapest plan that is predicted to reach it under this filter. The
             average is over queries; a single query may get less. Fields without an index and rows not indexed yet are always searched
             exactly. Of several arms, it is the recall of the fused result: its overlap with that of exact arms.
+        recall_floor: an attribute of categories, such as ``"lang"``, whose values make groups: the recall asked for is to hold for the
+            true results of each group, within 0.03. Background audits measure it, and lift the effort of later searches where a
+            group is found less. For searches of one field. ``info()`` shows each group.
         exact: return the exact result. Dense fields are scanned; sparse fields may still use lossless index plans. ``recall=1.0``
             does the same.
         fusion: how the scores of several arms are combined: "rrf", "relative", "dbsf", "linear", or ``RRF(…)``, ``Relative(…)``,
@@ -243,6 +247,7 @@ class SearchOptions(TypedDict, total=False):
     ]
     limit: Annotated[int | Literal["auto"], Option(10, check_limit, _LIMIT)]
     recall: Annotated[float | None, Option(None, check_recall, _RECALL)]
+    recall_floor: Annotated[str | None, Option(None, check_name, _RECALL_FLOOR)]
     exact: Annotated[bool, Option(False, check_flag, _EXACT)]
     fusion: Annotated[FusionLike, Option("rrf", as_it_is, _FUSION)]
     candidates: Annotated[int | None, Option(None, check_count, _CANDIDATES)]

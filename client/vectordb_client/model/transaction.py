@@ -13,7 +13,7 @@ from .point_writes import PointWrites
 from .results import WriteResult
 
 _READS = ("search", "search_batch", "prepare", "get", "count", "scroll", "iterate", "info", "changes", "facets", "aggregate")
-_READS += ("neighbours", "duplicates", "health", "cluster", "axis", "probe", "classify", "mine_negatives")
+_READS += ("neighbours", "duplicates", "health", "cluster", "axis", "probe", "classify", "mine_negatives", "pseudo_queries")
 _ONE_BY_ONE = ("bulk", "set_terms", "add_fields", "optimize", "purge")
 _MEANT = {
     **{name: f"{name}(…) of the collection itself; a transaction only writes, and reads show what is committed" for name in _READS},

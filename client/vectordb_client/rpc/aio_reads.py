@@ -17,6 +17,7 @@ from ..model.explored import Clusters, Duplicates, Health, Neighbours
 from ..model.explored_labels import Axis, Classification, Probe
 from ..model.facets import FacetLike, FacetResult
 from ..model.mining import mine
+from ..model.pseudo import PseudoQueries, pseudo
 from ..model.results import Change, Hits, Page, Point
 from ..model.schema import Schema
 from ..model.search_request import SearchOptions, SearchRequest, takes_options
@@ -144,6 +145,9 @@ class AsyncReads(AsyncPointsOfCollection):
                 0.95. For each indexed field the planner takes the cheapest plan that is predicted to reach it under this filter. The
                 average is over queries; a single query may get less. Fields without an index and rows not indexed yet are always searched
                 exactly. Of several arms, it is the recall of the fused result: its overlap with that of exact arms.
+            recall_floor: an attribute of categories, such as ``"lang"``, whose values make groups: the recall asked for is to hold for the
+                true results of each group, within 0.03. Background audits measure it, and lift the effort of later searches where a
+                group is found less. For searches of one field. ``info()`` shows each group.
             exact: return the exact result. Dense fields are scanned; sparse fields may still use lossless index plans. ``recall=1.0``
                 does the same.
             fusion: how the scores of several arms are combined: "rrf", "relative", "dbsf", "linear", or ``RRF(…)``, ``Relative(…)``,
@@ -236,6 +240,7 @@ class AsyncReads(AsyncPointsOfCollection):
             filter: as in ``search``; or a list of n filters, one for each query, None for a query without.
             limit: as in ``search``.
             recall: as in ``search``.
+            recall_floor: as in ``search``.
             exact: as in ``search``.
             fusion: as in ``search``.
             candidates: as in ``search``.
@@ -289,6 +294,7 @@ class AsyncReads(AsyncPointsOfCollection):
             filter: as in ``search``.
             limit: as in ``search``.
             recall: as in ``search``.
+            recall_floor: as in ``search``.
             exact: as in ``search``.
             fusion: as in ``search``.
             candidates: as in ``search``.
@@ -902,6 +908,50 @@ class AsyncReads(AsyncPointsOfCollection):
         """
         steps = mine(self.schema, field, queries, relevant, n, candidates, margin, filter, recall)
         return await run_steps_async(steps, lambda arguments: self.search_batch(**arguments, timeout=timeout))
+
+    async def pseudo_queries(
+        self,
+        field: str,
+        *,
+        kind: str = "ict",
+        n: int = 300,
+        seed: int = 0,
+        filter: FilterLike | None = None,
+        timeout: float | None = None,
+    ) -> PseudoQueries:
+        """Make queries of stored texts, to tune a fusion without judgements: a sentence asks for the text that it is from.
+
+        A search finds a text too easily by a sentence that is in it, and most easily by its words. So tune on a branch in which the texts
+        lack their sentences, as in the example: the inverse cloze task.
+
+        Args:
+            field: a Text attribute.
+            kind: "ict": a sentence of each text, of 4 to 60 words; of a text with one sentence 8 words in a row.
+            n: the most queries, 1 to 10,000; a hundred are enough to tune two fields.
+            seed: of the choice of points and sentences. The same points and seed give the same queries.
+            filter: make them of points that match.
+            timeout: seconds for each call; None is the timeout of the client.
+
+        Returns:
+            The queries, and for each the point that it asks for and the rest of its text. There are fewer than ``n`` where few texts are
+            long enough.
+
+        Raises:
+            SchemaError: the field isn't a Text attribute.
+            InvalidArgumentError: an argument is not valid, or no text is long enough.
+            VectorDBError: what ``scroll`` and ``get`` raise.
+
+        Example:
+            ```python
+            made = await docs.pseudo_queries("text", n=200)
+            await db.branch("docs", "trial").update(ids=made.ids, attributes={"text": made.rests})
+            tuned = db["trial"].tune_fusion(None, made.qrels, text={"words": made.texts, "meaning": made.texts})
+            await db.drop_collection("trial")
+            await docs.search(text={"words": "…", "meaning": "…"}, fusion=tuned.fusion)
+            ```
+        """
+        steps = pseudo(self.schema, field, kind, n, seed, filter)
+        return await run_steps_async(steps, lambda read: getattr(self, read[0])(**read[1], timeout=timeout))
 
     async def terms(self, field: str, *, after: int | None = None, limit: int = 10_000, timeout: float | None = None) -> dict[int, str]:
         """Read a page of the words of a sparse field's terms, in ascending order of terms.

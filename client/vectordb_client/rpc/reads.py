@@ -16,6 +16,7 @@ from ..model.explored import Clusters, Duplicates, Health, Neighbours
 from ..model.explored_labels import Axis, Classification, Probe
 from ..model.facets import FacetLike, FacetResult
 from ..model.mining import mine
+from ..model.pseudo import PseudoQueries, pseudo
 from ..model.reading import Reading
 from ..model.results import Change, Hits, Page, Point
 from ..model.schema import Schema
@@ -352,6 +353,20 @@ class Reads(Reading):
     ) -> list[list[tuple[Id, float]]]:
         steps = mine(self.schema, field, queries, relevant, n, candidates, margin, filter, recall)
         return run_steps(steps, lambda arguments: self.search_batch(**arguments, timeout=timeout))
+
+    @like(Reading.pseudo_queries, "seconds for each call")
+    def pseudo_queries(
+        self,
+        field: str,
+        *,
+        kind: str = "ict",
+        n: int = 300,
+        seed: int = 0,
+        filter: FilterLike | None = None,
+        timeout: float | None = None,
+    ) -> PseudoQueries:
+        steps = pseudo(self.schema, field, kind, n, seed, filter)
+        return run_steps(steps, lambda read: getattr(self, read[0])(**read[1], timeout=timeout))
 
     @like(Reading.terms)
     def terms(self, field: str, *, after: int | None = None, limit: int = 10_000, timeout: float | None = None) -> dict[int, str]:

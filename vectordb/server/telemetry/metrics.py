@@ -70,6 +70,7 @@ class About:
     buckets: tuple[float, ...] = ()
 
 
+GROUPED = ("collection", "field", "asked", "attribute", "group")
 RECORDED = {
     "call_seconds": About("histogram", ("method",), "duration of a call in seconds, from the start of its thread to the answer", SECONDS),
     "search_seconds": About("histogram", ("plan",), "duration of a search by plan, or exact, several, fusion, prefetch, batch", SECONDS),
@@ -80,6 +81,8 @@ RECORDED = {
         "histogram", ("collection", "field", "asked"), "measured recall of audited searches; asked: the target", RECALLS
     ),
     "recall_predicted": About("histogram", ("collection", "field", "asked"), "predicted recall of audited searches", RECALLS),
+    "recall_group_results": About("counter", GROUPED, "true results of audited searches with recall_floor, by the value of its attribute"),
+    "recall_group_found": About("counter", GROUPED, "those of them that the search found"),
     "builds": About("counter", ("kind",), "index files built: seal, merge, purge, rebuild, optimize"),
     "build_rows": About("counter", ("kind",), "rows in the index files built"),
     "build_seconds": About("counter", ("kind",), "seconds spent building index files"),

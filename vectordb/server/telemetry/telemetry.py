@@ -20,7 +20,7 @@ from vectordb_client.rpc import wire
 from vectordb_client.rpc.methods import Method
 from vectordb_client.rpc.status import status_of
 
-from ...engine import audits
+from ...engine import audits, floors
 from ...filters import as_filter
 from ...filters.canonical import canonical
 from ...filters.text import to_string
@@ -32,6 +32,7 @@ from .slow import SlowLog
 
 log = logging.getLogger("vectordb.server.calls")
 KEPT_SLOW = 20
+MOST_GROUPS = 200  # groups with metrics of their own; the results of others are counted as "others"
 _here = threading.local()
 
 
@@ -102,7 +103,8 @@ class Telemetry:
             self.tracing = Tracing()
         self._audits = database.directory.audits
         self._audits.share = settings.recall_audit
-        self._audits.listener = self._audited
+        self._audits.listener, self._audits.floors.listener = self._audited, self._grouped
+        self._groups: set[tuple[Any, ...]] = set()
         self._names: dict[int, str | None] = {}
 
     def begin(self, method: Method, context: grpc.ServicerContext) -> CallSpan:
@@ -191,6 +193,20 @@ class Telemetry:
         self.metrics.child("recall_observed", name, field, f"{target:g}").observe(observed)
         if predicted is not None:
             self.metrics.child("recall_predicted", name, field, f"{target:g}").observe(predicted)
+
+    def _grouped(self, key: floors.Key, results: list[tuple[Any, bool]]) -> None:
+        number, field, target, attribute = key
+        name = self._name(number)
+        if name is None:
+            return
+        for group, found in results:
+            labels = (name, field, f"{floors.rounded(target):g}", attribute, str(group))
+            if labels not in self._groups and len(self._groups) >= MOST_GROUPS:
+                labels = (*labels[:4], "others")
+            self._groups.add(labels)
+            self.metrics.child("recall_group_results", *labels).inc()
+            if found:
+                self.metrics.child("recall_group_found", *labels).inc()
 
     def _name(self, number: int) -> str | None:
         """The name of the collection with this number; None if it was dropped."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import EncoderError, SchemaError, shown
+from vectordb_client.model.derivations import nameless
 from vectordb_client.model.terms import is_word
 
 from ...common.analyze import analysis
@@ -227,9 +228,8 @@ class CollectionCheck:
             if self.expect(len(key) == 7 and field in derivations, f"key {shown(key)}", f"is of field {field}, which has no such record"):
                 with self.walker.guard(self.where(f"derivation of field {field}")):
                     record = derived.unpack(value)
-                    renamed = record.by | {"source": None}
-                    expected = derivations[field].to_dict() | {"source": None} if derivations[field] is not None else None
-                    self.expect(renamed == expected, f"derivation of field {field}", f"is {record.by}, unlike the schema")
+                    expected = nameless(derivations[field].to_dict()) if derivations[field] is not None else None
+                    self.expect(nameless(record.by) == expected, f"derivation of field {field}", f"is {record.by}, unlike the schema")
 
     def _dead(self) -> BitMap:
         """The docids of all dead rows."""

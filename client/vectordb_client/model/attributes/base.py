@@ -65,6 +65,9 @@ class AttributeType:
         python: the classes of the user's form, if JSON has no such values.
         analyzer: of a text, how its words are made (``Analyzer``); None: by the rules for words.
         tenant: of a keyword, whether it says to which tenant a point belongs.
+        parts: as what an attribute can go into the vectors of ``Attributes``: "number", "cyclic", "category". The first is meant by its
+            bare name, unless it is of moments.
+        moments: whether the stored values are microseconds.
         message_list: the list in the message ``AttributeForms`` that names such attributes; "": they are in its map ``others``.
     """
 
@@ -75,6 +78,8 @@ class AttributeType:
     plain: ClassVar[bool] = True
     nan_is_null: ClassVar[bool] = True
     python: ClassVar[tuple[type, ...]] = ()
+    parts: ClassVar[tuple[str, ...]] = ()
+    moments: ClassVar[bool] = False
     message_list: ClassVar[str] = ""
     analyzer = cast(Any, None)  # without an annotation, so that Text can make it a field
     tenant = cast(Any, False)  # so that Keyword can

@@ -17,6 +17,7 @@ class Bool(AttributeType):
 
     kind = "bool"
     stored = "flag"
+    parts = ("category",)
 
     def coerce_one(self, name: str, value: Any) -> bool:
         if not isinstance(value, (bool, np.bool_)):

@@ -25,6 +25,8 @@ class Datetime(AttributeType):
 
     kind = "datetime"
     stored = "int64"
+    parts = ("number", "cyclic")
+    moments = True
     operators = RANGES
     plain = False
     python = (datetime, np.datetime64)

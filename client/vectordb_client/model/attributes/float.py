@@ -17,6 +17,7 @@ class Float(AttributeType):
 
     kind = "float"
     stored = "float64"
+    parts = ("number", "cyclic")
     operators = RANGES
     nan_is_null = False  # an error, which says how to write a missing value
 

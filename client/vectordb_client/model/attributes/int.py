@@ -19,6 +19,7 @@ class Int(AttributeType):
 
     kind = "int"
     stored = "int64"
+    parts = ("number", "cyclic", "category")
     operators = RANGES
 
     def coerce_one(self, name: str, value: Any) -> int:

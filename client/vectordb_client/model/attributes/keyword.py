@@ -31,6 +31,7 @@ class Keyword(AttributeType):
     tenant: bool = False
     kind = "keyword"
     stored = "string"
+    parts = ("category",)
     operators = PATTERNS
 
     def __post_init__(self):

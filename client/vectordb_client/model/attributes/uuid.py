@@ -13,6 +13,7 @@ class Uuid(AttributeType):
 
     kind = "uuid"
     stored = "uuid"
+    parts = ("category",)
     plain = False
     python = (UUID,)
     message_list = "uuids"

@@ -30,6 +30,7 @@ class VectorField:
     words. pools: whether vectors can be averaged and projected, as ``Like`` and ``without`` do. analyzer: that of the attribute that an
     encoder which counts words reads; its schema sets it. derived: the derivation that makes its vectors from those of another field, or
     None. source_dim, source_metric: of a derived field, the dimensions and the metric of its source; its schema sets them.
+    attribute_types: of a field that is derived from attributes, their types by name; its schema sets them.
     """
 
     kind: ClassVar[str]
@@ -39,6 +40,7 @@ class VectorField:
     pools: ClassVar[bool] = False
     analyzer: ClassVar[Any] = None
     derived: Any = None
+    attribute_types: Any = None
     source_dim: int | None = None
     source_metric: str | None = None
     encoder: str | None

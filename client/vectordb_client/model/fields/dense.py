@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import InvalidArgumentError, SchemaError, many, shown
 from ..arguments import named_class
+from ..attribute_derivations import query_of
 from ..derivations import Derivation, check_derivation
 from ..foreign import size_of
 from ..norms import surely_allowed
@@ -75,13 +76,15 @@ class DenseColumn(Column):
     @classmethod
     def query(cls, name: str, spec: Dense, value: Any) -> np.ndarray:
         """Check a query: ``(dim,)`` float32; of a derived field also a vector of its source, which the search derives."""
+        if isinstance(value, Mapping) and spec.derived is not None and spec.derived.of_attributes:
+            return query_of(name, spec, value)
         array = floats(name, value, "float32")
         if spec.source_dim is not None and array.shape[-1:] == (spec.source_dim,) and array.size == spec.source_dim:
             return check_query(name, spec, array.reshape(-1), value)
         if array.shape != (spec.dim,):
             if array.shape != (1, spec.dim):
                 hint = "; for several queries write search_batch" if array.ndim == 2 and array.shape[1] == spec.dim else ""
-                if spec.derived is not None:
+                if spec.source_dim is not None and spec.derived is not None:
                     hint = hint or f"; a vector of {spec.derived.source!r} has shape ({spec.source_dim},) and is derived"
                 what = f"query vector {name!r} has shape {array.shape}, not ({spec.dim},){hint}"
                 raise InvalidArgumentError(what, field=name, value=array.shape)
@@ -187,7 +190,8 @@ class Dense(VectorField):
         source: the attribute that the encoder reads; ``upsert`` then encodes it.
         index: how the field is indexed: HNSW() or IVF(). None: it is never indexed, and every search of it is exact.
         derived: how its vectors are made from those of another dense field: ``Prefix("v")``, ``Project("v")``, ``PCA("v")`` or
-            ``Pick("v")``. The database makes them in each write, so nobody writes them. A query may be a vector of the field or of "v".
+            ``Pick("v")``; or from attributes: ``Attributes("price", "brand")``, ``Series("readings")``. The database makes them in each
+            write, so nobody writes them. A query may be a vector of the field or of "v", or a mapping of attributes to values.
 
     Raises:
         SchemaError: a value is not valid.
@@ -216,5 +220,4 @@ class Dense(VectorField):
     def reading(self, names: Mapping[str, str]) -> VectorField:
         if self.derived is None:
             return super().reading(names)
-        derived: Any = self.derived
-        return replace(self, derived=replace(derived, source=names.get(derived.source, derived.source)))
+        return replace(self, derived=self.derived.reading(names))

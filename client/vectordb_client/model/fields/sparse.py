@@ -254,8 +254,7 @@ class Sparse(VectorField):
 
     def reading(self, names: Mapping[str, str]) -> VectorField:
         if self.derived is not None:
-            derived: Any = self.derived
-            return replace(self, derived=replace(derived, source=names.get(derived.source, derived.source)))
+            return replace(self, derived=self.derived.reading(names))
         if self.sources is None:
             return super().reading(names)
         return replace(self, sources={names.get(name, name): weight for name, weight in self.sources.items()})
