@@ -22,13 +22,27 @@ from vectordb_client.model.schema import VectorField
 from ..common import analyze
 from . import functions
 from .base import Encoder
+from .term_weights import write_term_weights
 
-__all__ = ["ENCODERS", "Encoder", "functions", "load", "load_as", "names", "of_field", "options_of", "parse", "saturation_of"]
+__all__ = [
+    "ENCODERS",
+    "Encoder",
+    "functions",
+    "load",
+    "load_as",
+    "names",
+    "of_field",
+    "options_of",
+    "parse",
+    "saturation_of",
+    "write_term_weights",
+]
 
 # Name → class, or where it is. A module is imported when its encoder is first used, because importing torch takes seconds.
 ENCODERS: dict[str, type[Encoder] | str] = {
     "bm25": "vectordb.encoders.bm25:BM25",
     "bm25f": "vectordb.encoders.bm25:BM25F",
+    "term-weights": "vectordb.encoders.term_weights:TermWeights",
     "trigram": "vectordb.encoders.trigram:Trigram",
     "wordllama": "vectordb.encoders.wordllama:WordLlama",
     "sentence-transformers": "vectordb.encoders.sentence_transformers:DenseModel",
@@ -60,7 +74,7 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
     while position < len(inner):
         option = _OPTION.match(inner, position)
         if not option:
-            example = "model=/folder" if "sentence" in name or name in ("sparse-encoder", "late-interaction") else "k1=0.9"
+            example = "k1=0.9" if name in ("bm25", "bm25f", "trigram") else "model=/folder"
             what = f"encoder {shown(spec)}: options are written as option=value, such as {example}, not {shown(inner[position:])}"
             raise EncoderError(what, field="encoder", value=spec)
         key, value = option.groups()

@@ -53,7 +53,7 @@ class Function(OneVector):
             deadline.check()
             rows = given[low : low + _BATCH]
             out[rows] = self._call([texts[row] for row in rows], query, self.dim)
-        return out, out.any(axis=1)
+        return out, np.asarray(out.any(axis=1))
 
     def _call(self, texts: list[str], query: bool, dim: int | None) -> np.ndarray:
         """Vectors float32 of texts. dim: their number of dimensions, None: whatever it is. Raises EncoderError if they are none."""
