@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from vectordb_client.errors import EncoderError
 
-from ..common import deadline
 from .base import OneVector, choice, fingerprint
+from .static import means
 
-_BATCH = 256  # texts tokenised in one call
 _INSTALL = "pip install wordllama==0.4.0.post1"
 
 
@@ -32,18 +31,9 @@ class WordLlama(OneVector):
 
     def vectors(self, texts: Sequence[str], query: bool) -> tuple[np.ndarray, np.ndarray]:
         """Unit vectors float32 ``(n, dim)``, and bool: which texts have one. Texts without a known token don't."""
-        out = np.zeros((len(texts), self._table.shape[1]), np.float32)
-        for low in range(0, len(texts), _BATCH):
-            deadline.check()
-            # The tokenizer is case-sensitive: it would split a text in capitals into single letters.
-            batch = [text.lower() if text.isupper() else text for text in texts[low : low + _BATCH]]
-            for row, encoding in enumerate(self._tokenizer.encode_batch(batch, add_special_tokens=False), low):
-                if encoding.ids and not batch[row - low].isspace():
-                    np.mean(self._table[encoding.ids], axis=0, out=out[row])
-        norms = np.linalg.norm(out, axis=1, keepdims=True)
-        present = norms[:, 0] > 0
-        np.divide(out, norms, out=out, where=norms > 0)
-        return out, present
+        # The tokenizer is case-sensitive: it would split a text in capitals into single letters.
+        out = means(self._tokenizer, self._table, [text.lower() if text.isupper() else text for text in texts], list)
+        return out, np.asarray(out.any(axis=1))
 
 
 def _model():
