@@ -1,12 +1,15 @@
 """The encoder "term-weights": query weights from a table."""
 
+import asyncio
 import json
 
 import numpy as np
 import pytest
 import xxhash
+from vectordb_client import AsyncClient, Client
 
 import vectordb
+from tests.support.places import serving
 from vectordb import EncoderError, InvalidArgumentError, Schema, Sparse, Text, encoders
 from vectordb.encoders import write_term_weights
 
@@ -140,3 +143,16 @@ def test_wrong_options_are_refused(table, tokenizer, database):
         with pytest.raises(InvalidArgumentError, match=message):
             write_term_weights(table, texts)
     assert np.isfinite(encoders.load(spec(table)).encode_queries(["fish"])[0][1]).all()
+
+
+def test_a_service_encodes_by_the_table(table, database):
+    with serving(database) as address, Client(address) as client:
+        client.create_collection("docs", schema(table)).upsert(ids=[1, 2], attributes={"body": TEXTS[1:3]})
+        expected = database["docs"].search(text="sea")
+        assert client["docs"].search(text="sea").ids.tolist() == expected.ids.tolist() == [1, 2]
+
+        async def found():
+            async with AsyncClient(address) as other:
+                return await (await other.collection("docs")).search(text="sea")
+
+        assert asyncio.run(found()).scores.tolist() == expected.scores.tolist()

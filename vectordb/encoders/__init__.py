@@ -45,6 +45,7 @@ ENCODERS: dict[str, type[Encoder] | str] = {
     "term-weights": "vectordb.encoders.term_weights:TermWeights",
     "trigram": "vectordb.encoders.trigram:Trigram",
     "wordllama": "vectordb.encoders.wordllama:WordLlama",
+    "onnx": "vectordb.encoders.onnx:Onnx",
     "static": "vectordb.encoders.static:Static",
     "sentence-transformers": "vectordb.encoders.sentence_transformers:DenseModel",
     "sparse-encoder": "vectordb.encoders.sentence_transformers:SparseModel",
