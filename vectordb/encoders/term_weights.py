@@ -49,7 +49,7 @@ class TermWeights(BM25):
         path = files.needed(self.name, "model", model, "weights.json")
         head, terms = _read(path)
         BM25.__init__(self, head["language"], head["stopwords"], head["k1"], head["b"])
-        self._mean, self._other = head["mean_length"], head["other"]
+        self._mean, self._other = float(head["mean_length"]), float(head["other"])
         self._tokenizer = None
         if tokenizer is not None:
             place = files.needed(self.name, "tokenizer", tokenizer, "tokenizer.json")
@@ -59,7 +59,7 @@ class TermWeights(BM25):
         if self._tokenizer is not None and not all(known is not None for known in ids):
             lost = next(term for term, known in zip(terms, ids, strict=True) if known is None)
             raise files.unreadable(self.name, path, f"the tokenizer doesn't know its term {lost!r}")
-        self._weights = dict(zip(cast("list[int]", ids), terms.values(), strict=True))
+        self._weights: dict[int, float] = dict(zip(cast("list[int]", ids), terms.values(), strict=True))
         self.identity = (
             f"{self.name}(words={self.rule}) {fingerprint([path] if tokenizer is None else [path, Path(tokenizer).expanduser()])}"
         )
