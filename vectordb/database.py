@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import threading
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 from vectordb_client.errors import AlreadyExistsError, ClosedError, InvalidArgumentError, StorageError, shown
@@ -21,6 +22,7 @@ from vectordb_client.model.schema import Schema, check_schema
 from vectordb_client.model.schema_diff import exists_already
 
 from .collection import Collection
+from .encoders import functions, names
 from .engine import merging, word_vectors
 from .engine.audits import check_share
 from .engine.directory import Options, open_directory
@@ -49,6 +51,7 @@ def open(
     change_log_bytes: int | None = None,
     change_log_seconds: float | None = None,
     memory: Memory = None,
+    encoders: Mapping[str, Any] | None = None,
 ) -> Database:
     """Open the database in a directory. A missing directory is created, unless ``create=False``.
 
@@ -79,6 +82,9 @@ def open(
         change_log_seconds: how long they are kept, in seconds; None is the value of an earlier handle, or else 30 days.
         memory: how much memory index files and caches may take in this process: "2GiB", "500MB" or a number of bytes, at least 16 MiB.
             ``set_memory`` explains it and changes it. None is the value of an earlier handle, or else no limit.
+        encoders: Python functions that encode texts, by name: ``{"mine": function}`` for ``Dense(384, encoder="mine")``. A function takes a
+            list of texts, from any thread, and returns an array of as many rows. A tuple has one for documents and one for queries. A name
+            belongs to one function in all open directories of the process.
 
     Returns:
         The database. Use it as a context manager, or call ``close()``.
@@ -107,6 +113,7 @@ def open(
     if file_mode is not None:
         modes.check_mode(file_mode)
     budget = check_memory(memory)
+    pairs = {} if encoders is None else functions.checked(encoders, names())
     limits = {"batches": change_log_batches, "bytes": change_log_bytes, "seconds": change_log_seconds}
     given = {name: value for name, value in limits.items() if value is not None}
     Limits(**given)  # raises before anything is created
@@ -123,7 +130,13 @@ def open(
         path, durability = _new_folder(), "batched"
     times = durability, float(write_timeout)
     options = Options(*times, create, maintenance, recall_audit, salvage, read_only, file_mode, in_memory, given, budget)
-    return Database(path, options)
+    database = Database(path, options)
+    try:
+        database._give(pairs)
+    except InvalidArgumentError:
+        database.close()
+        raise
+    return database
 
 
 def is_memory(path: Any) -> bool:
@@ -171,6 +184,8 @@ class Database(Collections[Collection]):
         self._collections: dict[int, Collection] = {}
         self._lock = threading.Lock()
         self._closed = False
+        self._forget = weakref.finalize(self, functions.take_back, owner := object())
+        self._owner = owner
 
     def __repr__(self) -> str:
         return f"Database({self.path!r})"
@@ -330,6 +345,7 @@ class Database(Collections[Collection]):
                 return
             self._closed = True
         self._handle.close()
+        self._forget()
         if self._remove is not None:
             self._remove()
 
@@ -342,6 +358,9 @@ class Database(Collections[Collection]):
             collection = self._collections[number] = Collection(name, number, self._handle)
         self.directory.maintainer.opened(number)
         return collection
+
+    def _give(self, pairs: Mapping[str, Any]) -> None:
+        functions.give(pairs, self._owner, self.path)
 
     def _check_open(self) -> None:
         if self._closed:

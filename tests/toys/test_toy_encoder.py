@@ -154,7 +154,7 @@ def installed(tmp_path, monkeypatch):
 def test_an_entry_point_registers_an_encoder(installed, database):
     installed("letters", "vectordb_letters:Letters", "from tests.toys.test_toy_encoder import Letters")
     assert scores(fill(database).search(text="c")) == {2: 1.0}
-    with pytest.raises(EncoderError, match=r"no encoder 'letter'; the encoders are: bm25, .*, letters$"):
+    with pytest.raises(EncoderError, match=r"no encoder 'letter'; the encoders are: bm25, .*, letters\. A Python function"):
         encoders.load("letter")
 
 

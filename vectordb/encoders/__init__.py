@@ -4,7 +4,7 @@
 is read from an installed package or a folder. If it is in neither, an EncoderError says what to install.
 
 An encoder is a subclass of ``Encoder`` and a name: in ``ENCODERS``, or an entry point of another distribution in the group
-``vectordb.encoders``. Names of ``ENCODERS`` win.
+``vectordb.encoders``. Names of ``ENCODERS`` win. The functions that a program gives to ``vectordb.open`` have names too (``functions``).
 """
 
 from __future__ import annotations
@@ -20,16 +20,33 @@ from vectordb_client.errors import EncoderError, shown
 from vectordb_client.model.schema import VectorField
 
 from ..common import analyze
+from . import functions
 from .base import Encoder
+from .term_weights import write_term_weights
 
-__all__ = ["ENCODERS", "Encoder", "load", "load_as", "of_field", "options_of", "parse", "saturation_of"]
+__all__ = [
+    "ENCODERS",
+    "Encoder",
+    "functions",
+    "load",
+    "load_as",
+    "names",
+    "of_field",
+    "options_of",
+    "parse",
+    "saturation_of",
+    "write_term_weights",
+]
 
 # Name → class, or where it is. A module is imported when its encoder is first used, because importing torch takes seconds.
 ENCODERS: dict[str, type[Encoder] | str] = {
     "bm25": "vectordb.encoders.bm25:BM25",
     "bm25f": "vectordb.encoders.bm25:BM25F",
+    "term-weights": "vectordb.encoders.term_weights:TermWeights",
     "trigram": "vectordb.encoders.trigram:Trigram",
     "wordllama": "vectordb.encoders.wordllama:WordLlama",
+    "onnx": "vectordb.encoders.onnx:Onnx",
+    "static": "vectordb.encoders.static:Static",
     "sentence-transformers": "vectordb.encoders.sentence_transformers:DenseModel",
     "sparse-encoder": "vectordb.encoders.sentence_transformers:SparseModel",
     "late-interaction": "vectordb.encoders.late_interaction:TokenModel",
@@ -59,7 +76,7 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
     while position < len(inner):
         option = _OPTION.match(inner, position)
         if not option:
-            example = "model=/folder" if "sentence" in name or name in ("sparse-encoder", "late-interaction") else "k1=0.9"
+            example = "k1=0.9" if name in ("bm25", "bm25f", "trigram") else "model=/folder"
             what = f"encoder {shown(spec)}: options are written as option=value, such as {example}, not {shown(inner[position:])}"
             raise EncoderError(what, field="encoder", value=spec)
         key, value = option.groups()
@@ -124,7 +141,8 @@ def saturation_of(spec: str) -> tuple[float, float]:
 
 def _read(spec: str) -> tuple[type[Encoder], dict[str, Any]]:
     """The class and the options of a spec."""
-    return _options(spec, _class(_name(spec), spec))
+    encoder = _class(_name(spec), spec)
+    return _options.__wrapped__(spec, encoder) if issubclass(encoder, functions.Function) else _options(spec, encoder)
 
 
 @lru_cache(256)
@@ -138,8 +156,8 @@ def _options(spec: str, encoder: type[Encoder]) -> tuple[type[Encoder], dict[str
     options: dict[str, Any] = {}
     for key, text in given.items():
         if key not in encoder.options:
-            known = ", ".join(encoder.options)
-            raise EncoderError(f"encoder {name!r} has no option {key!r}; its options are: {known}", field="encoder", value=spec)
+            known = f"its options are: {', '.join(encoder.options)}" if encoder.options else "it has no options"
+            raise EncoderError(f"encoder {name!r} has no option {key!r}; {known}", field="encoder", value=spec)
         try:
             options[key] = encoder.options[key](text)
         except ValueError as error:
@@ -153,10 +171,14 @@ def _class(name: str, spec: str) -> type[Encoder]:
     if name in ENCODERS:
         encoder = ENCODERS[name]
         return _resolved(encoder) if isinstance(encoder, str) else encoder
+    function = functions.find(name)
+    if function is not None:
+        return function
     entry = _entry_points().get(name)
     if entry is None:
-        known = ", ".join([*ENCODERS, *_entry_points()])
-        raise EncoderError(f"no encoder {name!r}; the encoders are: {known}", field="encoder", value=spec)
+        what = f"no encoder {name!r}; the encoders are: {', '.join(names())}"
+        what += f". A Python function is an encoder where it is given: vectordb.open(path, encoders={{{name!r}: function}})"
+        raise EncoderError(what, field="encoder", value=spec)
     try:
         encoder = entry.load()
     except Exception as error:  # whatever the import of another package raises
@@ -164,6 +186,11 @@ def _class(name: str, spec: str) -> type[Encoder]:
     if not (isinstance(encoder, type) and issubclass(encoder, Encoder)):
         raise _broken(entry, f"is {shown(encoder)}, not a subclass of vectordb.encoders.Encoder", spec)
     return encoder
+
+
+def names() -> list[str]:
+    """The names of all encoders that are not functions of the program."""
+    return [*ENCODERS, *_entry_points()]
 
 
 _resolved = cache(pkgutil.resolve_name)
@@ -181,6 +208,8 @@ def _broken(entry: EntryPoint, wrong: str, spec: str) -> EncoderError:
 
 
 def _made(encoder: type[Encoder], options: dict[str, Any]) -> Encoder:
+    if issubclass(encoder, functions.Function):
+        return encoder.made()
     cached = (encoder, *sorted(options.items()))
     with _lock:
         if cached not in _loaded:

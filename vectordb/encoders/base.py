@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import xxhash
-from vectordb_client.errors import EncoderError
+from vectordb_client.errors import EncoderError, InvalidArgumentError, shown
 from vectordb_client.model.fields import DenseColumn, MultiColumn, SparseColumn
 from vectordb_client.model.schema import Dense, VectorField
 
@@ -98,6 +98,28 @@ class Encoder:
 
     def __repr__(self) -> str:
         return self.identity
+
+
+class OneVector(Encoder):
+    """An encoder that makes one dense vector of a text, or none. It keeps no state."""
+
+    kind = "dense"
+
+    def vectors(self, texts: Sequence[str], query: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors float32 ``(n, dim)``, and bool ``(n,)``: which texts have one."""
+        raise NotImplementedError
+
+    def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
+        """One vector a text. A text with nothing to encode has no row."""
+        return Encoded(dense_column(*self.vectors(texts, query=False)))
+
+    def encode_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """One vector a text. Raises InvalidArgumentError on a text with nothing to encode."""
+        values, present = self.vectors(texts, query=True)
+        if not present.all():
+            text = texts[int(np.flatnonzero(~present)[0])]
+            raise InvalidArgumentError(f"text {shown(text)} has nothing to encode; give at least one word", field="text", value=text)
+        return list(values)
 
 
 def choice(*allowed: Any) -> Callable[[str], Any]:

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from vectordb_client.errors import EncoderError, InvalidArgumentError, shown
+from vectordb_client.errors import EncoderError, shown
 from vectordb_client.model.fields import SparseColumn
 
 from ..common import deadline
-from .base import Encoded, Encoder, State, dense_column, fingerprint, integer, unknown, word
+from .base import Encoded, Encoder, OneVector, State, fingerprint, integer, unknown, word
 
 _INSTALL = "pip install 'sentence-transformers>=5.1'"
 _MARKS = ("modules.json", "config.json")  # a folder with one of these holds a model
@@ -77,7 +77,7 @@ class Model(Encoder):
             yield places, vectors
 
 
-class DenseModel(Model):
+class DenseModel(Model, OneVector):
     """A SentenceTransformer model.
 
     model: a folder, or the name of an installed package. device: as in torch, such as "cpu" or "cuda". dim: truncate the vectors of a
@@ -96,7 +96,7 @@ class DenseModel(Model):
         self.dim = self._kept = dim or self._full
         self.identity = f"sentence-transformers(dim={self.dim}) {self._fingerprint}"
 
-    def _encode(self, texts: Sequence[str], query: bool) -> tuple[np.ndarray, np.ndarray]:
+    def vectors(self, texts: Sequence[str], query: bool) -> tuple[np.ndarray, np.ndarray]:
         """Vectors float32 ``(n, dim)``, and bool: which texts have one. Blank texts don't."""
         out, present = np.zeros((len(texts), self._kept), np.float32), np.zeros(len(texts), np.bool_)
         for places, vectors in self._run(texts, query, convert_to_numpy=True):
@@ -104,18 +104,6 @@ class DenseModel(Model):
             out[places] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if self._kept < self._full else vectors
             present[places] = True
         return out, present
-
-    def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
-        """The model's document vectors. A blank text has no row. The encoder keeps no state."""
-        return Encoded(dense_column(*self._encode(texts, query=False)))
-
-    def encode_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The model's query vectors. Raises InvalidArgumentError on a blank text."""
-        values, present = self._encode(texts, query=True)
-        if not present.all():
-            text = texts[int(np.flatnonzero(~present)[0])]
-            raise InvalidArgumentError(f"text {shown(text)} has nothing to encode; give at least one word", field="text", value=text)
-        return list(values)
 
 
 class SparseModel(Model):

@@ -7,19 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from vectordb_client.errors import EncoderError, InvalidArgumentError, shown
+from vectordb_client.errors import EncoderError
 
-from ..common import deadline
-from .base import Encoded, Encoder, State, choice, dense_column, fingerprint
+from .base import OneVector, choice, fingerprint
+from .static import means
 
-_BATCH = 256  # texts tokenised in one call
 _INSTALL = "pip install wordllama==0.4.0.post1"
 
 
-class WordLlama(Encoder):
+class WordLlama(OneVector):
     """Unit vectors of 256 dimensions. dim=64 or dim=128 keeps the first dimensions (Matryoshka) and normalises again."""
 
-    kind = "dense"
     options = {"dim": choice(256, 128, 64)}
 
     def __init__(self, dim: int = 256):
@@ -31,32 +29,11 @@ class WordLlama(Encoder):
         self._table = np.ascontiguousarray(model.embedding[:, :dim], dtype=np.float32)
         self.identity = f"wordllama(dim={dim}) {fingerprint(files)}"
 
-    def _encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    def vectors(self, texts: Sequence[str], query: bool) -> tuple[np.ndarray, np.ndarray]:
         """Unit vectors float32 ``(n, dim)``, and bool: which texts have one. Texts without a known token don't."""
-        out = np.zeros((len(texts), self._table.shape[1]), np.float32)
-        for low in range(0, len(texts), _BATCH):
-            deadline.check()
-            # The tokenizer is case-sensitive: it would split a text in capitals into single letters.
-            batch = [text.lower() if text.isupper() else text for text in texts[low : low + _BATCH]]
-            for row, encoding in enumerate(self._tokenizer.encode_batch(batch, add_special_tokens=False), low):
-                if encoding.ids and not batch[row - low].isspace():
-                    np.mean(self._table[encoding.ids], axis=0, out=out[row])
-        norms = np.linalg.norm(out, axis=1, keepdims=True)
-        present = norms[:, 0] > 0
-        np.divide(out, norms, out=out, where=norms > 0)
-        return out, present
-
-    def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
-        """Unit vectors. A blank text has no row. The encoder keeps no state."""
-        return Encoded(dense_column(*self._encode(texts)))
-
-    def encode_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Unit vectors. Raises InvalidArgumentError on a text with nothing to encode."""
-        values, present = self._encode(texts)
-        if not present.all():
-            text = texts[int(np.flatnonzero(~present)[0])]
-            raise InvalidArgumentError(f"text {shown(text)} has nothing to encode; give at least one word", field="text", value=text)
-        return list(values)
+        # The tokenizer is case-sensitive: it would split a text in capitals into single letters.
+        out = means(self._tokenizer, self._table, [text.lower() if text.isupper() else text for text in texts], list)
+        return out, np.asarray(out.any(axis=1))
 
 
 def _model():

@@ -154,6 +154,11 @@ def encoder_identities(schema: Schema, names: Iterable[str] | None = None) -> di
 
 def load_encoder(name: str, spec, identity: str) -> encoders.Encoder:
     """The encoder of a field. Raises EncoderError if it isn't the one the field was built with, because their vectors can't be compared."""
+    function = encoders.functions.called(identity)
+    if function is not None and encoders.functions.find(function) is None:
+        what = f"vector field {name!r} is encoded by the Python function {function!r}, which isn't given here; give vectors in place of "
+        what += f"texts, or open the database with vectordb.open(path, encoders={{{function!r}: function}}). A service can't call it"
+        raise EncoderError(what, field=name, value=function)
     if spec.analyzer is None:
         encoder = encoders.load_as(spec.encoder, identity)
     else:

@@ -73,7 +73,7 @@ def check_encoder(encoder: Any, source: Any) -> None:
         if value is not None and (not isinstance(value, str) or not value):
             what = f"{field} must be a non-empty string, not {shown(value)}"
             if field == "encoder" and callable(value):
-                what += "; a function can't be stored: call it yourself and pass its vectors to upsert and search"
+                what += "; give a function to vectordb.open(path, encoders={'mine': function}) and write encoder='mine'"
             raise SchemaError(what, field=field, value=value)
     if source is not None and encoder is None:
         raise SchemaError(f"source {shown(source)} needs an encoder", field="source", value=source)
