@@ -87,7 +87,8 @@ def _found(out: Console, docs: Collection) -> int:
     for number in usual[:SHOWN]:
         best = docs.search({CONCEPTS: {number: 1.0}}, limit=3, exact=True)
         show.concept(out, number, labelled[number].get("label", ""), [str(hit.id) for hit in best])
-    arm = docs.search(text={CONCEPTS: TOWARDS}, limit=1, exact=True, explain=True).plan["arms"][0]
+    plan: Any = docs.search(text={CONCEPTS: TOWARDS}, limit=1, exact=True, explain=True).plan
+    arm = plan["arms"][0]
     return max(arm["terms"], key=lambda part: part["weight"])["term"] if arm.get("terms") else usual[0]
 
 
@@ -114,14 +115,20 @@ def _migrated(out: Console, docs: Collection) -> bool:
     start, answered = time.perf_counter(), {64: 0, 256: 0}
     docs.migrate(FIELD, AFTER, wait=False)
     while docs.migration(FIELD)["state"] != "none":
-        answered[docs.schema.vectors[FIELD].dim] += len(docs.search(text={FIELD: QUESTION}, limit=4)) == 4
+        answered[_dim(docs)] += len(docs.search(text={FIELD: QUESTION}, limit=4)) == 4
         time.sleep(_PAUSE)
     docs.migrate(FIELD, AFTER)  # waits, and raises what went wrong
     hits = docs.search(text={FIELD: QUESTION}, limit=4, exact=True)
-    answered[docs.schema.vectors[FIELD].dim] += len(hits) == 4
+    answered[_dim(docs)] += len(hits) == 4
     seconds = time.perf_counter() - start
     show.fact(out, f"{answered[64]:,} searches answered by vectors of {BEFORE} meanwhile", seconds)
     show.fact(out, f"now vectors of {AFTER} answer:")
     show.names(out, [str(hit.id) for hit in hits])
     out.print()
-    return docs.schema.vectors[FIELD].dim == 256 and answered[256] > 0
+    return _dim(docs) == 256 and answered[256] > 0
+
+
+def _dim(docs: Collection) -> int:
+    """The dimensions of the field now."""
+    spec: Any = docs.schema.vectors[FIELD]
+    return spec.dim
