@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sysconfig
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import vectordb
 from tests.support.colours import DIM, Colours
 from tests.support.upkeep import hurry
 from vectordb import Concepts, Dense, EncoderError, Schema, Sparse, Text, cli, encoders
+from vectordb.demo import corpus
 from vectordb.engine.deriving import made_of
 
 WORDS = ["red", "blue", "green gold", "black"]
@@ -122,3 +126,39 @@ def test_a_field_whose_encoder_changed_is_not_given_other_words(directory, monke
             docs.add_fields(vectors={"more": Sparse(derived=Concepts("v", words=["red"]))})
         docs.upsert(ids=[20], vectors={"v": rows(1, 5)})  # the words of "c" are stored
         assert len(docs.search({"c": {"red": 1.0}}, limit=100))
+
+
+TOPICS = {"email": "email", "sqlite3": "database", "calendar": "calendar", "socket": "network", "json": "json"}
+TOPICS |= {"threading": "threads", "zipfile": "archive", "logging": "log", "random": "random", "csv": "table"}
+
+
+def test_a_word_with_less_of_the_others_ranks_categories_better_than_the_word_alone(tmp_path):
+    """The mean average precision of ten packages of the standard library by a word for each: dense .651, concepts .675.
+
+    On the 45 categories of WordNet, 12,477 glosses: dense .1335; of 8 words .1457, of 16 words .1472.
+    """
+    library = Path(sysconfig.get_path("stdlib"))
+    for package in TOPICS:
+        if (library / package).is_dir():
+            shutil.copytree(library / package, tmp_path / "lib" / package, ignore=shutil.ignore_patterns("test*", "__pycache__"))
+        else:
+            shutil.copy(library / f"{package}.py", tmp_path / "lib")
+    read = list(corpus.collect(tmp_path / "lib"))
+    entries = [entry for package in TOPICS for entry in [each for each in read if each.package == package][:80]]
+    words = list(TOPICS.values())
+    source = Dense(256, encoder="wordllama(dim=256)", source="body", index=None)
+    schema = Schema({"v": source, "about": Sparse(derived=Concepts("v", words=words, k=8))}, {"body": Text()})
+    with vectordb.open(tmp_path / "data", durability="batched", maintenance=False) as database:
+        docs = database.create_collection("docs", schema)
+        docs.upsert(ids=range(len(entries)), attributes={"body": [entry.doc for entry in entries]})
+
+        def precision(hits, package):
+            relevant = np.array([entries[i].package == package for i in hits.ids.tolist()])
+            found = np.cumsum(relevant)[relevant] / (np.flatnonzero(relevant) + 1)
+            return found.sum() / sum(entry.package == package for entry in entries)
+
+        every = {"limit": len(entries), "with_attributes": False, "exact": True}
+        dense = [precision(docs.search(text={"v": word}, **every), package) for package, word in TOPICS.items()]
+        contrast = {word: {other: 1.0 if other == word else -0.1 for other in words} for word in words}
+        sparse = [precision(docs.search({"about": contrast[word]}, **every), package) for package, word in TOPICS.items()]
+        assert np.mean(sparse) >= np.mean(dense), (np.mean(dense), np.mean(sparse))

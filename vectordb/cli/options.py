@@ -230,7 +230,8 @@ def open_directory(path: Path, create: bool = False, read_only: bool = False, **
         require_directory(path)
     from ..database import open as open_database
 
-    return open_database(path, create=create, read_only=read_only, **{"maintenance": False} | more)
+    given: dict[str, Any] = {"maintenance": False, **more}
+    return open_database(path, create=create, read_only=read_only, **given)
 
 
 def add_file_mode(parser: Command) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from vectordb_client.errors import AlreadyExistsError
 from vectordb_client.model.derivations import SAE
@@ -87,8 +87,8 @@ def _found(out: Console, docs: Collection) -> int:
     for number in usual[:SHOWN]:
         best = docs.search({CONCEPTS: {number: 1.0}}, limit=3, exact=True)
         show.concept(out, number, labelled[number].get("label", ""), [str(hit.id) for hit in best])
-    plan = docs.search(text={CONCEPTS: TOWARDS}, limit=1, exact=True, explain=True).plan
-    arm = plan["arms"][0] if plan else {}
+    plan: Any = docs.search(text={CONCEPTS: TOWARDS}, limit=1, exact=True, explain=True).plan
+    arm = plan["arms"][0]
     return max(arm["terms"], key=lambda part: part["weight"])["term"] if arm.get("terms") else usual[0]
 
 
@@ -115,18 +115,20 @@ def _migrated(out: Console, docs: Collection) -> bool:
     start, answered = time.perf_counter(), {64: 0, 256: 0}
     docs.migrate(FIELD, AFTER, wait=False)
     while docs.migration(FIELD)["state"] != "none":
-        answered[_dimensions(docs)] += len(docs.search(text={FIELD: QUESTION}, limit=4)) == 4
+        answered[_dim(docs)] += len(docs.search(text={FIELD: QUESTION}, limit=4)) == 4
         time.sleep(_PAUSE)
     docs.migrate(FIELD, AFTER)  # waits, and raises what went wrong
     hits = docs.search(text={FIELD: QUESTION}, limit=4, exact=True)
-    answered[_dimensions(docs)] += len(hits) == 4
+    answered[_dim(docs)] += len(hits) == 4
     seconds = time.perf_counter() - start
     show.fact(out, f"{answered[64]:,} searches answered by vectors of {BEFORE} meanwhile", seconds)
     show.fact(out, f"now vectors of {AFTER} answer:")
     show.names(out, [str(hit.id) for hit in hits])
     out.print()
-    return _dimensions(docs) == 256 and answered[256] > 0
+    return _dim(docs) == 256 and answered[256] > 0
 
 
-def _dimensions(docs: Collection) -> int:
-    return cast(Dense, docs.schema.vectors[FIELD]).dim
+def _dim(docs: Collection) -> int:
+    """The dimensions of the field now."""
+    spec: Any = docs.schema.vectors[FIELD]
+    return spec.dim
