@@ -105,7 +105,7 @@ def test_sorted_beam(seed, biased):
     assert first == same and first & 1 and beam.row_in(first) == 0
     assert all(key == links.key(0) for key, _ in both("beam.result_key", links.scoring(), first))
     for (count, gamma, cap), most in itertools.product(ENDINGS, (500, 40)):
-        buffer = np.zeros(500, np.int64)
+        buffer = np.zeros(504, np.int64)
         buffer[0] = first
         ending = beam.Ending(count, gamma, links.reach(), cap)
         given = (links.scoring(), links.links, ending, 20, max(most, count), links.visits([0]), np.uint8(4), buffer, 1, *scratch_of_links())
@@ -156,7 +156,7 @@ def test_a_beam_goes_farther_with_a_larger_gamma(biased):
         total = 0
         for seed in SEEDS:
             links = Links(seed, biased)
-            buffer = np.zeros(500, np.int64)
+            buffer = np.zeros(504, np.int64)
             buffer[0] = beam.buffer_key(links.scoring(), np.int32(links.codes[0].astype(np.int64) @ links.query.astype(np.int64)), 0)
             ending = beam.Ending(3, gamma, links.reach(), 1_000)
             marks = links.visits([0])

@@ -26,8 +26,8 @@ def _all(number):
 
 @intrinsic
 def insert_key(typingctx, address, size, key):
-    """Insert a key into ``size`` sorted keys at an address (64-byte aligned); returns its place. Whole blocks are written: up to LANES keys
-    beyond the last may change.
+    """Insert a key into ``size`` sorted keys at an address; returns its place. Whole blocks of LANES keys, counted from the first, are read
+    and written.
     """
 
     def codegen(context, builder, signature, args):
@@ -49,7 +49,7 @@ def insert_key(typingctx, address, size, key):
 
         keys, last = spread(one), builder.lshr(count, _I64(3))
         inside = builder.icmp_signed("<", ir.Constant(_BLOCK, list(range(LANES))), spread(builder.and_(count, _I64(LANES - 1))))
-        end = builder.select(inside, builder.load(at(last), align=64), _all(-(2**63)))
+        end = builder.select(inside, builder.load(at(last), align=8), _all(-(2**63)))
         entry = builder.block
         loop, further, first, done = (builder.append_basic_block(name) for name in ("block", "further", "first", "inserted"))
         builder.branch(loop)
@@ -60,13 +60,13 @@ def insert_key(typingctx, address, size, key):
         builder.cbranch(builder.icmp_signed(">", block, _I64(0)), further, first)
         builder.position_at_end(further)
         previous = builder.sub(block, _I64(1))
-        before = builder.load(at(previous), align=64)
-        builder.store(inserted(held, before), at(block), align=64)
+        before = builder.load(at(previous), align=8)
+        builder.store(inserted(held, before), at(block), align=8)
         block.add_incoming(previous, further)
         held.add_incoming(before, further)
         builder.cbranch(builder.icmp_signed(">=", builder.extract_element(before, _I32(LANES - 1)), one), done, loop)
         builder.position_at_end(first)
-        builder.store(inserted(held, _all(2**63 - 1)), at(_I64(0)), align=64)
+        builder.store(inserted(held, _all(2**63 - 1)), at(_I64(0)), align=8)
         builder.branch(done)
         builder.position_at_end(done)
         ones = builder.module.declare_intrinsic("llvm.ctpop.i8", fnty=ir.FunctionType(_I8, [_I8]))
@@ -78,8 +78,8 @@ def insert_key(typingctx, address, size, key):
 
 @inner
 def insert(buffer, size, most, key):
-    """Insert a key into a sorted buffer of at most ``most``; the lowest is dropped where there are more. buffer: int64, 64-byte aligned,
-    its length a multiple of LANES. Returns (size, its place; ``most`` where it has none).
+    """Insert a key into a sorted buffer of at most ``most``; the lowest is dropped where there are more. buffer: int64, as long as the
+    whole blocks that ``most`` keys are in; faster where it starts on a cache line. Returns (size, its place; ``most`` where it has none).
     """
     if size == most:
         size -= 1
