@@ -400,6 +400,28 @@ def test_branches_are_migrated_apart(database, directory):
     assert check(directory).problems == ()
 
 
+@pytest.mark.parametrize("also", [False, True])  # whether points of the original have mapped vectors, too
+def test_a_merge_brings_mapped_vectors_as_mapped_ones(database, directory, also):
+    """A later call encodes the texts of what was merged, as of all other points with a mapped vector."""
+    docs = filled(database, 100)
+    docs.upsert(ids=[500], vectors={"v": vectors(1, 3)})
+    branch = database.branch("docs", "trial")
+    branch.migrate("v", "other", encode=False)
+    docs.migrate("v", "other", encode=not also)
+    docs.upsert(ids=[500], attributes={"body": texts(601)[600:]})  # the last one without a text
+    branch.update(ids=[5, 6], attributes={"n": [1, 2]})
+    branch.upsert(ids=[700], attributes={"body": texts(701)[700:]})
+    assert branch.migration("v")["mapped"] == 101 and docs.migration("v")["mapped"] == (100 if also else 0)
+    database.merge("trial")
+    assert docs.migration("v")["mapped"] == (100 if also else 2)
+    assert check(directory).problems == ()
+    assert docs.migrate("v", "other")["mapped"] == 0
+    (expected,) = toy_encoders.Other().encode_documents([texts(6)[5]]).column.values
+    found = docs.get(5, with_vectors=["v"]).vectors["v"]
+    np.testing.assert_allclose(found / np.linalg.norm(found), expected / np.linalg.norm(expected), atol=1e-5)
+    assert_right(docs, texts(60)[5])
+
+
 def test_earlier_states_and_pages_are_searched_with_the_new_vectors(database):
     docs = filled(database, 200)
     docs.keep_history("1d")
