@@ -12,7 +12,21 @@ import vectordb
 from tests.support import forked, toy_encoders
 from tests.support.toy_encoders import DIM, TOYS, Plain, texts
 from tests.support.upkeep import hurry, until
-from vectordb import DeadlineError, Dense, F, Int, PreconditionError, Schema, Text, VectorDBError, encoders
+from vectordb import (
+    PCA,
+    Concepts,
+    DeadlineError,
+    Dense,
+    F,
+    Int,
+    InvalidArgumentError,
+    PreconditionError,
+    Schema,
+    Sparse,
+    Text,
+    VectorDBError,
+    encoders,
+)
 from vectordb.common import failpoints
 from vectordb.engine.check import check
 from vectordb.maintenance import migrate, policy
@@ -386,6 +400,28 @@ def test_branches_are_migrated_apart(database, directory):
     assert check(directory).problems == ()
 
 
+@pytest.mark.parametrize("also", [False, True])  # whether points of the original have mapped vectors, too
+def test_a_merge_brings_mapped_vectors_as_mapped_ones(database, directory, also):
+    """A later call encodes the texts of what was merged, as of all other points with a mapped vector."""
+    docs = filled(database, 100)
+    docs.upsert(ids=[500], vectors={"v": vectors(1, 3)})
+    branch = database.branch("docs", "trial")
+    branch.migrate("v", "other", encode=False)
+    docs.migrate("v", "other", encode=not also)
+    docs.upsert(ids=[500], attributes={"body": texts(601)[600:]})  # the last one without a text
+    branch.update(ids=[5, 6], attributes={"n": [1, 2]})
+    branch.upsert(ids=[700], attributes={"body": texts(701)[700:]})
+    assert branch.migration("v")["mapped"] == 101 and docs.migration("v")["mapped"] == (100 if also else 0)
+    database.merge("trial")
+    assert docs.migration("v")["mapped"] == (100 if also else 2)
+    assert check(directory).problems == ()
+    assert docs.migrate("v", "other")["mapped"] == 0
+    (expected,) = toy_encoders.Other().encode_documents([texts(6)[5]]).column.values
+    found = docs.get(5, with_vectors=["v"]).vectors["v"]
+    np.testing.assert_allclose(found / np.linalg.norm(found), expected / np.linalg.norm(expected), atol=1e-5)
+    assert_right(docs, texts(60)[5])
+
+
 def test_earlier_states_and_pages_are_searched_with_the_new_vectors(database):
     docs = filled(database, 200)
     docs.keep_history("1d")
@@ -396,6 +432,29 @@ def test_earlier_states_and_pages_are_searched_with_the_new_vectors(database):
     found = docs.search(text=texts(11)[10], limit=3, as_of=before, exact=True)
     assert found[0].id == 10 and found[0].score == pytest.approx(1, abs=1e-3)  # a deleted row has a mapped vector
     assert hits.next is None or len(hits.next) > 0
+
+
+def test_nothing_is_derived_from_a_field_while_it_is_migrated(database, monkeypatch):
+    """A field that was derived from the old vectors would be asked by vectors of the new encoder, and find anything."""
+    docs = filled(database, 200)
+    docs.migrate("v", "turned", wait=False)
+    before = docs.info().sequence
+    for derived in ({"small": Dense(8, derived=PCA("v"))}, {"about": Sparse(derived=Concepts("v", words=["red", "blue"]))}):
+        with pytest.raises(PreconditionError, match=r"can't be derived from 'v' while .* cancel_migration\('v'\) first"):
+            docs.add_fields(vectors=derived)
+    assert docs.info().sequence == before and list(docs.schema.vectors) == ["v"]
+    docs.migrate("v", "turned")
+    plan = migrate.plan
+
+    def planned_before_another_call(*given):
+        result = plan(*given)
+        docs.add_fields(vectors={"small": Dense(8, derived=PCA("v"))})
+        return result
+
+    monkeypatch.setattr(migrate, "plan", planned_before_another_call)
+    with pytest.raises(InvalidArgumentError, match="'v' is the source of small"):
+        docs.migrate("v", "toy")
+    assert docs.migration("v")["state"] == "none"
 
 
 def test_a_read_only_database_can_be_measured_but_not_migrated(directory):

@@ -20,7 +20,7 @@ from vectordb_client.model.values import Id
 from .. import fields
 from ..common import deadline
 from ..common.failpoints import reach
-from ..storage import branches, catalog, derived, format, term_words
+from ..storage import branches, catalog, derived, format, migrations, term_words
 from ..storage.branches import Branch, Touched
 from ..storage.format import Txn
 from ..storage.store import Store
@@ -136,6 +136,23 @@ def _write(txn: Txn, number: int, of: int, ids: Sequence[Id], at: int, directory
     attributes = {name: [row.attributes.get(name) for row in rows] for name in schema.attributes}
     batch = Batch("upsert", [row.id for row in rows], columns, attributes, [row.payload for row in rows])
     apply(txn, of, Write(batch, words=words, at=at), directory)
+    _carry_mapped(txn, number, of, columns, docids, batch.ids)
+
+
+def _carry_mapped(txn: Txn, number: int, of: int, columns: Mapping[str, Any], docids: np.ndarray, ids: Sequence[Id]) -> None:
+    """Remember which written points have vectors that a migration of the branch has mapped, so that a later one encodes their texts.
+
+    columns: the vectors that were written. docids: of the points on the branch. ids: the same points.
+    """
+    meta, its, original = catalog.read_meta(txn, number), catalog.read_meta(txn, of), Store(txn, of)
+    for name in columns:
+        record = migrations.read(txn, number, meta.fields[name]) if meta.fields[name] in meta.mapped else None
+        if record is None:
+            continue
+        taken = [id for docid, id in zip(docids.tolist(), ids, strict=True) if docid in record.rows]
+        if taken:
+            written = [entry[0] for entry in original.entries(taken) if entry is not None]
+            migrations.take_over(original, its.fields[name], written, record)
 
 
 # Fields

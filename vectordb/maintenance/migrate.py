@@ -18,6 +18,7 @@ from vectordb_client.errors import InvalidArgumentError, PreconditionError, list
 from vectordb_client.model.fields import DenseColumn
 from vectordb_client.model.filter import F
 from vectordb_client.model.norms import COSINE_NORMS, MAX_NORM
+from vectordb_client.model.schema import Schema
 
 from .. import encoders, fields
 from ..common import deadline
@@ -122,10 +123,7 @@ def check(view: View, name: Any, encoder: str) -> tuple[Any, Encoder]:
     if spec.kind != DenseColumn.message:
         what = f"{where} is {spec.kind}; only dense fields can be migrated. Add a new field with the other encoder instead"
         raise InvalidArgumentError(what, field="field", value=name)
-    below = [field for field, each in view.schema.vectors.items() if each.derived is not None and name in each.derived.sources]
-    if below:
-        what = f"{where} is the source of {listing(below)}, which would have to be derived anew; drop it, migrate, and add it again"
-        raise InvalidArgumentError(what, field="field", value=name)
+    _check_source_of_none(view.schema, name)
     made = encoders.load(encoder)
     if made.kind != spec.kind:
         what = f"encoder {encoder!r} makes {made.kind} vectors, but {where} is {spec.kind}; name an encoder of {spec.kind} vectors"
@@ -135,6 +133,13 @@ def check(view: View, name: Any, encoder: str) -> tuple[Any, Encoder]:
     new = Migrating(0, made.dim, encoder, made.identity).definition(spec)
     made.check(new)
     return new, made
+
+
+def _check_source_of_none(schema: Schema, name: str) -> None:
+    below = [field for field, each in schema.vectors.items() if each.derived is not None and each.derived.source == name]
+    if below:
+        what = f"vector field {name!r} is the source of {listing(below)}, which would have to be derived anew"
+        raise InvalidArgumentError(f"{what}; drop it, migrate, and add it again", field="field", value=name)
 
 
 def going_on(view: View, name: str, encoder: str, encode: bool) -> Begun | None:
@@ -216,12 +221,15 @@ def _encoded(encoder: Encoder, texts: Sequence[str], wanted: Callable[[], bool] 
 
 
 def begin(txn: Txn, number: int, name: str, planned: Planned) -> None:
-    """Write the records of a migration. Raises PreconditionError if the field has changed since it was planned."""
+    """Write the records of a migration. Raises PreconditionError if the field has changed since it was planned, InvalidArgumentError if
+    another field is derived from it now.
+    """
     meta = catalog.read_meta(txn, number)
     field = meta.fields.get(name)
     if field != planned.number or meta.encoders.get(name) != planned.old or field in meta.migrating:
         what = f"vector field {name!r} was changed by another call meanwhile; call migrate again"
         raise PreconditionError(what, field="field", value=name)
+    _check_source_of_none(catalog.schema_of(meta), name)  # one may have been added since it was planned
     pending = catalog.next_field(meta)
     migrations.write(txn, number, pending, planned.record)
     under_way = meta.migrating | {field: structs.replace(planned.each, to=pending)}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from vectordb_client.errors import AlreadyExistsError, LimitError, NotFoundError, SchemaError, shown
+from vectordb_client.errors import AlreadyExistsError, LimitError, NotFoundError, PreconditionError, SchemaError, shown
 from vectordb_client.model.schema import AttributeType, Schema, VectorField, check_name
 from vectordb_client.model.schema_diff import exists_already
 
@@ -181,6 +181,13 @@ def add_fields(
     new = [name for name in (*vectors, *attributes) if name not in meta.fields]
     if not new:
         return None
+    for name in new:
+        spec = schema.vectors.get(name)
+        sources = spec.derived.sources if spec is not None and spec.derived is not None else ()
+        source = next((each for each in sources if meta.fields.get(each) in meta.migrating), None)
+        if source is not None:
+            what = f"vector field {name!r} can't be derived from {source!r} while that is being migrated to another encoder"
+            raise PreconditionError(f"{what}; wait for it, or call cancel_migration({source!r}) first", field=name, value=source)
     if schema.tenant in new and format.unpack_state(txn.get(format.key(number, format.STATE)))[2]:
         what = f"{schema.tenant!r} can't be added, because every point must have a tenant and there are points already"
         raise SchemaError(f"{what}; create a new collection with it", field=schema.tenant, value=schema.attributes[schema.tenant])

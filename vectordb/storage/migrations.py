@@ -88,6 +88,18 @@ def carry(store: Store, meta: catalog.Meta, field: int, pairs: Iterable[tuple[in
         write(store.txn, store.collection, field, structs.replace(record, mapped=mapped.serialize()))
 
 
+def take_over(store: Store, field: int, docids: Iterable[int], other: Record) -> None:
+    """Rows have taken over mapped vectors of a branch, whose field has the record ``other``: they are mapped here, too."""
+    meta = catalog.read_meta(store.txn, store.collection)
+    record = read(store.txn, store.collection, field) if field in meta.mapped else None
+    if record is None:
+        record = structs.replace(other, mapped=b"")
+        catalog.write_meta(store.txn, store.collection, structs.replace(meta, mapped=[*meta.mapped, field]))
+    mapped = record.rows
+    mapped.update(docids)
+    write(store.txn, store.collection, field, structs.replace(record, mapped=mapped.serialize()))
+
+
 def abandon(store: Store, field: int) -> None:
     """Remove the vectors and the record of a number that no field has yet. Its index files are ``segments.remove_field``'s."""
     store.drop_chunks(field)
